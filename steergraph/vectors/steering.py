@@ -1,0 +1,71 @@
+"""What to steer and what was steered: plain data, no tensors, no model.
+
+A `Steering` is asked for; a `Receipt` is what the engine says it did. Knows nothing of how either is carried out.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+Unit = Literal["unit_vector", "raw", "residual"]
+Positions = Literal["all", "generated"]
+Operation = Literal["add", "ablate"]
+
+
+class Frozen(BaseModel):
+    """Base of the small immutable records that cross floors. Unknown fields are errors, NaN and infinity too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Component(Frozen):
+    """One vector at one layer at one dose."""
+
+    vector: str
+    """Name of a `SteeringVector` in the engine's library."""
+    layer: int = Field(ge=0)
+    """0-based block whose output is edited (the convention of `model.layers[layer]`)."""
+    alpha: FiniteFloat
+    """Dose, in `unit`. May be negative; 0 does nothing. Ignored by `ablate`."""
+    unit: Unit = "unit_vector"
+    """`unit_vector`: alpha times the direction at length 1 (the published convention). `raw`: alpha times the mean
+    difference as extracted. `residual`: alpha times the median residual norm at that layer, along the direction."""
+    positions: Positions = "all"
+    """`all`: prompt and generated tokens. `generated`: from the last prompt token on, which produces the first
+    generated token."""
+    operation: Operation = "add"
+    """`add` the dose, or `ablate`: remove the component along the direction."""
+
+
+class Steering(Frozen):
+    """A specialist's steering: one component. Composition studies have several."""
+
+    components: tuple[Component, ...] = Field(min_length=1)
+
+
+class AppliedComponent(Frozen):
+    """One component as it was applied to one row."""
+
+    vector: str
+    vector_hash: str
+    """SHA-256 of the direction's float32 bytes and its metadata, hex, first 16 characters."""
+    layer: int
+    alpha: float
+    unit: Unit
+    positions: Positions
+    operation: Operation
+    relative_dose: float
+    """Norm of what was added over the median residual norm at that layer. 0 for `ablate`."""
+
+
+class Receipt(Frozen):
+    """Proof of what was done to which tokens of one completion."""
+
+    components: tuple[AppliedComponent, ...]
+    prompt_positions: int
+    """Prompt tokens whose residual was edited."""
+    generated_positions: int
+    """Generated tokens that were produced from an edited residual."""
+    steered_ranges: tuple[tuple[int, int], ...]
+    """Half-open ranges [start, end) of edited positions in the row's own numbering: 0 is the first prompt token
+    after padding; a token generated as number k sits at prompt_tokens + k."""
