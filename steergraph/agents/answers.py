@@ -1,0 +1,46 @@
+"""Reading an answer to a reasoning task out of what was said.
+
+The `#### N` line is GSM8K's own convention, "the answer is (X)" MMLU-Pro's; both as lm-evaluation-harness 0.4.13 reads
+them. Knows nothing of models.
+"""
+
+import re
+from collections.abc import Sequence
+
+LETTERS = "ABCDEFGHIJ"
+_MARKED = re.compile(r"^#{4}[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
+_SAID = re.compile(r"\banswer is:?\s*\(?([A-J])\)?(?![a-z])", re.IGNORECASE)
+_NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?")
+
+
+def format_question(problem: str, choices: Sequence[str]) -> str:
+    """The question as the model sees it, with lettered options where there are any."""
+    if not choices:
+        return problem.strip()
+    options = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
+    return f"{problem.strip()}\nOptions:\n{options}"
+
+
+def extract_answer(text: str, choices: Sequence[str] = ()) -> str | None:
+    """The answer in `text`, or None. With choices it is a letter of theirs.
+
+    In order: the last `#### X` line; "the answer is (X)" (with choices); a choice's full text on the marked line;
+    the last number (without choices).
+    """
+    marked = _MARKED.findall(text)
+    if not choices:
+        if marked:
+            return str(marked[-1]).strip()
+        numbers = _NUMBER.findall(text)
+        return str(numbers[-1]).replace(",", "").replace("$", "") if numbers else None
+    valid = LETTERS[: len(choices)]
+    if marked:
+        said = str(marked[-1]).strip()
+        letter = re.fullmatch(r"\(?([A-Ja-j])\)?\.?", said)
+        if letter and letter[1].upper() in valid:
+            return letter[1].upper()
+        for letter_of, choice in zip(valid, choices, strict=True):
+            if said.casefold() == choice.strip().casefold():
+                return letter_of
+    found = [match.upper() for match in _SAID.findall(text) if match.upper() in valid]
+    return found[0] if found else None

@@ -1,0 +1,171 @@
+"""Whether a step speaks steered: a table of rules read from configs/policy.yaml, first match wins.
+
+Knows situations and decisions. Knows nothing of prompts, of the graph or of how steering is carried out.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from steergraph.configs import ConfigError, InputError, load_config, load_yaml
+from steergraph.vectors.steering import Frozen, Steering
+
+Axis = Literal["none", "static", "dynamic"]
+Mode = Literal["on", "off", "outside_spans"]
+
+
+class Situation(Frozen):
+    """What the policy looks at."""
+
+    steering: Steering | None
+    """The steering the specialist would speak with; None where the engine has no vector for it."""
+    axis: Axis = "dynamic"
+    gate: bool = True
+    context: bool = False
+    """Retrieved passages are in the prompt."""
+    n_examples: int = 0
+    thinking: bool = False
+    machine_read: bool = False
+    model_kind: Literal["instruct", "base"] = "instruct"
+    evidence: str = ""
+    """What is known of the steering's cell."""
+
+
+class Decision(Frozen):
+    """What the policy answers."""
+
+    mode: Mode
+    steering: Steering | None
+    """What to switch on; None exactly where mode is `off`."""
+    rule: str
+    reason: str
+    evidence: str
+
+
+class Rule(Frozen):
+    name: str
+    when: dict[Literal["axis", "vector", "context", "min_examples", "thinking", "machine_read"], bool | int | str]
+    then: Literal["on", "off", "outside_spans", "by_examples"]
+    gated: bool = True
+    reason: str
+    evidence: str
+
+    def matches(self, situation: Situation) -> bool:
+        facts = {
+            "axis": situation.axis,
+            "vector": situation.steering is not None,
+            "context": situation.context,
+            "thinking": situation.thinking,
+            "machine_read": situation.machine_read,
+        }
+        for key, wanted in self.when.items():
+            if key == "min_examples":
+                if situation.n_examples < int(wanted):
+                    return False
+            elif facts[key] != wanted:
+                return False
+        return situation.gate or not self.gated
+
+
+class Axes(Frozen):
+    """The three axes of an ablation."""
+
+    steering: Axis
+    retrieval: bool
+    gate: bool
+
+
+class Guard(Frozen):
+    max_repetition: float
+    min_characters: int
+    refuse_runaway: bool
+    min_runaway_tokens: int
+
+
+class Repair(Frozen):
+    max: int
+    temperature: float
+    top_p: float
+
+
+class Policy(Frozen):
+    """The whole of policy.yaml, validated."""
+
+    rules: tuple[Rule, ...]
+    alpha_by_examples: dict[Literal["instruct", "base"], dict[int, float]]
+    static_domain: str
+    presets: dict[str, Axes]
+    guard: Guard
+    repair: Repair
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> "Policy":
+        """The packaged policy, or a file of the user's whose top-level keys replace the packaged ones.
+
+        Raises ConfigError where the file is not a policy.
+        """
+        table: dict[str, Any] = dict(load_config("policy"))
+        if path is not None:
+            own = load_yaml(path)
+            if not isinstance(own, Mapping):
+                raise ConfigError(f"{path}: a policy is a mapping with keys such as rules and presets")
+            table |= own
+        try:
+            return cls.model_validate(table)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"{path or 'configs/policy.yaml'}: {where}: {first['msg']}") from error
+
+    def axes(
+        self,
+        preset: str = "auto",
+        steering: Axis | None = None,
+        retrieval: bool | None = None,
+        gate: bool | None = None,
+    ) -> Axes:
+        """A preset's axes, with those given by name replacing its own. Raises InputError for an unknown preset."""
+        if preset not in self.presets:
+            raise InputError(f"no preset called {preset!r}; there are {', '.join(self.presets)}")
+        base = self.presets[preset]
+        return Axes(
+            steering=base.steering if steering is None else steering,
+            retrieval=base.retrieval if retrieval is None else retrieval,
+            gate=base.gate if gate is None else gate,
+        )
+
+    def decide(self, situation: Situation) -> Decision:
+        """The first rule that matches. A table without a rule that matches everything answers off, rule `no_rule`."""
+        for rule in self.rules:
+            if rule.matches(situation):
+                return self._apply(rule, situation)
+        return Decision(
+            mode="off", steering=None, rule="no_rule", reason="no rule of the policy matches", evidence="none"
+        )
+
+    def _apply(self, rule: Rule, situation: Situation) -> Decision:
+        mode: Mode
+        steering = situation.steering
+        reason = rule.reason
+        if rule.then == "by_examples":
+            factor = self._examples_factor(situation)
+            mode = "on" if factor else "off"
+            steering = _scaled(steering, factor) if steering and factor else None
+            reason = f"{rule.reason} (alpha x {factor:g})"
+        else:
+            mode = rule.then
+        if steering is None or mode == "off":
+            return Decision(mode="off", steering=None, rule=rule.name, reason=reason, evidence=rule.evidence)
+        evidence = situation.evidence if rule.name == "own_cell" and situation.evidence else rule.evidence
+        return Decision(mode=mode, steering=steering, rule=rule.name, reason=reason, evidence=evidence)
+
+    def _examples_factor(self, situation: Situation) -> float:
+        table = self.alpha_by_examples.get(situation.model_kind, {})
+        reached = [n for n in table if n <= situation.n_examples]
+        return table[max(reached)] if reached else 1.0
+
+
+def _scaled(steering: Steering, factor: float) -> Steering:
+    return Steering(components=tuple(c.model_copy(update={"alpha": c.alpha * factor}) for c in steering.components))

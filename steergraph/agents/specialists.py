@@ -1,0 +1,143 @@
+"""The roster: who can speak, with which prompt, which vector and which plan.
+
+Knows configs/specialists.yaml and a user's own file in the same shape. Knows nothing of models: a specialist's steering
+is resolved against an engine's library by `resolve_steering`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from steergraph.configs import ConfigError, InputError, load_config, load_yaml
+from steergraph.configs.prompts import render_messages
+from steergraph.vectors.cells import Evidence, best_cell
+from steergraph.vectors.engine.protocol import Message, ModelInfo, Span
+from steergraph.vectors.library import Library
+from steergraph.vectors.steering import Component, Frozen, Steering
+
+Section = Literal["issue", "context", "notes", "feedback", "question", "examples"]
+RETRIEVE = "retrieve"
+PLANS = ("issue_with_retrieval", "issue_without_retrieval", "reasoning")
+
+
+class Specialist(Frozen):
+    """One voice of the roster."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    domain: str
+    """The steering vector's name in the library."""
+    system: str
+    """System prompt. `{edit_format}` is filled with the edit format's instructions."""
+    reads: tuple[Section, ...]
+    output: Literal["text", "edits", "answer"]
+    max_new_tokens: int = Field(default=128, ge=1)
+    steering: Steering | None = None
+    """A fixed steering instead of the model's best cell for `domain`."""
+    contrast: str | None = None
+    """Path of a contrast set that `domain`'s vector is made from on first use; None: the packaged set of that name."""
+
+    def messages(self, sections: Mapping[str, str]) -> tuple[Message, ...]:
+        """The prompt: the system message, then the non-empty sections this specialist reads."""
+        rendered = render_messages(self.system, self.reads, sections)
+        return tuple(Message.model_validate(message) for message in rendered)
+
+    @property
+    def machine_read(self) -> bool:
+        return self.output == "edits"
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Where a program reads this specialist's output."""
+        if not self.machine_read:
+            return ()
+        marks = load_config("edit_format")
+        return (Span(open=marks["search"], close=marks["replace"]),)
+
+
+class Roster(Frozen):
+    """The specialists and the order in which they speak."""
+
+    specialists: tuple[Specialist, ...]
+    plans: dict[str, tuple[str, ...]]
+    reasoning_words: dict[str, tuple[str, ...]]
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> "Roster":
+        """The packaged roster, or that with a user's file laid over it: specialists of the same name are replaced,
+        others added; plans and reasoning words likewise. A relative `contrast` path is taken from the file's folder.
+
+        Raises ConfigError where the file is not a roster, or a plan names somebody who is not on it.
+        """
+        table: dict[str, Any] = {k: v for k, v in load_config("specialists").items() if k != "sections"}
+        where = str(path or "configs/specialists.yaml")
+        if path is not None:
+            table = _overlay(table, load_yaml(path), Path(path))
+        try:
+            roster = cls.model_validate(table)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ConfigError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        for plan, steps in roster.plans.items():
+            unknown = set(steps) - {s.name for s in roster.specialists} - {RETRIEVE, "DOMAIN"}
+            if unknown:
+                raise ConfigError(f"{where}: plans.{plan} names {sorted(unknown)[0]!r}, who is not on the roster")
+        return roster
+
+    def __getitem__(self, name: str) -> Specialist:
+        for specialist in self.specialists:
+            if specialist.name == name:
+                return specialist
+        names = ", ".join(s.name for s in self.specialists)
+        raise InputError(f"no specialist called {name!r}; the roster has {names}")
+
+    @property
+    def domains(self) -> dict[str, str | None]:
+        """Every domain on the roster, with the contrast set's path where it has one of its own."""
+        return {s.domain: s.contrast for s in self.specialists}
+
+
+def resolve_steering(
+    specialist: Specialist,
+    library: Library,
+    info: ModelInfo,
+    *,
+    cluster: str | None = None,
+    static_domain: str | None = None,
+) -> tuple[Steering | None, Evidence | None]:
+    """The steering `specialist` would speak with, and what is known of it; (None, None) where the library has no vector.
+
+    A cluster's vector comes before the domain's where the library has one: `cluster/domain` first, then `cluster`.
+    With `static_domain` every specialist gets that domain's vector (the static arm).
+    """
+    if specialist.steering is not None and static_domain is None:
+        return specialist.steering, None
+    domain = static_domain or specialist.domain
+    names = [f"{cluster}/{domain}", cluster, domain] if cluster else [domain]
+    for name in names:
+        if name in library:
+            cell = best_cell(info, domain if name == f"{cluster}/{domain}" else name)
+            component = Component(
+                vector=name, layer=cell.layer, alpha=cell.alpha, unit=cell.unit, positions=cell.positions
+            )
+            return Steering(components=(component,)), cell.evidence
+    return None, None
+
+
+def _overlay(base: Mapping[str, Any], own: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(own, Mapping) or not isinstance(own.get("specialists", []), Sequence):
+        raise ConfigError(f"{path}: a roster is a mapping with a list called specialists")
+    by_name = {s["name"]: s for s in base["specialists"]}
+    for entry in own.get("specialists", []):
+        if not isinstance(entry, Mapping) or "name" not in entry:
+            raise ConfigError(f"{path}: every specialist needs a name")
+        merged = {**by_name.get(entry["name"], {}), **entry}
+        if merged.get("contrast"):
+            merged["contrast"] = str((path.parent / merged["contrast"]).resolve())
+        by_name[entry["name"]] = merged
+    merged_table = dict(base) | {k: v for k, v in own.items() if k != "specialists"}
+    for key in ("plans", "reasoning_words"):
+        merged_table[key] = {**base[key], **own.get(key, {})}
+    merged_table["specialists"] = list(by_name.values())
+    return merged_table

@@ -1,0 +1,162 @@
+"""What flows through the graph: a task, the steps taken on it, and the outcome. Plain data, JSON-like.
+
+Knows the shapes that other people's code sees. Vectors are here by name and hash only, never as tensors.
+"""
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+from typing_extensions import TypedDict
+
+from steergraph.agents.policy import Decision
+from steergraph.vectors.steering import Frozen, Receipt
+
+Kind = Literal["issue", "reasoning"]
+Status = Literal[
+    "patched",
+    "answered",
+    "no_context",
+    "no_edit",
+    "edit_did_not_apply",
+    "checks_failed",
+    "no_answer",
+    "out_of_budget",
+]
+
+
+class Task(Frozen):
+    """What is asked. Gold patches, tests and hints have no field here, so they can't reach a prompt."""
+
+    kind: Kind
+    problem: str = Field(min_length=1)
+    repo: str | None = None
+    """Path, bundle or URL of the repository. An issue needs one."""
+    base_commit: str | None = None
+    """None: the repository's HEAD."""
+    instance_id: str | None = None
+    version: str | None = None
+    project: str | None = None
+    """`owner/name` as SWE-bench spells it; chooses the repository's cluster."""
+    choices: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
+
+    @field_validator("problem")
+    @classmethod
+    def _not_blank(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("the problem is empty")
+        return value
+
+
+class Cut(Frozen):
+    """What a prompt's budget left out."""
+
+    section: str
+    kept_characters: int
+    of_characters: int
+
+
+class Tokens(Frozen):
+    prompt: int
+    completion: int
+
+
+class Step(Frozen):
+    """One specialist's turn."""
+
+    specialist: str
+    attempt: int = 0
+    """0 is the first; repair rounds count up."""
+    decision: Decision
+    receipt: Receipt | None
+    tokens: Tokens
+    seconds: float
+    text: str
+    finish_reason: str
+    guard: str | None = None
+    """Why this answer was thrown away and spoken again unsteered; None where it stands."""
+    cut: tuple[Cut, ...] = ()
+    prompt: tuple[dict[str, str], ...] = ()
+    """The messages as they were sent."""
+
+
+class TestRecord(Frozen):
+    """One run of the user's test command."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    passed: bool
+    exit_code: int | None
+    seconds: float
+    sandbox: str
+    tail: str
+    """The last lines of its output, bounded."""
+
+
+class Tests(Frozen):
+    __test__ = False
+
+    before: TestRecord | None = None
+    after: TestRecord | None = None
+
+
+class Outcome(Frozen):
+    """The end of a run, as `outcome.json` has it."""
+
+    status: Status
+    patch: str | None = None
+    answer: str | None = None
+    tests: Tests = Tests()
+    files_found: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+class Input(TypedDict, total=False):
+    """What a host gives: `problem`, and for an issue `repo`."""
+
+    problem: str
+    kind: Kind
+    repo: str | None
+    base_commit: str | None
+    instance_id: str | None
+    version: str | None
+    project: str | None
+    choices: list[str]
+    examples: list[str]
+
+
+class Output(TypedDict, total=False):
+    """What a host gets back: the fields of `Outcome`."""
+
+    status: Status
+    patch: str | None
+    answer: str | None
+    tests: dict[str, Any]
+    files_found: list[str]
+    problems: list[str]
+    steps: list[dict[str, Any]]
+    tokens: int
+    seconds: float
+
+
+class State(Input, Output, total=False):
+    """Everything a checkpoint holds. JSON-like values only."""
+
+    task: dict[str, Any]
+    plan: list[str]
+    cursor: int
+    """Index into `plan` of the step to take next."""
+    cluster: str | None
+    notes: list[dict[str, str]]
+    retrieval: dict[str, Any] | None
+    attempt: int
+    feedback: str
+    candidate: dict[str, Any] | None
+    """The patch under check: {"diff": str, "files": {path: text or None}}."""
+    tests_before: dict[str, Any] | None
+
+
+STATE_KEYS = frozenset(State.__annotations__)
