@@ -15,12 +15,12 @@ ISSUES = {entry["name"]: entry for entry in yaml.safe_load((EXAMPLES / "issues.y
 
 # What repairs each planted defect: the file, its wrong line and the right one.
 REPAIRS = {
-    "low-stock": ("pantry/stock.py", "if amount < limit:", "if amount <= limit:"),
-    "jam-label": ("pantry/labels.py", "return text.lower()", "return text.strip().lower()"),
-    "eat-first": ("pantry/rotation.py", "return ordered[: count - 1]", "return ordered[:count]"),
-    "line-cost": ("pantry/prices.py", "cost = price + amount", "cost = price * amount"),
-    "replace-jar": ("pantry/shelf.py", "self.jars[place] = old", "self.jars[place] = new"),
-    "stock-report": ("pantry/report.py", '    "\\n".join(lines)', '    return "\\n".join(lines)'),
+    "stock": ("pantry/stock.py", "if amount < limit:", "if amount <= limit:"),
+    "labels": ("pantry/labels.py", "return text.lower()", "return text.strip().lower()"),
+    "rotation": ("pantry/rotation.py", "return ordered[: count - 1]", "return ordered[:count]"),
+    "prices": ("pantry/prices.py", "cost = price + amount", "cost = price * amount"),
+    "shelf": ("pantry/shelf.py", "self.jars[place] = old", "self.jars[place] = new"),
+    "report": ("pantry/report.py", '    "\\n".join(lines)', '    return "\\n".join(lines)'),
 }
 
 
