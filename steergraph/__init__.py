@@ -1,4 +1,65 @@
 """steergraph: a LangGraph of specialists for small language models, each with its own activation steering.
 
+    from steergraph import build_graph
+
+    graph = build_graph()
+    outcome = graph.invoke({"problem": "mean([]) raises ZeroDivisionError", "repo": "path/to/repository"})
+
 The public names are imported on first use, so that `import steergraph` loads neither torch nor transformers.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from steergraph.agents.context import Context as Context
+    from steergraph.agents.graph import build_graph as build_graph
+    from steergraph.agents.policy import Decision as Decision
+    from steergraph.agents.policy import Policy as Policy
+    from steergraph.agents.specialists import Roster as Roster
+    from steergraph.agents.specialists import Specialist as Specialist
+    from steergraph.agents.state import Outcome as Outcome
+    from steergraph.agents.state import Task as Task
+    from steergraph.configs import ConfigError as ConfigError
+    from steergraph.configs import InputError as InputError
+    from steergraph.vectors.engine.local import LocalEngine as LocalEngine
+    from steergraph.vectors.engine.protocol import Completion as Completion
+    from steergraph.vectors.engine.protocol import Message as Message
+    from steergraph.vectors.engine.protocol import Request as Request
+    from steergraph.vectors.engine.protocol import Sampling as Sampling
+    from steergraph.vectors.library import Library as Library
+    from steergraph.vectors.library import SteeringVector as SteeringVector
+    from steergraph.vectors.steering import Component as Component
+    from steergraph.vectors.steering import Receipt as Receipt
+    from steergraph.vectors.steering import Steering as Steering
+
+_WHERE = {
+    "Context": "agents.context",
+    "build_graph": "agents.graph",
+    "Decision": "agents.policy",
+    "Policy": "agents.policy",
+    "Roster": "agents.specialists",
+    "Specialist": "agents.specialists",
+    "Outcome": "agents.state",
+    "Task": "agents.state",
+    "ConfigError": "configs",
+    "InputError": "configs",
+    "LocalEngine": "vectors.engine.local",
+    "Completion": "vectors.engine.protocol",
+    "Message": "vectors.engine.protocol",
+    "Request": "vectors.engine.protocol",
+    "Sampling": "vectors.engine.protocol",
+    "Library": "vectors.library",
+    "SteeringVector": "vectors.library",
+    "Component": "vectors.steering",
+    "Receipt": "vectors.steering",
+    "Steering": "vectors.steering",
+}
+
+__all__ = sorted(_WHERE)  # noqa: PLE0605 - the names are listed once, above
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'steergraph' has no attribute {name!r}")
+    return getattr(import_module(f"steergraph.{_WHERE[name]}"), name)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from steergraph.configs import ConfigError, InputError, load_config, load_yaml
-from steergraph.configs.prompts import render_messages
+from steergraph.configs.prompts import fill_system, format_sections
 from steergraph.vectors.cells import Evidence, best_cell
 from steergraph.vectors.engine.protocol import Message, ModelInfo, Span
 from steergraph.vectors.library import Library
@@ -40,8 +40,10 @@ class Specialist(Frozen):
 
     def messages(self, sections: Mapping[str, str]) -> tuple[Message, ...]:
         """The prompt: the system message, then the non-empty sections this specialist reads."""
-        rendered = render_messages(self.system, self.reads, sections)
-        return tuple(Message.model_validate(message) for message in rendered)
+        return (
+            Message(role="system", content=fill_system(self.system)),
+            Message(role="user", content=format_sections(self.reads, sections)),
+        )
 
     @property
     def machine_read(self) -> bool:

@@ -1,0 +1,7 @@
+"""python -m steergraph"""
+
+import sys
+
+from steergraph.cli import main
+
+sys.exit(main())

@@ -1,0 +1,279 @@
+"""The graph's nodes that are not specialists: route, retrieve, edit, check, answer, finish.
+
+Each is a function of the state that returns the keys it changes. Where they lie in the graph is `graph.py`'s concern.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from langgraph.runtime import Runtime
+from pydantic import ValidationError
+
+from steergraph.agents.answers import LETTERS, extract_answer
+from steergraph.agents.budget import room_for_context
+from steergraph.agents.check import CheckResult, TestCommand, TestRun, check_patch
+from steergraph.agents.context import Context
+from steergraph.agents.edits import parse_edits
+from steergraph.agents.patch import apply_edits, unified_diff
+from steergraph.agents.sandbox import Sandbox
+from steergraph.agents.services import Services, require_repo
+from steergraph.agents.speak import prepare, sections_of, suspects
+from steergraph.agents.specialists import RETRIEVE
+from steergraph.agents.state import State, Task, TestRecord
+from steergraph.configs import InputError
+from steergraph.vectors.engine.protocol import ScoreRequest
+
+Node = Callable[[State, Runtime[Context]], dict[str, Any]]
+_FEEDBACK_CHARACTERS = 600
+
+
+def route(services: Services) -> Node:
+    """Validate the task, pin its commit, plan its steps, and make the vectors they will need."""
+
+    def node(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+        started = time.monotonic()
+        context = Context.of(runtime.context)
+        axes = context.axes(services.policy)
+        task = _task(state)
+        if task.kind == "issue":
+            sha = services.repository(require_repo(task.repo)).resolve(task.base_commit)
+            task = task.model_copy(update={"base_commit": sha})
+        planned = services.router(task, services.roster, retrieval=axes.retrieval)
+        emit = runtime.stream_writer
+        emit({"event": "route", "plan": list(planned.plan), "cluster": planned.cluster, "reason": planned.reason})
+        if axes.steering != "none":
+            domains = {services.roster[name].domain for name in planned.plan if name != RETRIEVE}
+            if axes.steering == "static" and task.kind == "issue":
+                domains.add(services.policy.static_domain)
+
+            def progress(domain: str, done: int, of: int) -> None:
+                emit({"event": "vectors", "domain": domain, "done": done, "of": of})
+
+            services.ensure_vectors(sorted(domains), progress)
+        return {
+            "task": task.model_dump(mode="json"),
+            "plan": list(planned.plan),
+            "cluster": planned.cluster,
+            "cursor": 0,
+            "attempt": 0,
+            "feedback": "",
+            "notes": [],
+            "steps": [],
+            "problems": [],
+            "files_found": [],
+            "retrieval": None,
+            "candidate": None,
+            "tests_before": None,
+            "tests": {"before": None, "after": None},
+            "patch": None,
+            "answer": None,
+            "tokens": 0,
+            "seconds": time.monotonic() - started,
+        }
+
+    return node
+
+
+def retrieve(services: Services) -> Node:
+    """Find the passages that matter, with the issue and the suspects named so far, packed to the patch prompt's room."""
+
+    def node(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+        started = time.monotonic()
+        task = Task.model_validate(state["task"])
+        engine = services.engine
+        reader = _reader(services, state)
+        room = room_for_context(reader, sections_of(task, state), engine.count_tokens, engine.info.window)
+        empty = engine.count_tokens(reader.messages({"context": "."}))
+
+        def count(text: str) -> int:
+            return max(0, engine.count_tokens(reader.messages({"context": text})) - empty)
+
+        found = services.retriever.retrieve(
+            services.repository(require_repo(task.repo)),
+            str(task.base_commit),
+            task.problem,
+            suspects(state["notes"]),
+            room,
+            count,
+        )
+        record = found.model_dump(mode="json")
+        runtime.stream_writer({"event": "retrieved", "budget": room, **record})
+        return {
+            "retrieval": record,
+            "files_found": [ranked["path"] for ranked in record["ranked"]],
+            "cursor": state["cursor"] + 1,
+            "seconds": state["seconds"] + time.monotonic() - started,
+        }
+
+    return node
+
+
+def edit(services: Services) -> Node:
+    """Turn what the patch specialist said into a diff, computed from the files as they are at the base commit."""
+
+    def node(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+        task = Task.model_validate(state["task"])
+        repository = services.repository(require_repo(task.repo))
+        sha = str(task.base_commit)
+        parsed = parse_edits(state["steps"][-1]["text"])
+        problems = list(parsed.problems)
+        candidate = None
+        if not parsed.edits and not problems:
+            problems = ["there is no edit block in the answer"]
+        if parsed.edits and not problems:
+            applied = apply_edits(parsed.edits, lambda path: repository.read_text(sha, path))
+            problems = list(applied.problems)
+            if not problems:
+                diff = unified_diff(applied.before, applied.after)
+                candidate = {"diff": diff, "files": dict(applied.after)}
+        attempted = [e.model_dump(mode="json") for e in parsed.edits]
+        runtime.stream_writer(
+            {
+                "event": "edit",
+                "attempt": state["attempt"],
+                "edits": attempted,
+                "problems": problems,
+                "diff": candidate["diff"] if candidate else None,
+            }
+        )
+        status = "edit_did_not_apply" if parsed.edits else "no_edit"
+        return {"candidate": candidate, **({} if candidate else _failed(status, problems))}
+
+    return node
+
+
+def check(services: Services) -> Node:
+    """Apply the diff to a clean copy, parse the files, and run the tests before and after where there are any."""
+
+    def node(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+        started = time.monotonic()
+        context = Context.of(runtime.context)
+        task = Task.model_validate(state["task"])
+        repository = services.repository(require_repo(task.repo))
+        candidate = state["candidate"] or {}
+        tests = None
+        sandbox = None
+        if context.test:
+            sandbox = Sandbox.detect(unsafe=context.unsafe_tests)
+            seconds = context.test_seconds
+            if context.max_seconds:
+                seconds = max(1.0, min(seconds, context.max_seconds - state["seconds"]))
+            tests = TestCommand(command=context.test, timeout_s=seconds)
+            runtime.stream_writer({"event": "testing", "sandbox": sandbox.kind, "command": context.test})
+        known = state.get("tests_before")
+        with tempfile.TemporaryDirectory(prefix="steergraph-") as folder:
+            with repository.working_copy(str(task.base_commit), Path(folder) / "copy") as copy:
+                result = check_patch(
+                    copy,
+                    candidate["diff"],
+                    candidate["files"],
+                    tests=tests,
+                    sandbox=sandbox,
+                    before=TestRun.model_validate(known) if known else None,
+                )
+        update: dict[str, Any] = {
+            "tests": _tests(result),
+            "tests_before": result.tests_before.model_dump(mode="json") if result.tests_before else None,
+            "seconds": state["seconds"] + time.monotonic() - started,
+        }
+        if result.ok:
+            update |= {"patch": candidate["diff"], "status": "patched", "problems": [], "feedback": ""}
+        else:
+            update |= _failed("checks_failed" if result.applies else "edit_did_not_apply", list(result.problems))
+        runtime.stream_writer(
+            {
+                "event": "check",
+                "attempt": state["attempt"],
+                "ok": result.ok,
+                "problems": list(result.problems),
+                "tests": update["tests"],
+            }
+        )
+        return update
+
+    return node
+
+
+def answer(services: Services) -> Node:
+    """Read the answer out of the last step; with choices and none found, the likeliest letter."""
+
+    def node(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+        task = Task.model_validate(state["task"])
+        found = extract_answer(state["steps"][-1]["text"], task.choices)
+        how = "said"
+        if found is None and task.choices:
+            found, how = _likeliest(services, state, Context.of(runtime.context), task), "scored"
+        runtime.stream_writer({"event": "answer", "answer": found, "how": how})
+        return {"answer": found, "status": "answered" if found is not None else "no_answer"}
+
+    return node
+
+
+def finish(services: Services) -> Node:
+    """Write down how it ended."""
+
+    def node(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+        status = state.get("status") or "no_edit"
+        runtime.stream_writer({"event": "outcome", "status": status, "patch": state.get("patch")})
+        return {"status": status}
+
+    return node
+
+
+def _task(state: State) -> Task:
+    fields = {name: state.get(name) for name in Task.model_fields if state.get(name) is not None}
+    fields.setdefault("kind", "issue" if fields.get("repo") else "reasoning")
+    try:
+        return Task.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "task"
+        message = "it is missing" if first["type"] == "missing" else first["msg"]
+        raise InputError(f"the task's {field}: {message}") from error
+
+
+def _reader(services: Services, state: State) -> Any:
+    """The specialist whose prompt retrieval packs for: of those still to come that read context, the tightest."""
+    coming = [services.roster[n] for n in state["plan"][state["cursor"] :] if n != RETRIEVE]
+    readers = [s for s in coming if "context" in s.reads]
+    if not readers:
+        raise InputError("the plan retrieves context, but no specialist after it reads `context`")
+    return max(readers, key=lambda s: s.max_new_tokens)
+
+
+def _failed(status: str, problems: list[str]) -> dict[str, Any]:
+    words = "\n".join(problems)
+    return {"status": status, "problems": problems, "feedback": words[:_FEEDBACK_CHARACTERS], "patch": None}
+
+
+def _tests(result: CheckResult) -> dict[str, Any]:
+    return {
+        "before": _record(result.tests_before),
+        "after": _record(result.tests_after),
+    }
+
+
+def _record(run: TestRun | None) -> dict[str, Any] | None:
+    if run is None:
+        return None
+    record = TestRecord(
+        passed=run.passed, exit_code=run.exit_code, seconds=run.seconds, sandbox=run.sandbox, tail=run.tail
+    )
+    return record.model_dump(mode="json")
+
+
+def _likeliest(services: Services, state: State, context: Context, task: Task) -> str:
+    name = state["plan"][state["cursor"] - 1]
+    turn = prepare(services, name, state, context)
+    letters = LETTERS[: len(task.choices)]
+    scores = services.engine.score(
+        [
+            ScoreRequest(messages=turn.request.messages, continuation=f"#### {letter}", steering=turn.request.steering)
+            for letter in letters
+        ]
+    )
+    totals = {letter: score.total for letter, score in zip(letters, scores, strict=True)}
+    return max(totals, key=lambda letter: totals[letter])

@@ -1,0 +1,95 @@
+"""What the nodes of one graph share: the engine, made on first use, its vectors, and the repositories it opened.
+
+Held by the graph it was built for; nothing here is global. Safe to call from several threads.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from threading import Lock
+
+from steergraph.agents.policy import Policy
+from steergraph.agents.router import Router
+from steergraph.agents.specialists import Roster
+from steergraph.configs import InputError
+from steergraph.retrieval.repository import Repository
+from steergraph.retrieval.retriever import Retriever
+from steergraph.vectors.engine.protocol import Engine
+
+Progress = Callable[[str, int, int], None]
+"""Called with a domain's name, how many prompts of it are done and how many there are."""
+
+
+class Services:
+    def __init__(
+        self,
+        *,
+        model: str,
+        engine: Engine | None,
+        roster: Roster,
+        policy: Policy,
+        retriever: Retriever,
+        router: Router,
+        cache_dir: Path | None = None,
+    ) -> None:
+        self.model = model
+        self.roster = roster
+        self.policy = policy
+        self.retriever = retriever
+        self.router = router
+        self.cache_dir = cache_dir
+        self._engine = engine
+        self._own = engine is None
+        self._repositories: dict[str, Repository] = {}
+        self._lock = Lock()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine given, or one for `model`, loaded on the first call. Raises InputError where it can't be."""
+        with self._lock:
+            if self._engine is None:
+                from steergraph.vectors.engine.local import LocalEngine
+
+                self._engine = LocalEngine(self.model)
+            return self._engine
+
+    def ensure_vectors(self, domains: Iterable[str], progress: Progress | None = None) -> None:
+        """Make the vectors of `domains` that the engine lacks, where it is one that can be listened to.
+
+        A domain without a contrast set stays without a vector, and the policy then says so.
+        """
+        from steergraph.vectors.contrast import has_contrast
+        from steergraph.vectors.engine.local import LocalEngine
+        from steergraph.vectors.extract import ensure_vectors
+
+        engine = self.engine
+        if not isinstance(engine, LocalEngine):
+            return
+        with self._lock:
+            own = self.roster.domains
+            missing = {d: own.get(d) for d in domains if d not in engine.library}
+            wanted = {d: path for d, path in missing.items() if path or has_contrast(d)}
+            if wanted:
+                engine.add_vectors(
+                    ensure_vectors(engine.loaded, wanted, cache_dir=self.cache_dir, progress=progress)
+                )
+
+    def repository(self, source: str) -> Repository:
+        """The repository at `source`, opened once. Raises InputError where there is none."""
+        with self._lock:
+            if source not in self._repositories:
+                self._repositories[source] = Repository.open(source, cache_dir=self.cache_dir)
+            return self._repositories[source]
+
+    def close(self) -> None:
+        """Close the engine if this graph made it. Idempotent."""
+        with self._lock:
+            if self._own and self._engine is not None:
+                self._engine.close()
+                self._engine = None
+
+
+def require_repo(source: str | None) -> str:
+    """`source`, or InputError: an issue can't be solved without its repository."""
+    if not source:
+        raise InputError("an issue needs its repository: give repo, a path, a bundle or a URL")
+    return source

@@ -1,0 +1,193 @@
+"""One specialist's turn: decide, build the prompt, ask the engine, guard the answer, write the step down.
+
+The turn is the same for the sync and the async body of a node; only the waiting differs.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from steergraph.agents.answers import format_question
+from steergraph.agents.budget import FittedPrompt, fit
+from steergraph.agents.context import Context
+from steergraph.agents.guard import tripped
+from steergraph.agents.policy import Decision, Situation
+from steergraph.agents.services import Services
+from steergraph.agents.specialists import Specialist, resolve_steering
+from steergraph.agents.state import State, Step, Task, Tokens
+from steergraph.vectors.engine.protocol import Completion, Handle, Request, Sampling
+from steergraph.vectors.steering import Frozen
+
+Emit = Callable[[dict[str, Any]], None]
+_BACKTICKED = re.compile(r"`([^`\n]{2,80})`")
+
+
+class Turn(Frozen):
+    """Everything decided before the model speaks."""
+
+    specialist: Specialist
+    attempt: int
+    decision: Decision
+    prompt: FittedPrompt
+    request: Request
+
+
+def prepare(services: Services, name: str, state: State, context: Context) -> Turn:
+    """Decide on steering and build the request for `name`'s turn. Raises InputError where its prompt can't fit."""
+    specialist = services.roster[name]
+    task = Task.model_validate(state["task"])
+    policy, engine = services.policy, services.engine
+    axes = context.axes(policy)
+    attempt = state.get("attempt", 0) if specialist.output == "edits" else 0
+    steering, evidence = resolve_steering(
+        specialist,
+        engine.library,
+        engine.info,
+        cluster=state.get("cluster"),
+        static_domain=policy.static_domain if axes.steering == "static" and task.kind == "issue" else None,
+    )
+    prompt = fit(specialist, sections_of(task, state), engine.count_tokens, engine.info.window)
+    decision = policy.decide(
+        Situation(
+            steering=steering,
+            axis=axes.steering,
+            gate=axes.gate,
+            context=bool(prompt.sections.get("context")),
+            n_examples=len(task.examples) if prompt.sections.get("examples") else 0,
+            thinking=context.thinking,
+            machine_read=specialist.machine_read,
+            model_kind=engine.info.kind,
+            evidence=evidence.summary if evidence else "",
+        )
+    )
+    repairing = attempt > 0
+    spent = state.get("tokens", 0)
+    bound = min(prompt.max_new_tokens, context.max_tokens - spent) if context.max_tokens else prompt.max_new_tokens
+    request = Request(
+        messages=prompt.messages,
+        steering=decision.steering,
+        suspend=specialist.spans if decision.mode == "outside_spans" else (),
+        sampling=Sampling(
+            temperature=policy.repair.temperature if repairing else 0.0,
+            top_p=policy.repair.top_p if repairing else 1.0,
+            max_new_tokens=max(1, bound),
+        ),
+        seed=context.seed + attempt,
+        deadline_s=max(0.1, context.max_seconds - state.get("seconds", 0.0)) if context.max_seconds else None,
+        enable_thinking=context.thinking,
+    )
+    return Turn(specialist=specialist, attempt=attempt, decision=decision, prompt=prompt, request=request)
+
+
+def unsteered(turn: Turn, why: str) -> Turn:
+    """The same turn with steering off, because the guard refused the steered answer."""
+    decision = Decision(
+        mode="off", steering=None, rule="guard", reason=f"the steered answer was refused: {why}", evidence="this run"
+    )
+    request = turn.request.model_copy(update={"steering": None, "suspend": ()})
+    return turn.model_copy(update={"decision": decision, "request": request})
+
+
+def speak(services: Services, turn: Turn, emit: Emit) -> list[Step]:
+    """Say the turn, and once more unsteered where the guard refuses it. Returns one step, or two."""
+    steps: list[Step] = []
+    current: Turn | None = turn
+    while current is not None:
+        emit(start_event(current))
+        started = time.monotonic()
+        handle = services.engine.submit(current.request)
+        for piece in handle.stream():
+            emit({"event": "text", "specialist": current.specialist.name, "text": piece})
+        step = _step(services, current, handle.result(), time.monotonic() - started)
+        emit(end_event(step))
+        steps.append(step)
+        current = unsteered(current, step.guard) if step.guard else None
+    return steps
+
+
+async def aspeak(services: Services, turn: Turn, emit: Emit) -> list[Step]:
+    """`speak` for a running event loop. Cancelling the coroutine cancels the generation."""
+    steps: list[Step] = []
+    current: Turn | None = turn
+    while current is not None:
+        emit(start_event(current))
+        started = time.monotonic()
+        handle = await asyncio.to_thread(services.engine.submit, current.request)
+        completion = await _awaited(handle, current.specialist.name, emit)
+        step = _step(services, current, completion, time.monotonic() - started)
+        emit(end_event(step))
+        steps.append(step)
+        current = unsteered(current, step.guard) if step.guard else None
+    return steps
+
+
+async def _awaited(handle: Handle, name: str, emit: Emit) -> Completion:
+    pieces = handle.stream()
+    try:
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            emit({"event": "text", "specialist": name, "text": piece})
+        completion: Completion = await handle
+        return completion
+    except asyncio.CancelledError:
+        handle.cancel()
+        raise
+
+
+def _step(services: Services, turn: Turn, completion: Completion, seconds: float) -> Step:
+    refused = None
+    if turn.decision.mode != "off" and completion.finish_reason in ("stop", "length"):
+        refused = tripped(
+            services.policy.guard, completion.text, completion.finish_reason, completion.usage.completion_tokens
+        )
+    return Step(
+        specialist=turn.specialist.name,
+        attempt=turn.attempt,
+        decision=turn.decision,
+        receipt=completion.receipt,
+        tokens=Tokens(prompt=completion.usage.prompt_tokens, completion=completion.usage.completion_tokens),
+        seconds=seconds,
+        text=completion.text,
+        finish_reason=completion.finish_reason,
+        guard=refused,
+        cut=turn.prompt.cut,
+        prompt=tuple({"role": m.role, "content": m.content} for m in turn.prompt.messages),
+    )
+
+
+def start_event(turn: Turn) -> dict[str, Any]:
+    """The custom stream event `step_start`: who speaks, and how."""
+    return {
+        "event": "step_start",
+        "specialist": turn.specialist.name,
+        "attempt": turn.attempt,
+        "decision": turn.decision.model_dump(mode="json"),
+        "prompt_tokens": turn.prompt.tokens,
+        "cut": [cut.model_dump() for cut in turn.prompt.cut],
+    }
+
+
+def end_event(step: Step) -> dict[str, Any]:
+    """The custom stream event `step_end`: the whole step."""
+    return {"event": "step_end", "step": step.model_dump(mode="json")}
+
+
+def sections_of(task: Task, state: Mapping[str, Any]) -> dict[str, str]:
+    """Every section a prompt can be built from, by name; empty ones included."""
+    retrieval = state.get("retrieval") or {}
+    notes = [note["text"].strip() for note in state.get("notes") or []]
+    return {
+        "issue": task.problem,
+        "question": format_question(task.problem, task.choices),
+        "examples": "\n\n".join(task.examples),
+        "context": "\n\n".join(passage["text"] for passage in retrieval.get("passages", [])),
+        "notes": "\n".join(note for note in notes if note),
+        "feedback": state.get("feedback", ""),
+    }
+
+
+def suspects(notes: list[dict[str, str]]) -> list[str]:
+    """The names that specialists put in backticks, in order, each once."""
+    found = [name for note in notes for name in _BACKTICKED.findall(note["text"])]
+    return list(dict.fromkeys(found))

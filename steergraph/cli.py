@@ -1,0 +1,277 @@
+"""The `steergraph` command.
+
+    steergraph run --repo PATH|URL --issue FILE|-|TEXT|URL [--test CMD]
+    steergraph ask "..." [--choices A B C]
+    steergraph vectors extract|list|show
+    steergraph doctor
+
+Exit codes: 0 a checked patch or an answer, 1 none found, 2 bad input, 130 interrupted (and resumable).
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from steergraph.configs import InputError
+
+EXIT_FOUND, EXIT_NONE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+class Interrupted(Exception):
+    """Ctrl-C in the middle of a run. The message says how to go on."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (the process's own by default). Returns the exit code; never raises for bad input."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
+    except InputError as error:
+        return _fail(str(error), EXIT_BAD_INPUT)
+    except Interrupted as error:
+        return _fail(str(error), EXIT_INTERRUPTED)
+    except KeyboardInterrupt:
+        return _fail("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_NONE
+
+
+def build_parser() -> argparse.ArgumentParser:
+    from steergraph import doctor
+    from steergraph.vectors import command as vectors
+
+    parser = argparse.ArgumentParser(prog="steergraph", description="Specialists of a small model, each steered.")
+    parser.add_argument("--version", action="version", version=f"steergraph {_version()}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_ask(commands)
+    vectors.add_parser(commands)
+    doctor.add_parser(commands)
+    return parser
+
+
+def _add_run(commands: Any) -> None:
+    run = commands.add_parser("run", help="an issue and a repository in, a checked patch out")
+    run.add_argument("--repo", help="the repository: a folder, a bundle or a URL")
+    run.add_argument("--commit", help="the commit to work on (default: HEAD, or the instance's)")
+    run.add_argument("--issue", help="a file, - for standard input, a URL, or the text itself")
+    run.add_argument("--swebench", metavar="FILE", help="a SWE-bench dataset file, with --instance")
+    run.add_argument("--instance", metavar="ID", help="the instance's id")
+    run.add_argument("--test", metavar="CMD", help="a command run in the sandbox before and after the patch")
+    run.add_argument("--unsafe-tests", action="store_true", help="run it with limits only where no sandbox can be had")
+    run.add_argument("--apply", action="store_true", help="put the checked patch into --repo's own tree")
+    run.add_argument("--resume", metavar="RUN", help="go on with an interrupted run's folder")
+    _add_common(run)
+    run.set_defaults(run=_run)
+
+
+def _add_ask(commands: Any) -> None:
+    ask = commands.add_parser("ask", help="a question in, an answer out, by the same graph")
+    ask.add_argument("question", nargs="?", help="the question, or - for standard input")
+    ask.add_argument("--choices", nargs="+", default=[], metavar="CHOICE", help="options, lettered from A")
+    ask.add_argument("--examples", metavar="FILE", help="worked examples, a blank line between two")
+    ask.add_argument("--resume", metavar="RUN", help="go on with an interrupted run's folder")
+    _add_common(ask)
+    ask.set_defaults(run=_ask)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="pocket", help="pocket, a Hugging Face id, or a folder (default: pocket)")
+    parser.add_argument("--roster", metavar="FILE", help="specialists of your own, laid over the packaged ones")
+    parser.add_argument("--policy", metavar="FILE", help="a policy of your own, laid over the packaged one")
+    parser.add_argument("--preset", default="auto", help="auto, baseline, static, dynamic, rag_* (default: auto)")
+    parser.add_argument("--steering", choices=["none", "static", "dynamic"], help="replaces the preset's")
+    parser.add_argument("--retrieval", choices=["on", "off"], help="replaces the preset's")
+    parser.add_argument("--gate", choices=["on", "off"], help="replaces the preset's")
+    parser.add_argument("--max-seconds", type=_positive, default=0.0, metavar="S", help="0: no limit")
+    parser.add_argument("--max-tokens", type=int, default=0, metavar="N", help="completion tokens; 0: no limit")
+    parser.add_argument("--max-repairs", type=int, default=None, metavar="N", help="repair rounds (default: policy's)")
+    parser.add_argument("--thinking", action="store_true", help="let the model think before it answers")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/TIME-NAME)")
+    parser.add_argument("--json", action="store_true", help="print outcome.json instead of the live view")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from steergraph.runs import RunFolder
+
+    if arguments.resume:
+        return _drive(arguments, RunFolder.open(arguments.resume))
+    name, given = _issue_input(arguments)
+    if arguments.apply and not (arguments.repo and (Path(arguments.repo) / ".git").exists()):
+        raise InputError("--apply changes a working tree: give --repo the folder of a repository")
+    return _drive(arguments, None, name, given)
+
+
+def _ask(arguments: argparse.Namespace) -> int:
+    from steergraph.runs import RunFolder
+
+    if arguments.resume:
+        return _drive(arguments, RunFolder.open(arguments.resume))
+    question = sys.stdin.read() if arguments.question == "-" else arguments.question
+    if not question or not question.strip():
+        raise InputError("the question is empty: give it as an argument, or - for standard input")
+    examples = _examples(arguments.examples) if arguments.examples else []
+    if len(arguments.choices) == 1 or len(arguments.choices) > 10:
+        raise InputError("--choices takes 2 to 10 options")
+    given = {"kind": "reasoning", "problem": question, "choices": arguments.choices, "examples": examples}
+    return _drive(arguments, None, "ask", given)
+
+
+def _issue_input(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    from steergraph.evals.instances import find_instance, task_of
+    from steergraph.issues import read_issue
+
+    if bool(arguments.issue) == bool(arguments.swebench):
+        if arguments.issue is not None and not arguments.swebench:
+            raise InputError("the issue is empty: say what goes wrong")
+        raise InputError("give either --issue, or --swebench FILE with --instance ID")
+    if arguments.swebench:
+        if not arguments.instance:
+            raise InputError("--swebench needs --instance ID")
+        row = find_instance(arguments.swebench, arguments.instance)
+        task = task_of(row, _repo_of(arguments.repo or f"https://github.com/{row['repo']}"))
+        task = task.model_copy(update={"base_commit": arguments.commit or task.base_commit})
+        return row["instance_id"], task.model_dump(mode="json")
+    if not arguments.repo:
+        raise InputError("--issue needs --repo, a folder, a bundle or a URL")
+    problem = read_issue(arguments.issue)
+    given = {
+        "kind": "issue",
+        "problem": problem,
+        "repo": _repo_of(arguments.repo),
+        "base_commit": arguments.commit,
+    }
+    return problem.strip().splitlines()[0][:40], given
+
+
+def _repo_of(source: str) -> str:
+    """The source as a run may remember it: a local path made absolute, a URL without its credentials.
+
+    It is opened here, so that a wrong one is told before anything is written.
+    """
+    from steergraph.retrieval.git import redact
+    from steergraph.retrieval.repository import Repository
+
+    Repository.open(source)
+    return str(Path(source).resolve()) if Path(source).exists() else redact(source)
+
+
+def _drive(
+    arguments: argparse.Namespace, folder: Any, name: str = "run", given: dict[str, Any] | None = None
+) -> int:
+    """Make or take the run folder, load the model, run, show, and say how it ended."""
+    from rich.console import Console
+
+    from steergraph.agents.policy import Policy
+    from steergraph.agents.specialists import Roster
+    from steergraph.runs import RunFolder
+    from steergraph.session import changed_files, command_line, run
+    from steergraph.vectors.engine.local import LocalEngine
+    from steergraph.view import View
+
+    console = Console(stderr=arguments.json, highlight=False)
+    view = View(console)
+    asked = folder.asked if folder else _asked(arguments, given or {}, command_line())
+    Policy.load(asked["policy"]).axes(asked["context"]["preset"])
+    Roster.load(asked["roster"])
+    with LocalEngine(asked["model"]) as engine:
+        folder = folder or RunFolder.create(arguments.out, name, asked)
+        info = engine.info
+        view.line(
+            f"steergraph {_version()}  {info.name} ({info.architecture}, {info.n_layers} layers, window {info.window:,})"
+            f"  preset {asked['context']['preset']}  seed {asked['context']['seed']}",
+            "bold",
+        )
+        if info.name == "pocket":
+            from steergraph.pocket import PURPOSE
+
+            view.line(PURPOSE, "dim")
+        try:
+            outcome = run(folder, engine, (lambda event: None) if arguments.json else view.show)
+        except KeyboardInterrupt:
+            raise Interrupted(f"interrupted; go on with: steergraph {arguments.command} --resume {folder.path}") from None
+    if arguments.json:
+        print((folder.path / "outcome.json").read_text(encoding="utf-8"), end="")
+    view.line(f"run      {folder.path}", "dim")
+    found = outcome.status in ("patched", "answered")
+    if found and getattr(arguments, "apply", False):
+        from steergraph.apply import apply_to_tree
+        from steergraph.retrieval.repository import Repository
+
+        sha, files = changed_files(folder)
+        apply_to_tree(Repository.open(asked["input"]["repo"]), sha, Path(asked["input"]["repo"]), files)
+        view.line(f"applied  to {len(files)} file(s) of {asked['input']['repo']}", "bold green")
+    return EXIT_FOUND if found else EXIT_NONE
+
+
+def _asked(arguments: argparse.Namespace, given: dict[str, Any], command: str) -> dict[str, Any]:
+    from steergraph.retrieval.git import redact
+
+    test = getattr(arguments, "test", None)
+    return {
+        "model": arguments.model,
+        "roster": arguments.roster,
+        "policy": arguments.policy,
+        "input": given,
+        "context": {
+            "preset": arguments.preset,
+            "steering": arguments.steering,
+            "retrieval": arguments.retrieval,
+            "gate": arguments.gate,
+            "test": test,
+            "unsafe_tests": getattr(arguments, "unsafe_tests", False),
+            "max_seconds": arguments.max_seconds,
+            "max_tokens": arguments.max_tokens,
+            "max_repairs": arguments.max_repairs,
+            "seed": arguments.seed,
+            "thinking": arguments.thinking,
+        },
+        "command": redact(command),
+    }
+
+
+def _examples(path: str) -> list[str]:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot read the examples: {error}") from error
+    if path.endswith(".json"):
+        try:
+            loaded = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"{path}: not valid JSON: {error}") from error
+        if not (isinstance(loaded, list) and all(isinstance(item, str) for item in loaded)):
+            raise InputError(f"{path}: examples in JSON are a list of strings")
+        return loaded
+    return [block.strip() for block in text.split("\n\n") if block.strip()]
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError("must be 0 or more")
+    return value
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("steergraph")
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"steergraph: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""SWE-bench instances from a file, and predictions in the form the official harness loads.
+
+Reads parquet, JSON and JSONL. Only `instance_id`, `repo`, `base_commit`, `version` and `problem_statement` are ever
+read from a row: gold patches, tests and hints stay on disk.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from steergraph.agents.state import Task
+from steergraph.configs import InputError
+
+COLUMNS = ("instance_id", "repo", "base_commit", "version", "problem_statement")
+
+
+def read_instances(path: str | Path) -> list[dict[str, str]]:
+    """The rows of a dataset file, cut to `COLUMNS`. Raises InputError where the file is no SWE-bench dataset."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no dataset at {path}: give a parquet, JSON or JSONL file")
+    try:
+        rows = list(_rows(path))
+    except InputError:
+        raise
+    except Exception as error:  # every reader has exceptions of its own; the user needs one line
+        raise InputError(f"{path}: not a readable {path.suffix or 'dataset'} file: {_first_line(error)}") from error
+    if not rows:
+        raise InputError(f"{path}: the dataset has no rows")
+    for number, row in enumerate(rows, 1):
+        missing = [name for name in COLUMNS if name != "version" and not row.get(name)]
+        if missing:
+            raise InputError(f"{path}: row {number} lacks {missing[0]}, so this is not a SWE-bench dataset")
+    return [{name: str(row.get(name) or "") for name in COLUMNS} for row in rows]
+
+
+def find_instance(path: str | Path, instance_id: str) -> dict[str, str]:
+    """One row of a dataset file. Raises InputError naming the nearest ids where there is none of that id."""
+    rows = read_instances(path)
+    for row in rows:
+        if row["instance_id"] == instance_id:
+            return row
+    near = difflib.get_close_matches(instance_id, [row["instance_id"] for row in rows], n=3, cutoff=0.4)
+    hint = f"; the nearest are {', '.join(near)}" if near else ""
+    raise InputError(f"{path}: no instance {instance_id!r} among {len(rows)}{hint}")
+
+
+def task_of(row: Mapping[str, str], repo: str) -> Task:
+    """The task of an instance, to be done in the repository at `repo`."""
+    return Task(
+        kind="issue",
+        problem=row["problem_statement"],
+        repo=repo,
+        base_commit=row["base_commit"],
+        instance_id=row["instance_id"],
+        version=row["version"] or None,
+        project=row["repo"],
+    )
+
+
+def prediction(instance_id: str, patch: str | None, model: str, preset: str) -> dict[str, str]:
+    """One row for the harness. An empty patch is "", and the model's name says which preset made it."""
+    name = f"steergraph-{model}-{preset}".replace("/", "__")
+    return {"instance_id": instance_id, "model_patch": patch or "", "model_name_or_path": name}
+
+
+def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        present = set(pyarrow.parquet.read_schema(path).names)
+        table = pyarrow.parquet.read_table(path, columns=[name for name in COLUMNS if name in present])
+        rows: list[dict[str, Any]] = table.to_pylist()
+        return rows
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    if path.suffix == ".json":
+        loaded = json.loads(text)
+        listed = list(loaded.values()) if isinstance(loaded, dict) else loaded
+        if not all(isinstance(row, dict) for row in listed):
+            raise InputError(f"{path}: a dataset is a list of instances")
+        return list(listed)
+    raise InputError(f"{path}: a dataset is a .parquet, .json or .jsonl file")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,146 @@
+"""The live view of a run in a terminal: who speaks, how, what was found, what came of it.
+
+Knows the graph's custom stream events. Text from models and repositories is data: its control codes are made visible
+before they reach the terminal, and it is never read as markup.
+"""
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.text import Text
+
+_SHOWN_FILES = 5
+_REFUSED = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
+
+
+def harmless(text: str) -> str:
+    """`text` with every control, format and bidirectional character but newline and tab made visible."""
+    return "".join(
+        c if c in "\n\t" or unicodedata.category(c) not in _REFUSED else f"\\u{{{ord(c):x}}}" for c in text
+    )
+
+
+def describe(decision: Mapping[str, Any]) -> str:
+    """One line: the vector, layer and dose, or that steering is off."""
+    if decision["mode"] == "off":
+        return "steering off"
+    parts = [
+        f"{c['vector']} @ layer {c['layer']}, alpha {c['alpha']:g} {c['unit'].replace('_', ' ')}, {c['positions']}"
+        for c in decision["steering"]["components"]
+    ]
+    outside = " outside edit blocks" if decision["mode"] == "outside_spans" else ""
+    return f"steering on{outside}: {' + '.join(parts)}"
+
+
+class View:
+    """Prints events as they come. `show(event)` for each; the order is the graph's."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._open = False
+
+    def show(self, event: Mapping[str, Any]) -> None:
+        """Print one event; kinds it does not know are passed over."""
+        handler = getattr(self, f"_on_{event['event']}", None)
+        if handler is None:
+            return
+        if event["event"] != "text":
+            self._close()
+        handler(event)
+
+    def line(self, text: str, style: str = "") -> None:
+        self.console.print(Text(harmless(text), style=style), soft_wrap=True)
+
+    def _close(self) -> None:
+        if self._open:
+            self.console.print()
+            self._open = False
+
+    def _on_route(self, event: Mapping[str, Any]) -> None:
+        cluster = f", cluster {event['cluster']}" if event["cluster"] else ""
+        self.line(f"plan  {' > '.join(event['plan'])}   ({event['reason']}{cluster})", "dim")
+
+    def _on_vectors(self, event: Mapping[str, Any]) -> None:
+        if event["done"] == event["of"]:
+            self.line(f"vector  {event['domain']}: made from {event['of']} prompts", "dim")
+
+    def _on_step_start(self, event: Mapping[str, Any]) -> None:
+        decision = event["decision"]
+        attempt = f" (repair {event['attempt']})" if event["attempt"] else ""
+        on = decision["mode"] != "off"
+        self.line("")
+        self.console.print(
+            Text.assemble(
+                (f"{event['specialist']}{attempt}", "bold"), "  ", (describe(decision), "green" if on else "yellow")
+            ),
+            soft_wrap=True,
+        )
+        self.line(f"  because {decision['reason']} [{decision['rule']}]", "dim")
+        for cut in event["cut"]:
+            self.line(f"  cut {cut['section']} to {cut['kept_characters']} of {cut['of_characters']} characters", "dim")
+
+    def _on_text(self, event: Mapping[str, Any]) -> None:
+        if not self._open:
+            self.console.print("  ", end="")
+            self._open = True
+        piece = harmless(event["text"]).replace("\n", "\n  ")
+        self.console.print(Text(piece), end="", soft_wrap=True)
+
+    def _on_step_end(self, event: Mapping[str, Any]) -> None:
+        step = event["step"]
+        tokens, seconds = step["tokens"]["completion"], step["seconds"]
+        speed = f", {tokens / seconds:.0f} tokens/s" if seconds > 0 and tokens else ""
+        dose = ""
+        if step["receipt"]:
+            doses = ", ".join(f"{c['relative_dose']:.2f}" for c in step["receipt"]["components"])
+            positions = step["receipt"]["prompt_positions"] + step["receipt"]["generated_positions"]
+            dose = f"; {positions} positions steered at {doses} of the residual norm"
+        self.line(f"  {step['tokens']['prompt']} + {tokens} tokens{speed}{dose}", "dim")
+        if step["guard"]:
+            self.line(f"  the guard refused this answer: {step['guard']}; once more, unsteered", "red")
+
+    def _on_retrieved(self, event: Mapping[str, Any]) -> None:
+        self.line("")
+        self.console.print(Text("retrieve", style="bold"))
+        for ranked in event["ranked"][:_SHOWN_FILES]:
+            self.line(f"  {ranked['score']:7.2f}  {ranked['path']}")
+        rest = len(event["ranked"]) - _SHOWN_FILES
+        if rest > 0:
+            self.line(f"           and {rest} more", "dim")
+        self.line(f"  {len(event['passages'])} passages, {event['tokens']} of {event['budget']} tokens", "dim")
+
+    def _on_edit(self, event: Mapping[str, Any]) -> None:
+        self.line("")
+        self.console.print(Text("edit", style="bold"))
+        for problem in event["problems"]:
+            self.line(f"  {problem}", "red")
+        if event["diff"]:
+            self.console.print(Syntax(harmless(event["diff"]).rstrip("\n"), "diff", background_color="default"))
+
+    def _on_testing(self, event: Mapping[str, Any]) -> None:
+        self.line("")
+        self.line(f"check  testing in the sandbox ({event['sandbox']}): {event['command']}", "bold")
+
+    def _on_check(self, event: Mapping[str, Any]) -> None:
+        for when in ("before", "after"):
+            run = event["tests"][when]
+            if run:
+                word = "pass" if run["passed"] else "fail"
+                self.line(f"  tests {when}: {word} ({run['seconds']:.1f} s)", "green" if run["passed"] else "yellow")
+        for problem in event["problems"]:
+            self.line(f"  {problem}", "red")
+        if event["ok"]:
+            self.line("  the patch applies, its files parse", "green")
+
+    def _on_answer(self, event: Mapping[str, Any]) -> None:
+        if event["answer"] is not None:
+            self.line("")
+            self.line(f"answer  {event['answer']}   ({event['how']})", "bold green")
+
+    def _on_outcome(self, event: Mapping[str, Any]) -> None:
+        good = event["status"] in ("patched", "answered")
+        self.line("")
+        self.line(f"outcome  {event['status'].replace('_', ' ')}", "bold green" if good else "bold red")
