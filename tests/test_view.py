@@ -1,0 +1,27 @@
+"""The terminal view: control codes made harmless, markup never read."""
+
+import io
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from steergraph.view import View, harmless
+
+
+@given(st.text())
+def test_no_control_code_survives(text):
+    assert not any(ord(c) < 32 and c not in "\n\t" or 127 <= ord(c) < 160 for c in harmless(text))
+
+
+def test_escapes_and_bidirectional_marks_are_shown():
+    assert harmless("\x1b]0;title\x07 \u202e ok") == "\\u{1b}]0;title\\u{7} \\u{202e} ok"
+
+
+def test_model_text_is_not_markup():
+    out = io.StringIO()
+    view = View(Console(file=out, width=200))
+    view.show({"event": "text", "specialist": "x", "text": "[bold]not bold[/bold] \x1b[31m"})
+    view.show({"event": "outcome", "status": "no_edit", "patch": None})
+    assert "[bold]not bold[/bold] \\u{1b}[31m" in out.getvalue()
+    assert "\x1b" not in out.getvalue()
