@@ -1,0 +1,67 @@
+"""steergraph as one node of somebody else's graph.
+
+    python examples/embed.py
+
+The parent has a state of its own: a ticket comes in, steergraph looks for a patch, a person approves it. The parent
+brings the checkpointer; steergraph's events stream through it; the interrupt is the parent's, and so is the resuming.
+"""
+
+from pathlib import Path
+
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Command, interrupt
+from typing_extensions import TypedDict
+
+from steergraph import Context, build_graph
+
+HERE = Path(__file__).resolve().parent
+
+
+class Ticket(TypedDict, total=False):
+    text: str
+    project: str
+    patch: str | None
+    approved: bool
+
+
+def build_parent(**graph_options: object) -> CompiledStateGraph:
+    """The parent graph. `graph_options` go to `steergraph.build_graph`, as in model="org/name"."""
+    steergraph = build_graph(**graph_options)
+
+    def solve(ticket: Ticket) -> Ticket:
+        outcome = steergraph.invoke({"problem": ticket["text"], "repo": ticket["project"]}, context=Context(seed=1))
+        return {"patch": outcome["patch"]}
+
+    def approve(ticket: Ticket) -> Ticket:
+        return {"approved": bool(interrupt({"question": "apply this patch?", "patch": ticket["patch"]}))}
+
+    parent = StateGraph(Ticket)
+    parent.add_node("solve", solve)
+    parent.add_node("approve", approve)
+    parent.add_edge(START, "solve")
+    parent.add_edge("solve", "approve")
+    parent.add_edge("approve", END)
+    return parent.compile(checkpointer=InMemorySaver())
+
+
+def main() -> None:
+    parent = build_parent()
+    thread = {"configurable": {"thread_id": "ticket-1"}}
+    ticket = {
+        "text": (HERE / "issues" / "stock.md").read_text(encoding="utf-8"),
+        "project": str(HERE / "pantry.bundle"),
+    }
+    for namespace, mode, event in parent.stream(ticket, thread, stream_mode=["custom", "updates"], subgraphs=True):
+        if mode == "custom" and event["event"] == "step_start":
+            decision = event["decision"]
+            print(f"{event['specialist']}: steering {decision['mode']} ({decision['rule']})")
+        elif mode == "updates" and not namespace and "__interrupt__" in event:
+            print(event["__interrupt__"][0].value["patch"] or "no patch was found")
+    final = parent.invoke(Command(resume=True), thread)
+    print(f"approved: {final['approved']}")
+
+
+if __name__ == "__main__":
+    main()
