@@ -1,0 +1,74 @@
+# Two commands: `make run` (the main job on an example) and `make test`. Both set up what they need first.
+#
+#   ISSUE=report make run                 another of the issues under examples/issues
+#   make setup TORCH="torch==2.13.0 --index-url URL"
+#                                         another torch build: what to hand to `pip install`; remembered in .venv
+#   make setup PYTHON=python3.13          another interpreter (3.11 or newer)
+
+PYTHON ?= python3
+VENV ?= .venv
+ISSUE ?= stock
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.up-to-date
+CHOSEN := $(VENV)/.torch
+LOCKED_TORCH := $(shell grep '^torch==' constraints.txt)
+TORCH ?= $(or $(filter-out locked,$(shell cat $(CHOSEN) 2>/dev/null)),$(LOCKED_TORCH))
+
+.PHONY: help setup run test test-slow lint format wheel clean FORCE
+
+help:
+	@echo "make run | test | test-slow | lint | format | wheel | setup | clean"
+
+setup: $(STAMP)
+
+# The chosen torch build; written only when it changes, so that the stamp goes stale only then.
+$(CHOSEN): WANTED = $(if $(filter-out $(LOCKED_TORCH),$(TORCH)),$(TORCH),locked)
+$(CHOSEN): FORCE
+	@mkdir -p $(VENV)
+	@echo '$(WANTED)' | cmp -s - $@ || echo '$(WANTED)' > $@
+
+# torch goes first: left to the resolver, its newest and largest build would be fetched.
+$(STAMP): pyproject.toml constraints.txt $(CHOSEN)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "steergraph needs Python 3.11 or newer; $(PYTHON) is older. Name another: make PYTHON=python3.12"; exit 2; }
+	test -x $(BIN)/python && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[dev]'
+	@touch $@
+
+# First with the code in view, where a patch is expected; then the four specialists without it, each with its own vector.
+# Nothing can be patched unseen, so exit code 1 (none found) is fine there. The tests are the example's own: where no
+# sandbox can be had, they may run with limits only.
+run: setup
+	$(BIN)/steergraph run --repo examples/pantry.bundle --issue examples/issues/$(ISSUE).md \
+		--test "python -m unittest tests.test_$(ISSUE)" --unsafe-tests
+	$(BIN)/steergraph run --repo examples/pantry.bundle --issue examples/issues/$(ISSUE).md \
+		--retrieval off --max-repairs 0 || test $$? -eq 1
+
+# Checkpoints may hold only plain data: LangGraph refuses anything else.
+test test-slow: export LANGGRAPH_STRICT_MSGPACK := true
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: setup
+	rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

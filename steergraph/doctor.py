@@ -1,0 +1,235 @@
+"""`steergraph doctor`: what this machine has, and what each missing part costs.
+
+Knows how to ask for each part: it imports, starts or connects to the thing and believes only an answer. Knows nothing
+of how a part is used, and never fails: a part that raises is a part that is missing.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib import metadata, resources
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import BaseModel, ConfigDict
+
+SECONDS = 5.0  # how long a program or a server may take to answer
+POSTGRES_SSL_REQUEST = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
+
+
+class Finding(BaseModel):
+    """One part of the machine. `cost` says what is lost without it; it is empty where nothing is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    part: str
+    ok: bool
+    found: str
+    cost: str = ""
+
+
+class Missing(Exception):
+    """A part is not there. The message says what was found instead."""
+
+
+def ask(command: Sequence[str]) -> str:
+    """Run a program and give what it prints. Raises Missing where it is not there, fails or does not answer in time."""
+    program = shutil.which(command[0])
+    if program is None:
+        raise Missing(f"{command[0]} is not installed")
+    try:
+        done = subprocess.run(
+            [program, *command[1:]], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Missing(f"{command[0]} gave no answer in {SECONDS:.0f} s") from error
+    if done.returncode:
+        words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise Missing(f"{command[0]}: {words[-1]}")
+    return done.stdout.strip()
+
+
+def version_of(distribution: str) -> str:
+    """The installed version of a distribution. Raises Missing where it is not installed."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError as error:
+        raise Missing("not installed") from error
+
+
+def python() -> str:
+    return f"{platform.python_version()} at {sys.executable}"
+
+
+def machine() -> str:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = f"{platform.system()} {platform.machine()}, {cores} cores"
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        found += f", {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB of memory"
+    return found
+
+
+def torch_build() -> str:
+    import torch
+
+    builds = {"CUDA": torch.version.cuda, "ROCm": torch.version.hip}
+    built_for = ", ".join(f"{kind} {version}" for kind, version in builds.items() if version) or "CPU only"
+    return f"{torch.__version__} ({built_for}), {torch.get_num_threads()} threads"
+
+
+def accelerator() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+        return f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB"
+    if torch.backends.mps.is_available():
+        return "Apple GPU (mps)"
+    raise Missing("none, models run on the CPU")
+
+
+def bubblewrap() -> str:
+    version = ask(["bwrap", "--version"])
+    ask(["bwrap", "--ro-bind", "/", "/", "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", "true"])
+    return f"{version}, tried"
+
+
+def unshare() -> str:
+    ask(["unshare", "--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "true"])
+    return "user, mount, network and process namespaces, tried"
+
+
+def docker() -> str:
+    return f"daemon {ask(['docker', 'version', '--format', '{{.Server.Version}}'])}"
+
+
+def postgres_address(url: str) -> tuple[str, int]:
+    """Host (or socket folder) and port of a Postgres URL; user and password are dropped."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    return query.get("host", [parts.hostname or "localhost"])[0], int(query.get("port", [parts.port or 5432])[0])
+
+
+def postgres() -> str:
+    """Ask the server for encryption, as every client does first. Needs no driver and no password."""
+    url = os.environ.get("DATABASE_URL", "")
+    if url and not url.startswith(("postgres://", "postgresql://")):
+        raise Missing("DATABASE_URL is not a postgresql:// URL")
+    try:
+        host, port = postgres_address(url)
+    except ValueError as error:
+        raise Missing("DATABASE_URL has no readable host and port") from error
+    try:
+        if host.startswith("/"):
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(SECONDS)
+            connection.connect(f"{host}/.s.PGSQL.{port}")
+        else:
+            connection = socket.create_connection((host, port), timeout=SECONDS)
+        with connection:
+            connection.sendall(POSTGRES_SSL_REQUEST)
+            answer = connection.recv(1)
+    except OSError as error:
+        raise Missing(f"no answer at {host}:{port}" + ("" if url else ", and DATABASE_URL is not set")) from error
+    if answer not in (b"S", b"N"):
+        raise Missing(f"what answers at {host}:{port} is not Postgres")
+    return f"answers at {host}:{port}" + ("" if url else "; DATABASE_URL is not set")
+
+
+def data_folder() -> str:
+    folder = Path(os.environ.get("STEERGRAPH_DATA") or Path.cwd().parent / "shared" / "data")
+    if not folder.is_dir():
+        raise Missing(f"no folder {folder} (STEERGRAPH_DATA names another)")
+    return str(folder)
+
+
+def cache_folder() -> str:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "steergraph"
+    present = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=present):
+            pass
+    except OSError as error:
+        raise Missing(f"{folder}: {error.strerror}") from error
+    return f"{folder}, {shutil.disk_usage(present).free / 2**30:.1f} GiB free"
+
+
+def pocket() -> str:
+    folder = resources.files("steergraph.pocket").joinpath("weights")
+    weights = [file for file in folder.iterdir() if file.name.endswith(".safetensors")] if folder.is_dir() else []
+    if not weights:
+        raise Missing("no weights in the package")
+    return f"{sum(len(file.read_bytes()) for file in weights) / 1e6:.1f} MB of weights"
+
+
+# The part's name, how it is asked for, and what it costs to be without it.
+PARTS: tuple[tuple[str, Callable[[], str], str], ...] = (
+    ("python", python, ""),
+    ("machine", machine, ""),
+    ("torch", torch_build, "no model runs: make setup installs it"),
+    ("accelerator", accelerator, "models of more than about a billion parameters are slow"),
+    ("transformers", lambda: version_of("transformers"), "no model loads: make setup installs it"),
+    ("langgraph", lambda: version_of("langgraph"), "no graph runs: make setup installs it"),
+    ("git", lambda: ask(["git", "--version"]), "no repository opens and no patch is checked: install git"),
+    ("pocket", pocket, "every run needs --model: the embedded model is not in this installation"),
+    ("bubblewrap", bubblewrap, "--test falls back on unshare namespaces: install bubblewrap"),
+    ("unshare", unshare, "without bubblewrap too, --test asks for --unsafe-tests and has limits but no walls"),
+    ("docker", docker, "the official SWE-bench harness cannot grade here; the sandbox still runs tests"),
+    ("postgres", postgres, "graph state stays on one machine, in SQLite"),
+    ("ray", lambda: version_of("ray"), "batch runs and evaluations stay in one process"),
+    ("data", data_folder, "tests on real data are skipped, and recorded results cannot be recomputed"),
+    ("cache", cache_folder, "mirrors and vectors have no place to be kept: set XDG_CACHE_HOME"),
+)
+
+
+def examine() -> list[Finding]:
+    """Ask for every part, in a fixed order. Takes a few seconds; raises nothing."""
+    findings = []
+    for part, look, cost in PARTS:
+        try:
+            findings.append(Finding(part=part, ok=True, found=look()))
+        except Missing as error:
+            findings.append(Finding(part=part, ok=False, found=str(error), cost=cost))
+        except Exception as error:  # a broken part (a torch that does not import) must not hide the others
+            words = str(error).strip().splitlines() or [""]
+            findings.append(Finding(part=part, ok=False, found=f"{type(error).__name__}: {words[0]}", cost=cost))
+    return findings
+
+
+def show(findings: Sequence[Finding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "part", "found", "without it"):
+        table.add_column(heading, overflow="fold")
+    for finding in findings:
+        mark = Text("yes", style="green") if finding.ok else Text("no", style="yellow")
+        table.add_row(mark, Text(finding.part), Text(finding.found), Text(finding.cost))
+    Console().print(table)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The command. Returns 0 whatever is missing: a report is no verdict."""
+    findings = examine()
+    if arguments.json:
+        print(json.dumps([finding.model_dump() for finding in findings], indent=2))
+    else:
+        show(findings)
+    return 0
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `doctor` to the command's parsers."""
+    parser = subparsers.add_parser("doctor", help="what this machine has, and what each missing part costs")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.set_defaults(run=run)
