@@ -1,0 +1,281 @@
+"""A model by name: the embedded one, a local folder or a hub id, as one frozen record.
+
+Knows folders, the hub, safetensors and tokenizers. Knows nothing of steering or generation. Only safetensors weights
+are read, and no code that comes with a model is run.
+"""
+
+import hashlib
+import json
+import os
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from steergraph.configs import InputError
+from steergraph.vectors.engine.layers import decoder_layers, text_config
+from steergraph.vectors.engine.protocol import ModelInfo, Sampling
+
+POCKET = "pocket"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+HUB_FILES = ["*.json", "model*.safetensors", "*.model", "*.txt", "*.jinja"]
+WINDOW_WITHOUT_LIMIT = 4096
+WHOLE_FILE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to run, with what the rest of the engine needs to know of it."""
+
+    model: Any
+    tokenizer: Any
+    info: ModelInfo
+    device: torch.device
+    """Where the input ids go (the embedding's device)."""
+    pad_id: int
+    """Fills the left of a shorter row; always masked, so any id of the vocabulary does."""
+    eos_ids: frozenset[int]
+    """Tokens that end an answer."""
+    defaults: Sampling
+    """The sampling its makers recommend, greedy where they say nothing."""
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
+    """Held for as long as somebody's steering or capture is active on the model."""
+
+
+def load_model(name: str, device: str = "auto", dtype: str = "auto") -> LoadedModel:
+    """Load "pocket", a folder or a hub id.
+
+    `device`: "auto" (a GPU where there is one) or a torch device. `dtype`: a torch dtype's name, or "auto": the
+    checkpoint's own on a GPU; on a CPU float32 where that takes at most half of the memory, else the checkpoint's.
+
+    Raises InputError (one line) where there is no such model, no safetensors weights, or no tokenizer.
+    """
+    label, folder, revision = _resolve(name)
+    weights = _weight_files(folder, label)
+    where = _device(device)
+    tokenizer = _load_tokenizer(folder, label)
+    model = _load_weights(folder, label, where, _dtype(dtype, where, weights))
+    return wrap_model(model, tokenizer, name=label, revision=revision or _fingerprint(weights))
+
+
+def wrap_model(model: Any, tokenizer: Any, *, name: str, revision: str = "") -> LoadedModel:
+    """A LoadedModel around a model and tokenizer that are already in memory. `model` is put in evaluation mode."""
+    model.eval()
+    config = text_config(model)
+    info = ModelInfo(
+        name=name,
+        revision=revision,
+        architecture=type(model).__name__,
+        n_layers=len(decoder_layers(model)),
+        hidden_size=config.hidden_size,
+        window=_window(config, tokenizer),
+        kind="instruct" if getattr(tokenizer, "chat_template", None) else "base",
+    )
+    eos = _eos_ids(model, tokenizer)
+    pad = tokenizer.pad_token_id
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        info=info,
+        device=model.get_input_embeddings().weight.device,
+        pad_id=pad if pad is not None else min(eos, default=0),
+        eos_ids=eos,
+        defaults=_sampling(getattr(model, "generation_config", None)),
+    )
+
+
+def _resolve(name: str) -> tuple[str, Path, str]:
+    """(name to show, folder, revision or "" where the weights themselves tell) of `name`."""
+    if name == POCKET:
+        return POCKET, _pocket_folder(), ""
+    path = Path(name).expanduser()
+    if path.is_file():
+        raise InputError(f"{name}: a file; give the folder that holds config.json, *.safetensors and the tokenizer")
+    if path.is_dir():
+        return path.resolve().name, path, ""
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip() or "\\" in name:
+        raise InputError(f"{name!r}: no such model folder; give a folder, a hub id (owner/name) or {POCKET!r}")
+    return _download(name)
+
+
+def _pocket_folder() -> Path:
+    try:
+        from steergraph.pocket import weights_path
+    except ImportError as error:
+        raise InputError("pocket: the embedded model is not part of this installation; name another model") from error
+    folder = Path(weights_path())
+    if not folder.is_dir():
+        raise InputError("pocket: its weights are missing from this installation; reinstall, or name another model")
+    return folder
+
+
+def _download(name: str) -> tuple[str, Path, str]:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=HUB_FILES))
+    except HFValidationError as error:
+        raise InputError(f"{name!r}: neither a folder nor a hub id (owner/name)") from error
+    except GatedRepoError as error:
+        raise InputError(f"{name}: the hub asks you to accept this model's terms and to log in first") from error
+    except RepositoryNotFoundError as error:
+        raise InputError(f"{name}: no such folder here, and no such model on the hub (or it is private)") from error
+    except Exception as error:  # the hub client raises its transport's errors, which differ between its versions
+        raise InputError(
+            f"{name}: no such folder here, and the model hub can't be reached ({type(error).__name__}); "
+            f"check the name and the network, or use {POCKET!r}"
+        ) from error
+    return name, folder, folder.name
+
+
+def _weight_files(folder: Path, label: str) -> list[Path]:
+    """The safetensors files of a model folder, each checked to be whole."""
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"{label}: no config.json in this folder, so it is not a model; give a Hugging Face model folder"
+        )
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file():
+        files = [folder / "model.safetensors"]
+    elif index.is_file():
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError) as error:
+            raise InputError(
+                f"{label}: model.safetensors.index.json can't be read; download the model again"
+            ) from error
+        if any(Path(shard).name != shard for shard in shards):
+            raise InputError(f"{label}: model.safetensors.index.json names files outside the folder")
+        files = sorted(folder / shard for shard in shards)
+    else:
+        raise InputError(_no_weights(folder, label))
+    for file in files:
+        _check_safetensors(file, label)
+    return files
+
+
+def _no_weights(folder: Path, label: str) -> str:
+    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    if pickles:
+        return (
+            f"{label}: only pickle weights ({pickles[0]}), which can run code and are refused; convert them where you "
+            "trust them: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW, safe_serialization=True)"
+        )
+    if any(folder.glob("*.gguf")):
+        return f"{label}: only GGUF weights, which are not read; use the model's safetensors edition"
+    return f"{label}: a model folder without weights (no model.safetensors); download them, or name another model"
+
+
+def _check_safetensors(file: Path, label: str) -> None:
+    if not file.is_file():
+        raise InputError(f"{label}: {file.name} is missing; download the model again")
+    try:
+        with safe_open(str(file), framework="pt") as handle:
+            handle.keys()
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{label}: {file.name} is truncated or not a safetensors file; download it again") from error
+
+
+def _fingerprint(files: list[Path]) -> str:
+    """SHA-256 of the weights, first 16 hex characters. Of a large file its size, its head and 64 even samples count."""
+    digest = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}\n".encode())
+        with file.open("rb") as handle:
+            if size <= WHOLE_FILE_BYTES:
+                while block := handle.read(2**20):
+                    digest.update(block)
+            else:
+                digest.update(handle.read(2**20))
+                for sample in range(64):
+                    handle.seek(size * sample // 64)
+                    digest.update(handle.read(2**16))
+    return digest.hexdigest()[:16]
+
+
+def _load_tokenizer(folder: Path, label: str) -> Any:
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise InputError(
+            f"{label}: no tokenizer in this folder (tokenizer.json); copy it from where the model came from"
+        )
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # a broken file surfaces as whatever its parser raises
+        raise InputError(f"{label}: its tokenizer can't be loaded ({_one_line(error)})") from error
+
+
+def _load_weights(folder: Path, label: str, device: torch.device, dtype: torch.dtype | str) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # unknown architecture, shapes that differ, a broken config: all the folder's fault
+        raise InputError(f"{label}: can't be loaded as a causal language model ({_one_line(error)})") from error
+    missing = sorted(report.get("missing_keys", ()))
+    if missing:
+        raise InputError(
+            f"{label}: {len(missing)} weights are missing (such as {missing[0]}); download the model again"
+        )
+    return model.to(device)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text[:157] + "..." if len(text) > 160 else text or type(error).__name__
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device {device!r}: not a torch device; use auto, cpu or cuda") from error
+
+
+def _dtype(dtype: str, device: torch.device, weights: list[Path]) -> torch.dtype | str:
+    if dtype != "auto":
+        found = getattr(torch, dtype, None)
+        if not isinstance(found, torch.dtype) or not found.is_floating_point:
+            raise InputError(f"dtype {dtype!r}: not a torch float type; use auto, float32, bfloat16 or float16")
+        return found
+    if device.type != "cpu":
+        return "auto"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**33
+    return torch.float32 if 2 * sum(file.stat().st_size for file in weights) <= memory // 2 else "auto"
+
+
+def _window(config: Any, tokenizer: Any) -> int:
+    limits = [getattr(config, "max_position_embeddings", None), getattr(tokenizer, "model_max_length", None)]
+    return min((int(limit) for limit in limits if limit and 0 < limit < 10**9), default=WINDOW_WITHOUT_LIMIT)
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    found: set[int] = set()
+    for value in (getattr(getattr(model, "generation_config", None), "eos_token_id", None), tokenizer.eos_token_id):
+        found.update([value] if isinstance(value, int) else value or ())
+    return frozenset(found)
+
+
+def _sampling(config: Any) -> Sampling:
+    if not getattr(config, "do_sample", False):
+        return Sampling()
+    temperature, top_p, top_k = (getattr(config, name, None) for name in ("temperature", "top_p", "top_k"))
+    return Sampling(
+        temperature=1.0 if temperature is None else temperature, top_p=1.0 if top_p is None else top_p, top_k=top_k or 0
+    )
