@@ -209,12 +209,14 @@ def show(findings: Sequence[Finding]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from steergraph.view import harmless
+
     table = Table(box=None, pad_edge=False)
     for heading in ("", "part", "found", "without it"):
         table.add_column(heading, overflow="fold")
     for finding in findings:
         mark = Text("yes", style="green") if finding.ok else Text("no", style="yellow")
-        table.add_row(mark, Text(finding.part), Text(finding.found), Text(finding.cost))
+        table.add_row(mark, Text(finding.part), Text(harmless(finding.found)), Text(finding.cost))
     Console().print(table)
 
 

@@ -1,0 +1,144 @@
+"""The house keeps its shape: links, floors, what is packed, how long a module is, and no path of one machine."""
+
+import ast
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "steergraph"
+LINKS = ("agents", "vectors", "retrieval", "evals", "configs")
+# An import only ever points down. Modules directly in the package are the face.
+FLOORS = {"face": 6, "web": 5, "evals": 4, "agents": 3, "vectors": 2, "retrieval": 2, "pocket": 1, "configs": 0}
+MODEL_LIBRARIES = {"torch", "transformers", "safetensors", "tokenizers"}
+
+
+@cache
+def tracked() -> tuple[Path, ...]:
+    """What git tracks here and is still there; links are not followed."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    names = [name for name in listed.stdout.split("\0") if name]
+    return tuple(ROOT / name for name in names if (ROOT / name).is_file() and not (ROOT / name).is_symlink())
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def room(module: str) -> str:
+    """The sub-package a dotted name belongs to, "face" for what lies directly in the package."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and (PACKAGE / parts[1]).is_dir() else "face"
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of everything a module imports, wherever in the module; "." stands for a relative one."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                yield node.lineno, "."
+            elif node.module == "steergraph":
+                for alias in node.names:
+                    yield node.lineno, f"steergraph.{alias.name}"
+            elif node.module:
+                yield node.lineno, node.module
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_the_link_points_into_the_package(name: str) -> None:
+    link = ROOT / name
+    assert link.is_symlink()
+    assert link.readlink() == Path("steergraph") / name
+    assert (link / "__init__.py").is_file()
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert rooms <= FLOORS.keys()
+
+
+def test_imports_point_down() -> None:
+    wrong = []
+    for path in modules():
+        here = room(dotted(path))
+        for line, name in imports(path):
+            if name.split(".")[0] != "steergraph":
+                continue
+            there = room(name)
+            if there != here and FLOORS[there] >= FLOORS[here]:
+                wrong.append(f"{path.relative_to(ROOT)}:{line}: {here} imports {name} of {there}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_relative_imports() -> None:
+    wrong = [f"{path.relative_to(ROOT)}:{line}" for path in modules() for line, name in imports(path) if name == "."]
+    assert not wrong, wrong
+
+
+def test_retrieval_knows_nothing_of_models() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in (PACKAGE / "retrieval").rglob("*.py")
+        for line, name in imports(path)
+        if name.split(".")[0] in MODEL_LIBRARIES
+    ]
+    assert not wrong, wrong
+
+
+def test_modules_are_short() -> None:
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in modules()}
+    assert not {name: length for name, length in lengths.items() if length > 300}
+
+
+def test_every_folder_of_the_package_is_packed() -> None:
+    """Python files lie in folders that setuptools finds; every other file matches a pattern of package-data."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    assert settings["packages"]["find"]["include"] == ["steergraph*"]
+    matched = {
+        file
+        for package, patterns in settings["package-data"].items()
+        for pattern in patterns
+        for file in ROOT.joinpath(*package.split(".")).glob(pattern)
+    }
+    lost = []
+    for path in tracked():
+        if not path.is_relative_to(PACKAGE) or path.suffix == ".md":
+            continue
+        if path.suffix == ".py":
+            folders = [path.parent, *path.parent.parents]
+            packed = all((folder / "__init__.py").is_file() for folder in folders if folder.is_relative_to(PACKAGE))
+        else:
+            packed = path in matched
+        if not packed:
+            lost.append(str(path.relative_to(ROOT)))
+    assert not lost, f"a wheel would lack {lost}"
+
+
+def test_no_path_of_one_machine() -> None:
+    own = re.compile(r"(?<![\w.}/-])/(?:work|root|Users|mnt)/\w")
+    wrong = []
+    for path in tracked():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        wrong += [
+            f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}"
+            for number, line in enumerate(text.splitlines(), start=1)
+            if own.search(line)
+        ]
+    assert not wrong, "\n".join(wrong)
