@@ -142,3 +142,10 @@ def test_no_path_of_one_machine() -> None:
             if own.search(line)
         ]
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", ["agents", "evals"])
+def test_a_readme_names_every_module(name: str) -> None:
+    text = (PACKAGE / name / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\| `(\w+\.py)` \|", text, flags=re.MULTILINE))
+    assert named == {path.name for path in (PACKAGE / name).glob("*.py")} - {"__init__.py"}
