@@ -33,6 +33,7 @@ $(CHOSEN): FORCE
 $(STAMP): pyproject.toml constraints.txt $(CHOSEN)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "steergraph needs Python 3.11 or newer; $(PYTHON) is older. Name another: make PYTHON=python3.12"; exit 2; }
+	@echo "Setting up $(VENV): a minute or two, most of it torch."
 	test -x $(BIN)/python && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt $(foreach word,$(TORCH),'$(word)')
