@@ -1,0 +1,349 @@
+"""Running a command that is not trusted: a test command over a patched copy of somebody's repository.
+
+Knows mounts, namespaces and limits. Knows nothing of patches, models or tests. Three kinds:
+
+- `bwrap`: bubblewrap.
+- `unshare`: the same namespaces, mounts and rights by util-linux's `unshare` and `sandbox_init.py`. Weaker in this: it
+  has been looked at by fewer eyes, and there is no seccomp filter (nor does `bwrap` get one here).
+- `limits`: no isolation at all. Time, memory, processes and output are bounded and the environment is cleared, but the
+  command reads and writes what its user may, and reaches the network. Only on request (`unsafe`).
+
+In the first two a command sees: the system's libraries and the interpreter with its environment, read-only; the copy
+at /workspace, writable; a private /tmp, /dev/shm, /proc and a few devices; loopback and no other network. It sees no
+home, no sockets, no variable of ours, and has no capability and no way to get one. All it started is gone when it ends.
+
+Bounds: wall time, address space of a process and resident memory of all, processes, one file's size and
+the growth of the copy, output. Where the kernel cannot bound a sum (the processes of root, all memory, the copy's
+size), it is watched every 20 ms and the whole tree is killed, so it may be passed for that long.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import selectors
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from steergraph.agents.sandbox_init import PROC_READ_ONLY
+from steergraph.agents.sandbox_watch import Bounds, Watch, kill_tree
+from steergraph.configs import InputError
+from steergraph.vectors.steering import Frozen
+
+Kind = Literal["bwrap", "unshare", "limits"]
+KilledReason = Literal["time", "memory", "processes", "disk", "output"]
+
+WORKSPACE = "/workspace"
+_UID = 1000
+_TICK_S = 0.02
+_FLOOD = 64
+"""A command is killed once it has printed so many times the output that is kept."""
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "mime.types")
+_OWN_ETC = {
+    "passwd": f"sandbox:x:{_UID}:{_UID}::/tmp:/bin/sh\n",
+    "group": f"sandbox:x:{_UID}:\n",
+    "hosts": "127.0.0.1 localhost\n::1 localhost\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+}
+
+
+class SandboxUnavailable(InputError):
+    """No sandbox of the wanted kind works on this machine. The message says what to do."""
+
+
+class RunResult(Frozen):
+    """How a command ended. `exit_code` is None where it was killed; 128 + n where signal n ended it by itself."""
+
+    exit_code: int | None
+    output: str
+    """Standard output and error as they came, the last part of them where there was more than is kept."""
+    output_cut: bool
+    timed_out: bool
+    killed_reason: KilledReason | None
+    seconds: float
+    kind: Kind
+
+
+class Sandbox(Frozen):
+    """A kind of sandbox that was seen to work. Make it with `detect`."""
+
+    kind: Kind
+    program: str = Field(default="", repr=False)
+    extra: tuple[str, ...] = Field(default=(), repr=False)
+
+    @classmethod
+    def detect(cls, prefer: Kind | None = None, *, unsafe: bool = False) -> "Sandbox":
+        """The best kind that works here: bwrap, then unshare; with `unsafe`, limits where neither does.
+
+        `prefer` asks for one kind and no other; `limits` needs `unsafe` too. Raises SandboxUnavailable.
+        """
+        reasons = []
+        isolating: tuple[Kind, ...] = ("bwrap", "unshare")
+        for kind in isolating if prefer is None else [k for k in isolating if k == prefer]:
+            program = shutil.which(kind)
+            if program is None:
+                reasons.append(f"{kind}: not installed")
+                continue
+            found = cls(kind=kind, program=program, extra=_extra_options(kind, program))
+            if (why := found._why_not()) is None:
+                return found
+            reasons.append(f"{kind}: {why}")
+        if unsafe and prefer in (None, "limits"):
+            return cls(kind="limits")
+        raise SandboxUnavailable(
+            f"no sandbox can be had here to run tests in ({'; '.join(reasons) or 'none was asked for'}): "
+            "install bubblewrap, or allow time and memory limits only with --unsafe-tests"
+        )
+
+    def run(
+        self,
+        command: str | Sequence[str],
+        cwd: Path,
+        *,
+        timeout_s: float = 300.0,
+        memory_mb: int = 2048,
+        output_bytes: int = 200_000,
+        max_processes: int = 256,
+        disk_mb: int = 1024,
+        env: Mapping[str, str] | None = None,
+    ) -> RunResult:
+        """Run `command` with `cwd` as its writable working folder, which should be a copy that is thrown away.
+
+        A command given as text goes to `/bin/sh -c`, inside. `python` is the interpreter that runs this, with its
+        environment. `env` is added to the few variables that are set; none of ours are handed on. Standard input is
+        empty. Never raises for what the command does. Raises SandboxUnavailable where the sandbox itself cannot be set
+        up, InputError where `cwd` is no folder.
+        """
+        if not cwd.is_dir():
+            raise InputError(f"{cwd}: no such folder to run a command in")
+        words = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
+        if not words or any("\0" in word for word in words):
+            raise InputError("the command is empty or has a NUL character")
+        bounds = Bounds(memory_mb=memory_mb, processes=max_processes, disk_mb=disk_mb)
+        with tempfile.TemporaryDirectory(prefix="steergraph-sandbox-", ignore_cleanup_errors=True) as folder:
+            private = Path(folder)
+            started_r, started_w = os.pipe()
+            alive_r, alive_w = os.pipe()
+            try:
+                config = {
+                    **self._config(words, cwd.resolve(), private, bounds, dict(env or {})),
+                    "started": started_w,
+                    "alive": alive_r,
+                }
+                process = subprocess.Popen(
+                    self._command_line(config),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=(started_w, alive_r),
+                    env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+                    cwd="/",
+                    start_new_session=True,
+                )
+                os.close(started_w)
+                started_w = -1
+                result = self._follow(process, cwd, timeout_s, output_bytes, bounds)
+                if not os.read(started_r, 1):
+                    last = (result.output.strip().splitlines() or [f"exit status {result.exit_code}"])[-1]
+                    raise SandboxUnavailable(f"the sandbox ({self.kind}) cannot be set up: {last[:200]}")
+                return result
+            except OSError as error:
+                raise SandboxUnavailable(f"the sandbox ({self.kind}) cannot be started: {error}") from error
+            finally:
+                for fd in (started_r, started_w, alive_r, alive_w):
+                    if fd >= 0:
+                        os.close(fd)
+
+    def _follow(
+        self, process: subprocess.Popen[bytes], cwd: Path, timeout_s: float, output_bytes: int, bounds: Bounds
+    ) -> RunResult:
+        """Read the output and watch the bounds until the end. Every process is gone when this returns or raises."""
+        assert process.stdout is not None
+        began = time.monotonic()
+        watch = Watch(process.pid, cwd, bounds)
+        kept, total = bytearray(), 0
+        reason: KilledReason | None = None
+        output = process.stdout.fileno()
+        os.set_blocking(output, False)
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(output, selectors.EVENT_READ)
+                next_look = began
+                while reason is None:
+                    if selector.select(_TICK_S):
+                        chunk = os.read(output, 1 << 16)
+                        if not chunk:
+                            break
+                        total += len(chunk)
+                        kept += chunk
+                        if len(kept) > 2 * output_bytes:
+                            del kept[:-output_bytes]
+                    elif process.poll() is not None:
+                        break
+                    now = time.monotonic()
+                    if now - began > timeout_s:
+                        reason = "time"
+                    elif total > _FLOOD * output_bytes:
+                        reason = "output"
+                    elif now >= next_look:
+                        reason = watch.exceeded()
+                        next_look = time.monotonic() + _TICK_S
+            while reason is None and process.poll() is None:  # it closed its output and goes on
+                if time.monotonic() - began > timeout_s:
+                    reason = "time"
+                else:
+                    reason = watch.exceeded()
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(_TICK_S)
+        finally:
+            if process.poll() is None:
+                kill_tree(process.pid)
+            process.wait()
+            process.stdout.close()
+        return RunResult(
+            exit_code=None if reason else process.returncode if process.returncode >= 0 else 128 - process.returncode,
+            output=bytes(kept[-output_bytes:]).decode("utf-8", "replace"),
+            output_cut=total > output_bytes,
+            timed_out=reason == "time",
+            killed_reason=reason,
+            seconds=time.monotonic() - began,
+            kind=self.kind,
+        )
+
+    def _why_not(self) -> str | None:
+        """Why a trivial command does not run in this kind of sandbox; None where it does."""
+        with tempfile.TemporaryDirectory(prefix="steergraph-sandbox-") as folder:
+            try:
+                result = self.run(["python", "-c", "print('inside')"], Path(folder), timeout_s=20.0)
+            except InputError as error:
+                return str(error)
+        if result.exit_code == 0 and result.output.strip() == "inside":
+            return None
+        return (result.output.strip() or f"a trivial command ended with {result.exit_code}").splitlines()[-1][:200]
+
+    def _config(
+        self, words: list[str], cwd: Path, private: Path, bounds: Bounds, env: dict[str, str]
+    ) -> dict[str, object]:
+        isolated = self.kind != "limits"
+        home = "/tmp" if isolated else str(_folder(private / "home"))
+        inside = {
+            "PATH": f"{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "HOME": home,
+            "TMPDIR": home,
+            "USER": "sandbox",
+            "LOGNAME": "sandbox",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONNOUSERSITE": "1",
+        }
+        limits = {
+            "AS": bounds.memory_mb << 20,
+            "FSIZE": bounds.disk_mb << 20,
+            "CORE": 0,
+            "NOFILE": 1024,
+        }
+        # The kernel does not bound root's processes, and before 5.14 it counted the user's processes everywhere.
+        if os.getuid() != 0:
+            alone = isolated and _kernel() >= (5, 14)
+            limits["NPROC"] = bounds.processes + (8 if alone else _processes_of(os.getuid()))
+        return {
+            "kind": self.kind,
+            "command": words,
+            "cwd": WORKSPACE if isolated else str(cwd),
+            "copy": str(cwd),
+            "env": inside | env,
+            "limits": limits,
+            "uid": _UID,
+            "root": str(_folder(private / "root")),
+            "tmpfs_bytes": (bounds.disk_mb << 20) // 4,
+            "symlinks": [(path, str(Path(path).readlink())) for path in _SYSTEM if Path(path).is_symlink()],
+            "read_only": _read_only(private) if isolated else [],
+        }
+
+    def _command_line(self, config: Mapping[str, object]) -> list[str]:
+        source = files("steergraph.agents").joinpath("sandbox_init.py").read_text(encoding="utf-8")
+        init = [sys.executable, "-I", "-S", "-c", source, json.dumps(config)]
+        if self.kind == "unshare":
+            spaces = ["--user", "--map-root-user", "--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup"]
+            return [self.program, *spaces, "--fork", "--kill-child=KILL", "--", *init]
+        if self.kind == "bwrap":
+            return [self.program, *self.extra, *_bwrap_options(config), "--", *init]
+        return init
+
+
+def _extra_options(kind: Kind, program: str) -> tuple[str, ...]:
+    """Options that only newer versions have: no user namespaces inside, where the kernel is easier to attack."""
+    if kind != "bwrap":
+        return ()
+    said = subprocess.run([program, "--help"], capture_output=True, text=True, errors="replace", check=False)
+    return ("--disable-userns",) if "--disable-userns" in said.stdout + said.stderr else ()
+
+
+def _bwrap_options(config: Mapping[str, object]) -> list[str]:
+    size = str(config["tmpfs_bytes"])
+    options = [
+        *("--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"),
+        *("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv", "--hostname", "sandbox"),
+        *("--uid", str(_UID), "--gid", str(_UID)),
+    ]
+    for name, target in config["symlinks"]:  # type: ignore[attr-defined]
+        options += ["--symlink", target, name]
+    options += ["--dev", "/dev", "--size", size, "--perms", "1777", "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
+    options += ["--size", size, "--perms", "1777", "--tmpfs", "/tmp", "--proc", "/proc"]
+    # For root a user namespace is no shield here: its processes own these files even without a capability.
+    for name in PROC_READ_ONLY:
+        options += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
+    for source, target in config["read_only"]:  # type: ignore[attr-defined]
+        options += ["--ro-bind", source, target]
+    options += ["--bind", str(config["copy"]), WORKSPACE, "--chdir", WORKSPACE, "--remount-ro", "/"]
+    return options
+
+
+def _read_only(private: Path) -> list[tuple[str, str]]:
+    """What a sandbox sees read-only, as (path outside, path inside)."""
+    shown = [path for path in _SYSTEM if Path(path).is_dir() and not Path(path).is_symlink()]
+    executable = Path(sys.executable)
+    home = Path(os.path.expanduser("~")).resolve()  # noqa: PTH111 - Path.home raises where there is none
+    for prefix in (sys.base_prefix, sys.prefix, sys.exec_prefix, executable.resolve().parents[1]):
+        for path in (Path(prefix), Path(prefix).resolve()):
+            if path == Path("/") or home.is_relative_to(path):
+                raise SandboxUnavailable(f"the interpreter's folder {path} holds your home: use a virtual environment")
+            if not any(path.is_relative_to(known) for known in shown):
+                shown.append(str(path))
+    mounts = [(path, path) for path in shown]
+    mounts += [(str(Path("/etc", name).resolve()), f"/etc/{name}") for name in _ETC if Path("/etc", name).exists()]
+    own = _folder(private / "etc")
+    for name, text in _OWN_ETC.items():
+        (own / name).write_text(text)
+        mounts.append((str(own / name), f"/etc/{name}"))
+    return mounts
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def _kernel() -> tuple[int, ...]:
+    numbers = platform.release().split("-")[0].split(".")[:2]
+    return tuple(int(number) for number in numbers if number.isdigit())
+
+
+def _processes_of(uid: int) -> int:
+    """Threads that the user runs now, anywhere."""
+    count = 0
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and entry.stat().st_uid == uid:
+                count += len(list((entry / "task").iterdir()))
+    return count
