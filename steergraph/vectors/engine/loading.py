@@ -8,6 +8,8 @@ import hashlib
 import json
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -216,14 +218,15 @@ def _load_weights(folder: Path, label: str, device: torch.device, dtype: torch.d
     from transformers import AutoModelForCausalLM
 
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+        with _quiet():
+            model, report = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+            )
     except Exception as error:  # unknown architecture, shapes that differ, a broken config: all the folder's fault
         raise InputError(f"{label}: can't be loaded as a causal language model ({_one_line(error)})") from error
     missing = sorted(report.get("missing_keys", ()))
@@ -232,6 +235,20 @@ def _load_weights(folder: Path, label: str, device: torch.device, dtype: torch.d
             f"{label}: {len(missing)} weights are missing (such as {missing[0]}); download the model again"
         )
     return model.to(device)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bars: loading from a local file is short, and the output is the caller's."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _one_line(error: Exception) -> str:

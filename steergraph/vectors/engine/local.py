@@ -1,0 +1,417 @@
+"""The engine in this process: a queue in front of one model, and one thread that owns it.
+
+Knows requests, batches and lifetimes. Knows nothing of agents or tasks. How a batch runs is `decode`'s business, how
+messages become tokens `chat`'s, how steering becomes tensors `plans`'.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import TracebackType
+from typing import Self
+
+from steergraph.configs import InputError
+from steergraph.vectors.engine.capture import capture
+from steergraph.vectors.engine.chat import Chat
+from steergraph.vectors.engine.decode import Row, decode
+from steergraph.vectors.engine.handle import LocalHandle
+from steergraph.vectors.engine.hooks import SteeringHooks
+from steergraph.vectors.engine.loading import LoadedModel, load_model
+from steergraph.vectors.engine.plans import RowPlan, check_steering, plan_row
+from steergraph.vectors.engine.protocol import (
+    Completion,
+    FinishReason,
+    Message,
+    ModelInfo,
+    Request,
+    ScoreRequest,
+    Scores,
+    Usage,
+)
+from steergraph.vectors.engine.score import ScoreRow, score_rows
+from steergraph.vectors.engine.text import AnswerText, Detokenizer, SpanWatch, hidden_tokens, split_thinking
+from steergraph.vectors.library import Library, SteeringVector
+from steergraph.vectors.steering import Receipt, Steering
+
+MAX_PROMPT_TOKENS = 16384
+"""Padded prompt tokens that one batch may hold, unless it has a single row."""
+MAX_SCORE_LOGITS = 2**27
+"""Logits that one batch of scores may keep."""
+IDLE_SECONDS = 5.0
+"""The worker thread ends after so long without work; the next request starts another."""
+PLAIN_TEXT = "The committee met on Tuesday, read the report from last year and agreed to change two of its five points."
+
+
+class EngineClosed(RuntimeError):
+    """The engine was closed before the request was done, or before it was made."""
+
+
+@dataclass
+class Counters:
+    """What the engine has run so far."""
+
+    batches: int = 0
+    forwards: int = 0
+    rows: int = 0
+
+
+@dataclass(eq=False)
+class _Job:
+    """A validated generation."""
+
+    request: Request
+    prompt: list[int]
+    vectors: Mapping[str, SteeringVector]
+    handle: LocalHandle
+    submitted: float = field(default_factory=time.monotonic)
+
+    @property
+    def deadline(self) -> float | None:
+        seconds = self.request.deadline_s
+        return None if seconds is None else self.submitted + seconds
+
+    def width(self) -> int:
+        return len(self.prompt)
+
+
+@dataclass(eq=False)
+class _ScoreJob:
+    """A validated scoring."""
+
+    request: ScoreRequest
+    prompt: list[int]
+    continuation: list[int]
+    vectors: Mapping[str, SteeringVector]
+    future: "Future[Scores]" = field(default_factory=Future)
+
+    def width(self) -> int:
+        return len(self.prompt) + len(self.continuation)
+
+
+class LocalEngine:
+    """Implements `protocol.Engine` over a model in this process. A context manager: leaving it closes it.
+
+    **The model is changed** while the engine is open: its layers carry the engine's hooks.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel | str,
+        library: Library | None = None,
+        *,
+        max_batch: int = 8,
+        deterministic: bool = False,
+    ) -> None:
+        """`model` is a loaded one, or a name for `load_model`. `deterministic` runs every row alone, so that its
+        tokens are the same in whatever company it was submitted; it costs the speed of batching."""
+        if max_batch < 1:
+            raise InputError(f"max_batch {max_batch}: at least 1")
+        self._loaded = load_model(model) if isinstance(model, str) else model
+        self._library = Library() if library is None else library
+        self._max_batch = 1 if deterministic else max_batch
+        self._chat = Chat(self._loaded.tokenizer)
+        self._hidden = hidden_tokens(self._loaded.tokenizer)
+        self._vocabulary = self._loaded.model.get_input_embeddings().weight.shape[0]
+        self._hooks = SteeringHooks(self._loaded.model)
+        self._queue: deque[_Job | _ScoreJob] = deque()
+        self._changed = threading.Condition()
+        self._worker: threading.Thread | None = None
+        self._closing = False
+        self.counters = Counters()
+
+    # What the protocol promises.
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._loaded.info
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The model itself, for extraction. Whoever runs it holds `loaded.lock`."""
+        return self._loaded
+
+    @property
+    def library(self) -> Library:
+        return self._library
+
+    @library.setter
+    def library(self, library: Library) -> None:
+        """Later requests see the new library; those already submitted keep theirs."""
+        self._library = library
+
+    def add_vectors(self, vectors: Mapping[str, SteeringVector]) -> None:
+        """Put `vectors` beside those of the library, in place of those with the same names."""
+        self._library = Library({**self._library, **vectors})
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return len(self._chat.prompt(messages))
+
+    def submit(self, request: Request) -> LocalHandle:
+        job = self._job(request)
+        self._enqueue([job])
+        return job.handle
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Completions in the order of `requests`. All are checked before any is run; the first error is raised."""
+        jobs = [self._job(request) for request in requests]
+        self._enqueue(jobs)
+        try:
+            return [job.handle.result() for job in jobs]
+        except BaseException:  # Ctrl-C too: nobody waits for the rest any more
+            for job in jobs:
+                job.handle.cancel()
+            raise
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
+        jobs = [self._score_job(request) for request in requests]
+        self._enqueue(jobs)
+        return [job.future.result() for job in jobs]
+
+    def close(self) -> None:
+        """End: requests that wait or run fail with EngineClosed, the worker stops, the hooks come off the model."""
+        with self._changed:
+            if self._closing:
+                return
+            self._closing = True
+            waiting, worker = list(self._queue), self._worker
+            self._queue.clear()
+            self._changed.notify_all()
+        for job in waiting:
+            _fail(job, EngineClosed("the engine was closed"))
+        if worker is not None and worker is not threading.current_thread():
+            worker.join()
+        self._hooks.remove()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Checking requests, in the caller's thread.
+
+    def _job(self, request: Request) -> _Job:
+        prompt = self._prompt(request.messages, request.token_ids, request.enable_thinking)
+        self._check(request.steering, len(prompt), 1)
+        return _Job(request, prompt, self._library, LocalHandle(self._sweep))
+
+    def _score_job(self, request: ScoreRequest) -> _ScoreJob:
+        prompt = self._prompt(request.messages, request.token_ids, False)
+        given = request.continuation
+        continuation = self._chat.text(given) if isinstance(given, str) else self._in_vocabulary(given)
+        if not continuation:
+            raise InputError("a continuation to score needs at least one token")
+        self._check(request.steering, len(prompt), len(continuation))
+        return _ScoreJob(request, prompt, continuation, self._library)
+
+    def _prompt(
+        self, messages: Sequence[Message] | None, token_ids: Sequence[int] | None, enable_thinking: bool
+    ) -> list[int]:
+        if messages:
+            prompt = self._chat.prompt(messages, enable_thinking=enable_thinking)
+        else:
+            prompt = self._in_vocabulary(token_ids or ())
+        if not prompt:
+            raise InputError("a prompt needs at least one token")
+        return prompt
+
+    def _in_vocabulary(self, ids: Sequence[int]) -> list[int]:
+        wrong = next((token for token in ids if not 0 <= token < self._vocabulary), None)
+        if wrong is not None:
+            raise InputError(f"token id {wrong}: {self.info.name} has ids 0 to {self._vocabulary - 1}")
+        return list(ids)
+
+    def _check(self, steering: Steering | None, prompt_tokens: int, more: int) -> None:
+        if prompt_tokens + more > self.info.window:
+            raise InputError(
+                f"the prompt has {prompt_tokens} tokens, which with {more} more does not fit the window of "
+                f"{self.info.name} ({self.info.window}); shorten it"
+            )
+        if steering is not None:
+            check_steering(steering, self._library, self.info)
+
+    def _enqueue(self, jobs: Sequence[_Job | _ScoreJob]) -> None:
+        with self._changed:
+            if self._closing:
+                raise EngineClosed("the engine was closed")
+            self._queue.extend(jobs)
+            if self._worker is None and jobs:
+                self._worker = threading.Thread(target=self._work, name="steergraph-engine", daemon=True)
+                self._worker.start()
+            self._changed.notify_all()
+
+    def _sweep(self) -> None:
+        """Answer queued requests that were cancelled or whose time is up; a running batch does not delay them."""
+        now = time.monotonic()
+        with self._changed:
+            over = [job for job in self._queue if isinstance(job, _Job) and _over(job, now)]
+            for job in over:
+                self._queue.remove(job)
+        for job in over:
+            job.handle.succeed(_nothing(job))
+
+    # The worker's thread.
+
+    def _work(self) -> None:
+        while True:
+            self._sweep()
+            with self._changed:
+                if not self._queue and not self._closing:
+                    self._changed.wait(IDLE_SECONDS)
+                if not self._queue:
+                    self._worker = None
+                    return
+                jobs = self._gather()
+            try:
+                self._run(jobs)
+            except Exception as error:  # whatever went wrong, the next request finds a worker
+                for job in jobs:
+                    _fail(job, error)
+
+    def _gather(self) -> list[_Job | _ScoreJob]:
+        """The oldest job and those that can share its batch, oldest first."""
+        first = self._queue[0]
+        taken: list[_Job | _ScoreJob] = []
+        for job in self._queue:
+            if type(job) is type(first) and self._fits([*taken, job]):
+                taken.append(job)
+            if len(taken) == self._max_batch:
+                break
+        for job in taken:
+            self._queue.remove(job)
+        return taken
+
+    def _fits(self, jobs: Sequence[_Job | _ScoreJob]) -> bool:
+        if len(jobs) == 1:
+            return True
+        scored = max(len(job.continuation) if isinstance(job, _ScoreJob) else 1 for job in jobs)
+        return (
+            len(jobs) * max(job.width() for job in jobs) <= MAX_PROMPT_TOKENS
+            and len(jobs) * scored * self._vocabulary <= MAX_SCORE_LOGITS
+        )
+
+    def _run(self, jobs: Sequence[_Job | _ScoreJob]) -> None:
+        """Run one batch. Where it fails before anything came of it, each of its jobs is tried alone: one bad row, or
+        too little memory for all of them, fails nobody else."""
+        generations = [job for job in jobs if isinstance(job, _Job)]
+        scorings = [job for job in jobs if isinstance(job, _ScoreJob)]
+        try:
+            if generations:
+                self._run_generations(generations)
+            if scorings:
+                self._run_scorings(scorings)
+        except Exception as error:
+            for job in jobs:
+                untouched = isinstance(job, _ScoreJob) or not job.handle.fed
+                if len(jobs) > 1 and untouched and not _done(job):
+                    self._run([job])
+                else:
+                    _fail(job, error)
+
+    def _run_generations(self, jobs: Sequence[_Job]) -> None:
+        rows = []
+        for job in jobs:
+            try:
+                rows.append(self._row(job))
+            except Exception as error:
+                job.handle.fail(error)
+        if rows:
+            self.counters.batches += 1
+            self.counters.rows += len(rows)
+            self.counters.forwards += decode(self._loaded, self._hooks, rows, tick=self._sweep)
+
+    def _run_scorings(self, jobs: Sequence[_ScoreJob]) -> None:
+        rows = [ScoreRow(job.prompt, job.continuation, self._plan(job.request.steering, job.vectors)) for job in jobs]
+        self.counters.batches += 1
+        self.counters.rows += len(rows)
+        self.counters.forwards += 1
+        for job, scores in zip(jobs, score_rows(self._loaded, self._hooks, rows), strict=True):
+            job.future.set_result(scores)
+
+    def _plan(self, steering: Steering | None, vectors: Mapping[str, SteeringVector]) -> RowPlan:
+        if steering is None:
+            return RowPlan()
+        return plan_row(steering, vectors, self.info, lambda layer: self._median_norms[layer])
+
+    @cached_property
+    def _median_norms(self) -> list[float]:
+        """The residual's median norm by layer, on plain text: for vectors that came without theirs."""
+        measured: list[float] = capture(self._loaded, [self._chat.text(PLAIN_TEXT)]).median_norm.tolist()
+        return measured
+
+    def _row(self, job: _Job) -> Row:
+        request, tokenizer = job.request, self._loaded.tokenizer
+        return Row(
+            prompt=job.prompt,
+            plan=self._plan(request.steering, job.vectors),
+            sampling=request.sampling,
+            seed=request.seed,
+            answer=AnswerText(Detokenizer(tokenizer, self._hidden), request.stop, job.handle.feed),
+            spans=SpanWatch(Detokenizer(tokenizer), request.suspend),
+            room=min(request.sampling.max_new_tokens, self.info.window - len(job.prompt)),
+            deadline=job.deadline,
+            cancelled=lambda: job.handle.cancelled or self._closing,
+            done=self._finisher(job),
+        )
+
+    def _finisher(self, job: _Job) -> Callable[[Row], None]:
+        def finish(row: Row) -> None:
+            if row.error is not None:
+                job.handle.fail(row.error)
+            elif row.finish == "cancelled" and self._closing and not job.handle.cancelled:
+                job.handle.fail(EngineClosed("the engine was closed"))
+            else:
+                job.handle.succeed(self._completion(job, row))
+
+        return finish
+
+    def _completion(self, job: _Job, row: Row) -> Completion:
+        answer, thinking = split_thinking(row.answer.text, thinking_already=self._chat.opens_thinking(job.prompt))
+        usage = Usage(
+            prompt_tokens=len(job.prompt),
+            completion_tokens=len(row.token_ids),
+            seconds=row.ended - row.started,
+        )
+        return Completion(
+            text=answer,
+            thinking=thinking,
+            token_ids=tuple(row.token_ids),
+            finish_reason=row.finish or "stop",
+            usage=usage,
+            receipt=row.trail.receipt() if job.request.steering else None,
+        )
+
+
+def _over(job: _Job, now: float) -> bool:
+    return job.handle.cancelled or (job.deadline is not None and now >= job.deadline)
+
+
+def _nothing(job: _Job) -> Completion:
+    """The completion of a request that ended before it began."""
+    finish: FinishReason = "cancelled" if job.handle.cancelled else "deadline"
+    untouched = Receipt(components=(), prompt_positions=0, generated_positions=0, steered_ranges=())
+    return Completion(
+        text="",
+        thinking="",
+        token_ids=(),
+        finish_reason=finish,
+        usage=Usage(prompt_tokens=len(job.prompt), completion_tokens=0, seconds=0.0),
+        receipt=untouched if job.request.steering else None,
+    )
+
+
+def _done(job: _Job | _ScoreJob) -> bool:
+    return job.handle.done() if isinstance(job, _Job) else job.future.done()
+
+
+def _fail(job: _Job | _ScoreJob, error: BaseException) -> None:
+    if isinstance(job, _Job):
+        job.handle.fail(error)
+    elif not job.future.done():
+        job.future.set_exception(error)
