@@ -1,15 +1,14 @@
 """The engine in this process: a queue in front of one model, and one thread that owns it.
 
-Knows requests, batches and lifetimes. Knows nothing of agents or tasks. How a batch runs is `decode`'s business, how
-messages become tokens `chat`'s, how steering becomes tensors `plans`'.
+Knows jobs, batches and lifetimes. Knows nothing of agents or tasks. How a request is checked is `jobs`' business, how
+messages become tokens `chat`'s, how steering becomes tensors `plans`', how a batch runs `decode`'s.
 """
 
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
 from typing import Self
@@ -20,27 +19,19 @@ from steergraph.vectors.engine.chat import Chat
 from steergraph.vectors.engine.decode import Row, decode
 from steergraph.vectors.engine.handle import LocalHandle
 from steergraph.vectors.engine.hooks import SteeringHooks
+from steergraph.vectors.engine.jobs import GenerationJob, Intake, Job, ScoreJob
 from steergraph.vectors.engine.loading import LoadedModel, load_model
-from steergraph.vectors.engine.plans import RowPlan, check_steering, plan_row
-from steergraph.vectors.engine.protocol import (
-    Completion,
-    FinishReason,
-    Message,
-    ModelInfo,
-    Request,
-    ScoreRequest,
-    Scores,
-    Usage,
-)
+from steergraph.vectors.engine.plans import RowPlan, plan_row
+from steergraph.vectors.engine.protocol import Completion, Message, ModelInfo, Request, ScoreRequest, Scores, Usage
 from steergraph.vectors.engine.score import ScoreRow, score_rows
 from steergraph.vectors.engine.text import AnswerText, Detokenizer, SpanWatch, hidden_tokens, split_thinking
 from steergraph.vectors.library import Library, SteeringVector
-from steergraph.vectors.steering import Receipt, Steering
+from steergraph.vectors.steering import Steering
 
 MAX_PROMPT_TOKENS = 16384
 """Padded prompt tokens that one batch may hold, unless it has a single row."""
-MAX_SCORE_LOGITS = 2**27
-"""Logits that one batch of scores may keep."""
+MAX_KEPT_LOGITS = 2**27
+"""Logits that one batch may keep, unless it has a single row."""
 IDLE_SECONDS = 5.0
 """The worker thread ends after so long without work; the next request starts another."""
 PLAIN_TEXT = "The committee met on Tuesday, read the report from last year and agreed to change two of its five points."
@@ -57,39 +48,6 @@ class Counters:
     batches: int = 0
     forwards: int = 0
     rows: int = 0
-
-
-@dataclass(eq=False)
-class _Job:
-    """A validated generation."""
-
-    request: Request
-    prompt: list[int]
-    vectors: Mapping[str, SteeringVector]
-    handle: LocalHandle
-    submitted: float = field(default_factory=time.monotonic)
-
-    @property
-    def deadline(self) -> float | None:
-        seconds = self.request.deadline_s
-        return None if seconds is None else self.submitted + seconds
-
-    def width(self) -> int:
-        return len(self.prompt)
-
-
-@dataclass(eq=False)
-class _ScoreJob:
-    """A validated scoring."""
-
-    request: ScoreRequest
-    prompt: list[int]
-    continuation: list[int]
-    vectors: Mapping[str, SteeringVector]
-    future: "Future[Scores]" = field(default_factory=Future)
-
-    def width(self) -> int:
-        return len(self.prompt) + len(self.continuation)
 
 
 class LocalEngine:
@@ -114,16 +72,14 @@ class LocalEngine:
         self._library = Library() if library is None else library
         self._max_batch = 1 if deterministic else max_batch
         self._chat = Chat(self._loaded.tokenizer)
+        self._intake = Intake(self._loaded, self._chat)
         self._hidden = hidden_tokens(self._loaded.tokenizer)
-        self._vocabulary = self._loaded.model.get_input_embeddings().weight.shape[0]
         self._hooks = SteeringHooks(self._loaded.model)
-        self._queue: deque[_Job | _ScoreJob] = deque()
+        self._queue: deque[Job] = deque()
         self._changed = threading.Condition()
         self._worker: threading.Thread | None = None
         self._closing = False
         self.counters = Counters()
-
-    # What the protocol promises.
 
     @property
     def info(self) -> ModelInfo:
@@ -131,7 +87,7 @@ class LocalEngine:
 
     @property
     def loaded(self) -> LoadedModel:
-        """The model itself, for extraction. Whoever runs it holds `loaded.lock`."""
+        """The model itself, for extraction. Whoever runs it holds `loaded.lock`, as `capture` does."""
         return self._loaded
 
     @property
@@ -151,13 +107,13 @@ class LocalEngine:
         return len(self._chat.prompt(messages))
 
     def submit(self, request: Request) -> LocalHandle:
-        job = self._job(request)
+        job = self._intake.generation(request, self._library, self._sweep)
         self._enqueue([job])
         return job.handle
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Completions in the order of `requests`. All are checked before any is run; the first error is raised."""
-        jobs = [self._job(request) for request in requests]
+        jobs = [self._intake.generation(request, self._library, self._sweep) for request in requests]
         self._enqueue(jobs)
         try:
             return [job.handle.result() for job in jobs]
@@ -167,7 +123,8 @@ class LocalEngine:
             raise
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
-        jobs = [self._score_job(request) for request in requests]
+        """Scores in the order of `requests`. All are checked before any is run; the first error is raised."""
+        jobs = [self._intake.scoring(request, self._library) for request in requests]
         self._enqueue(jobs)
         return [job.future.result() for job in jobs]
 
@@ -181,7 +138,7 @@ class LocalEngine:
             self._queue.clear()
             self._changed.notify_all()
         for job in waiting:
-            _fail(job, EngineClosed("the engine was closed"))
+            job.fail(EngineClosed("the engine was closed"))
         if worker is not None and worker is not threading.current_thread():
             worker.join()
         self._hooks.remove()
@@ -194,49 +151,7 @@ class LocalEngine:
     ) -> None:
         self.close()
 
-    # Checking requests, in the caller's thread.
-
-    def _job(self, request: Request) -> _Job:
-        prompt = self._prompt(request.messages, request.token_ids, request.enable_thinking)
-        self._check(request.steering, len(prompt), 1)
-        return _Job(request, prompt, self._library, LocalHandle(self._sweep))
-
-    def _score_job(self, request: ScoreRequest) -> _ScoreJob:
-        prompt = self._prompt(request.messages, request.token_ids, False)
-        given = request.continuation
-        continuation = self._chat.text(given) if isinstance(given, str) else self._in_vocabulary(given)
-        if not continuation:
-            raise InputError("a continuation to score needs at least one token")
-        self._check(request.steering, len(prompt), len(continuation))
-        return _ScoreJob(request, prompt, continuation, self._library)
-
-    def _prompt(
-        self, messages: Sequence[Message] | None, token_ids: Sequence[int] | None, enable_thinking: bool
-    ) -> list[int]:
-        if messages:
-            prompt = self._chat.prompt(messages, enable_thinking=enable_thinking)
-        else:
-            prompt = self._in_vocabulary(token_ids or ())
-        if not prompt:
-            raise InputError("a prompt needs at least one token")
-        return prompt
-
-    def _in_vocabulary(self, ids: Sequence[int]) -> list[int]:
-        wrong = next((token for token in ids if not 0 <= token < self._vocabulary), None)
-        if wrong is not None:
-            raise InputError(f"token id {wrong}: {self.info.name} has ids 0 to {self._vocabulary - 1}")
-        return list(ids)
-
-    def _check(self, steering: Steering | None, prompt_tokens: int, more: int) -> None:
-        if prompt_tokens + more > self.info.window:
-            raise InputError(
-                f"the prompt has {prompt_tokens} tokens, which with {more} more does not fit the window of "
-                f"{self.info.name} ({self.info.window}); shorten it"
-            )
-        if steering is not None:
-            check_steering(steering, self._library, self.info)
-
-    def _enqueue(self, jobs: Sequence[_Job | _ScoreJob]) -> None:
+    def _enqueue(self, jobs: Sequence[Job]) -> None:
         with self._changed:
             if self._closing:
                 raise EngineClosed("the engine was closed")
@@ -247,16 +162,14 @@ class LocalEngine:
             self._changed.notify_all()
 
     def _sweep(self) -> None:
-        """Answer queued requests that were cancelled or whose time is up; a running batch does not delay them."""
+        """Answer queued requests that were cancelled or whose time is up: a running batch does not delay them."""
         now = time.monotonic()
         with self._changed:
-            over = [job for job in self._queue if isinstance(job, _Job) and _over(job, now)]
+            over = [job for job in self._queue if job.end_early(now)]
             for job in over:
                 self._queue.remove(job)
-        for job in over:
-            job.handle.succeed(_nothing(job))
 
-    # The worker's thread.
+    # From here on everything runs in the worker's thread.
 
     def _work(self) -> None:
         while True:
@@ -268,18 +181,13 @@ class LocalEngine:
                     self._worker = None
                     return
                 jobs = self._gather()
-            try:
-                self._run(jobs)
-            except Exception as error:  # whatever went wrong, the next request finds a worker
-                for job in jobs:
-                    _fail(job, error)
+            self._run(jobs)
 
-    def _gather(self) -> list[_Job | _ScoreJob]:
+    def _gather(self) -> list[Job]:
         """The oldest job and those that can share its batch, oldest first."""
-        first = self._queue[0]
-        taken: list[_Job | _ScoreJob] = []
+        taken: list[Job] = []
         for job in self._queue:
-            if type(job) is type(first) and self._fits([*taken, job]):
+            if type(job) is type(self._queue[0]) and self._fits([*taken, job]):
                 taken.append(job)
             if len(taken) == self._max_batch:
                 break
@@ -287,52 +195,48 @@ class LocalEngine:
             self._queue.remove(job)
         return taken
 
-    def _fits(self, jobs: Sequence[_Job | _ScoreJob]) -> bool:
-        if len(jobs) == 1:
-            return True
-        scored = max(len(job.continuation) if isinstance(job, _ScoreJob) else 1 for job in jobs)
-        return (
-            len(jobs) * max(job.width() for job in jobs) <= MAX_PROMPT_TOKENS
-            and len(jobs) * scored * self._vocabulary <= MAX_SCORE_LOGITS
+    def _fits(self, jobs: Sequence[Job]) -> bool:
+        return len(jobs) == 1 or (
+            len(jobs) * max(job.width for job in jobs) <= MAX_PROMPT_TOKENS
+            and len(jobs) * max(job.kept for job in jobs) * self._intake.vocabulary <= MAX_KEPT_LOGITS
         )
 
-    def _run(self, jobs: Sequence[_Job | _ScoreJob]) -> None:
+    def _run(self, jobs: Sequence[Job]) -> None:
         """Run one batch. Where it fails before anything came of it, each of its jobs is tried alone: one bad row, or
         too little memory for all of them, fails nobody else."""
-        generations = [job for job in jobs if isinstance(job, _Job)]
-        scorings = [job for job in jobs if isinstance(job, _ScoreJob)]
         try:
-            if generations:
-                self._run_generations(generations)
-            if scorings:
-                self._run_scorings(scorings)
+            self._run_generations([job for job in jobs if isinstance(job, GenerationJob)])
+            self._run_scorings([job for job in jobs if isinstance(job, ScoreJob)])
         except Exception as error:
             for job in jobs:
-                untouched = isinstance(job, _ScoreJob) or not job.handle.fed
-                if len(jobs) > 1 and untouched and not _done(job):
+                if len(jobs) > 1 and job.retry:
                     self._run([job])
                 else:
-                    _fail(job, error)
+                    job.fail(error)
 
-    def _run_generations(self, jobs: Sequence[_Job]) -> None:
+    def _run_generations(self, jobs: Sequence[GenerationJob]) -> None:
         rows = []
         for job in jobs:
             try:
                 rows.append(self._row(job))
             except Exception as error:
-                job.handle.fail(error)
+                job.fail(error)
         if rows:
-            self.counters.batches += 1
-            self.counters.rows += len(rows)
+            self._count(rows)
             self.counters.forwards += decode(self._loaded, self._hooks, rows, tick=self._sweep)
 
-    def _run_scorings(self, jobs: Sequence[_ScoreJob]) -> None:
+    def _run_scorings(self, jobs: Sequence[ScoreJob]) -> None:
+        if not jobs:
+            return
         rows = [ScoreRow(job.prompt, job.continuation, self._plan(job.request.steering, job.vectors)) for job in jobs]
-        self.counters.batches += 1
-        self.counters.rows += len(rows)
+        self._count(rows)
         self.counters.forwards += 1
         for job, scores in zip(jobs, score_rows(self._loaded, self._hooks, rows), strict=True):
             job.future.set_result(scores)
+
+    def _count(self, rows: Sequence[object]) -> None:
+        self.counters.batches += 1
+        self.counters.rows += len(rows)
 
     def _plan(self, steering: Steering | None, vectors: Mapping[str, SteeringVector]) -> RowPlan:
         if steering is None:
@@ -345,7 +249,7 @@ class LocalEngine:
         measured: list[float] = capture(self._loaded, [self._chat.text(PLAIN_TEXT)]).median_norm.tolist()
         return measured
 
-    def _row(self, job: _Job) -> Row:
+    def _row(self, job: GenerationJob) -> Row:
         request, tokenizer = job.request, self._loaded.tokenizer
         return Row(
             prompt=job.prompt,
@@ -360,58 +264,31 @@ class LocalEngine:
             done=self._finisher(job),
         )
 
-    def _finisher(self, job: _Job) -> Callable[[Row], None]:
+    def _finisher(self, job: GenerationJob) -> Callable[[Row], None]:
         def finish(row: Row) -> None:
-            if row.error is not None:
-                job.handle.fail(row.error)
-            elif row.finish == "cancelled" and self._closing and not job.handle.cancelled:
-                job.handle.fail(EngineClosed("the engine was closed"))
-            else:
-                job.handle.succeed(self._completion(job, row))
+            try:
+                if row.error is not None:
+                    job.fail(row.error)
+                elif self._closing and row.finish == "cancelled" and not job.handle.cancelled:
+                    job.fail(EngineClosed("the engine was closed"))
+                else:
+                    job.handle.succeed(self._completion(job, row))
+            except Exception as error:
+                job.fail(error)
 
         return finish
 
-    def _completion(self, job: _Job, row: Row) -> Completion:
+    def _completion(self, job: GenerationJob, row: Row) -> Completion:
         answer, thinking = split_thinking(row.answer.text, thinking_already=self._chat.opens_thinking(job.prompt))
-        usage = Usage(
-            prompt_tokens=len(job.prompt),
-            completion_tokens=len(row.token_ids),
-            seconds=row.ended - row.started,
-        )
         return Completion(
             text=answer,
             thinking=thinking,
             token_ids=tuple(row.token_ids),
             finish_reason=row.finish or "stop",
-            usage=usage,
+            usage=Usage(
+                prompt_tokens=len(job.prompt),
+                completion_tokens=len(row.token_ids),
+                seconds=row.ended - row.started,
+            ),
             receipt=row.trail.receipt() if job.request.steering else None,
         )
-
-
-def _over(job: _Job, now: float) -> bool:
-    return job.handle.cancelled or (job.deadline is not None and now >= job.deadline)
-
-
-def _nothing(job: _Job) -> Completion:
-    """The completion of a request that ended before it began."""
-    finish: FinishReason = "cancelled" if job.handle.cancelled else "deadline"
-    untouched = Receipt(components=(), prompt_positions=0, generated_positions=0, steered_ranges=())
-    return Completion(
-        text="",
-        thinking="",
-        token_ids=(),
-        finish_reason=finish,
-        usage=Usage(prompt_tokens=len(job.prompt), completion_tokens=0, seconds=0.0),
-        receipt=untouched if job.request.steering else None,
-    )
-
-
-def _done(job: _Job | _ScoreJob) -> bool:
-    return job.handle.done() if isinstance(job, _Job) else job.future.done()
-
-
-def _fail(job: _Job | _ScoreJob, error: BaseException) -> None:
-    if isinstance(job, _Job):
-        job.handle.fail(error)
-    elif not job.future.done():
-        job.future.set_exception(error)
