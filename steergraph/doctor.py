@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from importlib import metadata, resources
 from pathlib import Path
+from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict
@@ -95,15 +96,16 @@ def accelerator() -> str:
     raise Missing("none, models run on the CPU")
 
 
-def bubblewrap() -> str:
-    version = ask(["bwrap", "--version"])
-    ask(["bwrap", "--ro-bind", "/", "/", "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", "true"])
+def sandbox(kind: Literal["bwrap", "unshare"]) -> str:
+    """Set up the sandbox that a run would use, and run a command in it."""
+    from steergraph.agents.sandbox import Sandbox, SandboxUnavailable
+
+    version = ask([kind, "--version"])
+    try:
+        Sandbox.detect(prefer=kind)
+    except SandboxUnavailable as error:
+        raise Missing(str(error)) from error
     return f"{version}, tried"
-
-
-def unshare() -> str:
-    ask(["unshare", "--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "true"])
-    return "user, mount, network and process namespaces, tried"
 
 
 def docker() -> str:
@@ -180,8 +182,12 @@ PARTS: tuple[tuple[str, Callable[[], str], str], ...] = (
     ("langgraph", lambda: version_of("langgraph"), "no graph runs: make setup installs it"),
     ("git", lambda: ask(["git", "--version"]), "no repository opens and no patch is checked: install git"),
     ("pocket", pocket, "every run needs --model: the embedded model is not in this installation"),
-    ("bubblewrap", bubblewrap, "--test falls back on unshare namespaces: install bubblewrap"),
-    ("unshare", unshare, "without bubblewrap too, --test asks for --unsafe-tests and has limits but no walls"),
+    ("bubblewrap", lambda: sandbox("bwrap"), "--test falls back on unshare namespaces: install bubblewrap"),
+    (
+        "unshare",
+        lambda: sandbox("unshare"),
+        "without bubblewrap too, --test asks for --unsafe-tests and has limits but no walls",
+    ),
     ("docker", docker, "the official SWE-bench harness cannot grade here; the sandbox still runs tests"),
     ("postgres", postgres, "graph state stays on one machine, in SQLite"),
     ("ray", lambda: version_of("ray"), "batch runs and evaluations stay in one process"),
