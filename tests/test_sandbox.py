@@ -202,8 +202,8 @@ time.sleep(5)
 
 @pytest.mark.slow
 def test_a_real_fork_bomb_is_contained(isolated: Sandbox, copy: Path) -> None:
-    result = isolated.run("b() { b | b & }; b; sleep 20", copy, timeout_s=20, max_processes=50)
-    assert result.killed_reason in ("processes", "time") or "fork" in result.output
+    result = isolated.run("b() { b | b & }; b; sleep 3", copy, timeout_s=10, max_processes=50)
+    assert result.killed_reason in ("processes", "time") or "fork" in result.output.lower()
     assert Sandbox.detect(isolated.kind).run("echo fine", copy).output == "fine\n"
 
 

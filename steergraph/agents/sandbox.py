@@ -12,15 +12,17 @@ In the first two a command sees: the system's libraries and the interpreter with
 at /workspace, writable; a private /tmp, /dev/shm, /proc and a few devices; loopback and no other network. It sees no
 home, no sockets, no variable of ours, and has no capability and no way to get one. All it started is gone when it ends.
 
-Bounds: wall time, address space of a process and resident memory of all, processes, one file's size and
-the growth of the copy, output. Where the kernel cannot bound a sum (the processes of root, all memory, the copy's
-size), it is watched every 20 ms and the whole tree is killed, so it may be passed for that long.
+Bounds: wall time, address space of a process and resident memory of all, processes, one file's size and the growth of
+the copy, output. Where the kernel cannot bound a sum (all memory, the copy's size), it is watched every 20 ms and the
+whole tree is killed, so it may be passed for that long. The processes of root are bounded by a control group where one
+can be made, else by watching alone.
 """
 
 import contextlib
 import json
 import os
 import platform
+import select
 import selectors
 import shutil
 import subprocess
@@ -30,12 +32,13 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from pydantic import Field
 
+from steergraph.agents.sandbox_cgroup import PidsGroup
 from steergraph.agents.sandbox_init import PROC_READ_ONLY
-from steergraph.agents.sandbox_watch import Bounds, Watch, kill_tree
+from steergraph.agents.sandbox_watch import Bounds, Namespace, Watch, kill_tree, tree
 from steergraph.configs import InputError
 from steergraph.vectors.steering import Frozen
 
@@ -45,6 +48,7 @@ KilledReason = Literal["time", "memory", "processes", "disk", "output"]
 WORKSPACE = "/workspace"
 _UID = 1000
 _TICK_S = 0.02
+_SET_UP_S = 30.0
 _FLOOD = 64
 """A command is killed once it has printed so many times the output that is kept."""
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -130,44 +134,80 @@ class Sandbox(Frozen):
         if not words or any("\0" in word for word in words):
             raise InputError("the command is empty or has a NUL character")
         bounds = Bounds(memory_mb=memory_mb, processes=max_processes, disk_mb=disk_mb)
-        with tempfile.TemporaryDirectory(prefix="steergraph-sandbox-", ignore_cleanup_errors=True) as folder:
-            private = Path(folder)
-            started_r, started_w = os.pipe()
-            alive_r, alive_w = os.pipe()
-            try:
-                config = {
-                    **self._config(words, cwd.resolve(), private, bounds, dict(env or {})),
-                    "started": started_w,
-                    "alive": alive_r,
-                }
-                process = subprocess.Popen(
-                    self._command_line(config),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=(started_w, alive_r),
-                    env={"PATH": os.defpath, "LANG": "C.UTF-8"},
-                    cwd="/",
-                    start_new_session=True,
+        with contextlib.ExitStack() as stack:
+            private = Path(
+                stack.enter_context(
+                    tempfile.TemporaryDirectory(prefix="steergraph-sandbox-", ignore_cleanup_errors=True)
                 )
-                os.close(started_w)
-                started_w = -1
-                result = self._follow(process, cwd, timeout_s, output_bytes, bounds)
-                if not os.read(started_r, 1):
-                    last = (result.output.strip().splitlines() or [f"exit status {result.exit_code}"])[-1]
-                    raise SandboxUnavailable(f"the sandbox ({self.kind}) cannot be set up: {last[:200]}")
-                return result
+            )
+            group = PidsGroup.create(bounds.processes + 8) if os.getuid() == 0 else None
+            if group:
+                stack.callback(group.remove)
+            config = self._config(words, cwd.resolve(), private, bounds, dict(env or {}))
+            try:
+                return self._start_and_follow(config, cwd, timeout_s, output_bytes, bounds, group)
             except OSError as error:
                 raise SandboxUnavailable(f"the sandbox ({self.kind}) cannot be started: {error}") from error
+
+    def _start_and_follow(
+        self,
+        config: dict[str, object],
+        cwd: Path,
+        timeout_s: float,
+        output_bytes: int,
+        bounds: Bounds,
+        group: PidsGroup | None,
+    ) -> RunResult:
+        with contextlib.ExitStack() as stack:
+
+            def pipe() -> tuple[IO[bytes], IO[bytes]]:
+                ends = os.pipe()
+                reads, writes = (
+                    os.fdopen(end, mode, buffering=0) for end, mode in zip(ends, ("rb", "wb"), strict=True)
+                )
+                stack.callback(reads.close)
+                stack.callback(writes.close)
+                return reads, writes
+
+            (started, tell_started), (alive, keep_alive) = pipe(), pipe()
+            inherited = tell_started.fileno(), alive.fileno()
+            process = subprocess.Popen(
+                self._command_line(config | {"started": inherited[0], "alive": inherited[1]}),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=inherited,
+                env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+                cwd="/",
+                start_new_session=True,
+            )
+            namespace = None
+            try:
+                tell_started.close()
+                if not (select.select([started], [], [], _SET_UP_S)[0] and started.read(1)):
+                    raise SandboxUnavailable(f"the sandbox ({self.kind}) cannot be set up: {_last_words(process)}")
+                if self.kind != "limits":
+                    namespace = Namespace(process.pid)
+                if group:
+                    group.add(each.pid for each in tree(process.pid))
+                keep_alive.write(b"1")
+                return self._follow(process, cwd, timeout_s, output_bytes, bounds)
             finally:
-                for fd in (started_r, started_w, alive_r, alive_w):
-                    if fd >= 0:
-                        os.close(fd)
+                if namespace:
+                    namespace.kill()
+                elif process.poll() is None:
+                    kill_tree(process.pid)
+                process.kill()
+                process.wait()
+                if namespace:
+                    namespace.close()
+                if process.stdout:
+                    process.stdout.close()
 
     def _follow(
         self, process: subprocess.Popen[bytes], cwd: Path, timeout_s: float, output_bytes: int, bounds: Bounds
     ) -> RunResult:
-        """Read the output and watch the bounds until the end. Every process is gone when this returns or raises."""
+        """Read the output and watch the bounds, until the end or until a bound is passed."""
         assert process.stdout is not None
         began = time.monotonic()
         watch = Watch(process.pid, cwd, bounds)
@@ -175,43 +215,35 @@ class Sandbox(Frozen):
         reason: KilledReason | None = None
         output = process.stdout.fileno()
         os.set_blocking(output, False)
-        try:
-            with selectors.DefaultSelector() as selector:
-                selector.register(output, selectors.EVENT_READ)
-                next_look = began
-                while reason is None:
-                    if selector.select(_TICK_S):
-                        chunk = os.read(output, 1 << 16)
-                        if not chunk:
-                            break
-                        total += len(chunk)
-                        kept += chunk
-                        if len(kept) > 2 * output_bytes:
-                            del kept[:-output_bytes]
-                    elif process.poll() is not None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(output, selectors.EVENT_READ)
+            next_look = began
+            while reason is None:
+                if selector.select(_TICK_S):
+                    chunk = os.read(output, 1 << 16)
+                    if not chunk:
                         break
-                    now = time.monotonic()
-                    if now - began > timeout_s:
-                        reason = "time"
-                    elif total > _FLOOD * output_bytes:
-                        reason = "output"
-                    elif now >= next_look:
-                        reason = watch.exceeded()
-                        next_look = time.monotonic() + _TICK_S
-            while reason is None and process.poll() is None:  # it closed its output and goes on
-                if time.monotonic() - began > timeout_s:
+                    total += len(chunk)
+                    kept += chunk
+                    if len(kept) > 2 * output_bytes:
+                        del kept[:-output_bytes]
+                elif process.poll() is not None:
+                    break
+                now = time.monotonic()
+                if now - began > timeout_s:
                     reason = "time"
-                else:
+                elif total > _FLOOD * output_bytes:
+                    reason = "output"
+                elif now >= next_look:
                     reason = watch.exceeded()
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        process.wait(_TICK_S)
-        finally:
-            if process.poll() is None:
-                kill_tree(process.pid)
-            process.wait()
-            process.stdout.close()
+                    next_look = time.monotonic() + _TICK_S
+        while reason is None and process.poll() is None:  # it closed its output and goes on
+            reason = "time" if time.monotonic() - began > timeout_s else watch.exceeded()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_TICK_S)
+        code = process.returncode
         return RunResult(
-            exit_code=None if reason else process.returncode if process.returncode >= 0 else 128 - process.returncode,
+            exit_code=None if reason else code if code >= 0 else 128 - code,
             output=bytes(kept[-output_bytes:]).decode("utf-8", "replace"),
             output_cut=total > output_bytes,
             timed_out=reason == "time",
@@ -263,6 +295,7 @@ class Sandbox(Frozen):
             "copy": str(cwd),
             "env": inside | env,
             "limits": limits,
+            "processes": bounds.processes,
             "uid": _UID,
             "root": str(_folder(private / "root")),
             "tmpfs_bytes": (bounds.disk_mb << 20) // 4,
@@ -279,6 +312,16 @@ class Sandbox(Frozen):
         if self.kind == "bwrap":
             return [self.program, *self.extra, *_bwrap_options(config), "--", *init]
         return init
+
+
+def _last_words(process: subprocess.Popen[bytes]) -> str:
+    """What a sandbox that failed to start had to say, in one line."""
+    assert process.stdout is not None
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(1.0)
+    os.set_blocking(process.stdout.fileno(), False)
+    said = (process.stdout.read() or b"").decode("utf-8", "replace").strip().splitlines()
+    return said[-1][:200] if said else f"exit status {process.poll()}"
 
 
 def _extra_options(kind: Kind, program: str) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 """The first process inside a sandbox: makes the mounts (kind `unshare`), drops rights, sets limits, runs the command.
 
 Run as `python -I -S -c <this source> <config as JSON>`, so it needs the standard library only and no file of the
-package inside. It writes one byte to `started` before the command begins; whatever fails before that is the sandbox's
-failure and not the command's. It ends everything when the pipe `alive` closes, which its starter's death does too.
-Exit status: the command's, or 128 + the signal that killed it.
+package inside. It writes one byte to `started` when all is set up (what fails before that is the sandbox's failure and
+not the command's), and begins the command when it reads one from `alive`. It ends everything when that pipe closes,
+which its starter's death does too. Exit status: the command's, or 128 + the signal that killed it.
 """
 
 import contextlib
@@ -103,9 +103,11 @@ def build_root(config: dict[str, Any]) -> None:
     bind(config["copy"], root + config["cwd"], MS_NOSUID | MS_NODEV)
     os.makedirs(f"{root}/proc", exist_ok=True)  # noqa: PTH103
     mount("proc", f"{root}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    # The last user namespace is made in `become_nobody`; nothing inside may make more of them.
-    with contextlib.suppress(OSError), open(f"{root}/proc/sys/user/max_user_namespaces", "w") as file:  # noqa: PTH123
-        file.write("1")
+    # The last user namespace is made in `become_nobody`; nothing inside may make more of them. Newer kernels bound the
+    # processes of a namespace too, though not below 301.
+    for name, value in (("user/max_user_namespaces", 1), ("kernel/pid_max", max(512, config["processes"]))):
+        with contextlib.suppress(OSError), open(f"{root}/proc/sys/{name}", "w") as file:  # noqa: PTH123
+            file.write(str(value))
     for name in PROC_READ_ONLY:
         if os.path.exists(f"{root}/proc/{name}"):  # noqa: PTH110
             bind(f"{root}/proc/{name}", f"{root}/proc/{name}", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
@@ -233,6 +235,8 @@ def main() -> None:
     drop_rights()
     os.write(started, b"1")
     os.close(started)
+    if not os.read(alive, 1):  # the starter counts us first
+        os._exit(137)
     code = wait(start(config), alive)
     if config["kind"] == "limits":
         kill_descendants()

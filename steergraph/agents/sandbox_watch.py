@@ -5,6 +5,7 @@ Knows /proc. Knows nothing of how the tree was started.
 
 import contextlib
 import os
+import select
 import signal
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ class Bounds(NamedTuple):
     disk_mb: int
 
 
-class _Process(NamedTuple):
+class Process(NamedTuple):
     pid: int
     parent: int
     anonymous_bytes: int
@@ -40,10 +41,10 @@ class Watch:
 
     def exceeded(self) -> Literal["memory", "processes", "disk"] | None:
         """The bound that is passed now, or None."""
-        tree = _tree(self._root)
-        if len(tree) > self._bounds.processes + 4:  # ours: the sandbox's own program and its first processes
+        processes = tree(self._root)
+        if len(processes) > self._bounds.processes + 4:  # ours: the sandbox's own program and its first processes
             return "processes"
-        if sum(process.anonymous_bytes for process in tree) > _MEMORY_OF_ALL * (self._bounds.memory_mb << 20):
+        if sum(process.anonymous_bytes for process in processes) > _MEMORY_OF_ALL * (self._bounds.memory_mb << 20):
             return "memory"
         return "disk" if self._disk_is_full() else None
 
@@ -63,15 +64,43 @@ class Watch:
         return _size_of(self._folder) - self._held > limit
 
 
-def kill_tree(root: int) -> None:
-    """End `root` and all below it, at once and for good.
+class Namespace:
+    """The processes in which `root`'s sandbox lives and dies: its children, one of which is the first of the namespace.
 
-    Where `root` holds a PID namespace, its death is everyone's. Elsewhere its first process collects orphans
-    (a sub-reaper), so it goes last: all others are stopped, then killed, until none is left.
+    Take hold of them once the sandbox stands, so that their end can be seen although they are not children of ours.
+    """
+
+    def __init__(self, root: int) -> None:
+        self._handles = []
+        for process in tree(root):
+            if process.parent == root:
+                with contextlib.suppress(OSError):
+                    self._handles.append(os.pidfd_open(process.pid))
+
+    def kill(self) -> None:
+        for handle in self._handles:
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+
+    def close(self, timeout_s: float = 30.0) -> None:
+        """Wait until they are gone: a namespace's first process ends last."""
+        deadline = time.monotonic() + timeout_s
+        for handle in self._handles:
+            poll = select.poll()
+            poll.register(handle, select.POLLIN)
+            poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+            os.close(handle)
+        self._handles = []
+
+
+def kill_tree(root: int) -> None:
+    """End all below `root`, then `root`, which collects orphans (a sub-reaper) and so goes last.
+
+    All others are stopped first, so that none can start more while the others die.
     """
     deadline = time.monotonic() + 5.0
     while time.monotonic() < deadline:
-        below = [process.pid for process in _tree(root) if process.pid != root]
+        below = [process.pid for process in tree(root) if process.pid != root]
         if not below:
             break
         for number in (signal.SIGSTOP, signal.SIGKILL):
@@ -82,10 +111,10 @@ def kill_tree(root: int) -> None:
         os.kill(root, signal.SIGKILL)
 
 
-def _tree(root: int) -> list[_Process]:
+def tree(root: int) -> list[Process]:
     """`root` and every living process below it."""
     page = os.sysconf("SC_PAGE_SIZE")
-    children: dict[int, list[_Process]] = {}
+    children: dict[int, list[Process]] = {}
     found = []
     for name in os.listdir("/proc"):  # noqa: PTH208 - a scan 50 times a second
         if not name.isdigit():
@@ -95,7 +124,7 @@ def _tree(root: int) -> list[_Process]:
                 fields = file.read().rpartition(b")")[2].split()
             if fields[0] in b"ZX":
                 continue
-            process = _Process(int(name), int(fields[1]), int(fields[21]) * page)
+            process = Process(int(name), int(fields[1]), int(fields[21]) * page)
         except (OSError, IndexError, ValueError):
             continue
         if process.pid == root:
@@ -110,7 +139,7 @@ def _tree(root: int) -> list[_Process]:
     return found + [process._replace(anonymous_bytes=_anonymous(process, page)) for process in below]
 
 
-def _anonymous(process: _Process, page: int) -> int:
+def _anonymous(process: Process, page: int) -> int:
     """Resident bytes that are its own: without the files and shared memory it has mapped."""
     try:
         with open(f"/proc/{process.pid}/statm", "rb") as file:  # noqa: PTH123
