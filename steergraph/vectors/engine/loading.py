@@ -94,12 +94,14 @@ def _resolve(name: str) -> tuple[str, Path, str]:
     """(name to show, folder, revision or "" where the weights themselves tell) of `name`."""
     if name == POCKET:
         return POCKET, _pocket_folder(), ""
+    if not name.strip():
+        raise InputError(f"no model named; give a folder, a hub id (owner/name) or {POCKET!r}")
     path = Path(name).expanduser()
     if path.is_file():
         raise InputError(f"{name}: a file; give the folder that holds config.json, *.safetensors and the tokenizer")
     if path.is_dir():
         return path.resolve().name, path, ""
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip() or "\\" in name:
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
         raise InputError(f"{name!r}: no such model folder; give a folder, a hub id (owner/name) or {POCKET!r}")
     return _download(name)
 

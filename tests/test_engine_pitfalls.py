@@ -1,0 +1,355 @@
+"""Defects that real steering projects shipped, each as a test that would have caught it.
+
+The numbers are those of the project's list of pitfalls; what concerns vectors' making or file formats is tested there.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from engine_help import MEDIAN, ask, logits_of, plan, steer, tiny_library, tiny_loaded, tiny_vector
+from tiny_models import ARCHITECTURES, HIDDEN, LAYERS, OTHER_LAYOUTS, tiny_model
+
+from steergraph.vectors.engine.capture import block_outputs, capture
+from steergraph.vectors.engine.chat import Chat
+from steergraph.vectors.engine.decode import Trail
+from steergraph.vectors.engine.hooks import ActiveBatch, LayerEdit, SteeringHooks, apply_edit
+from steergraph.vectors.engine.layers import decoder_layers, hidden_of, replace_hidden
+from steergraph.vectors.engine.loading import LoadedModel, load_model
+from steergraph.vectors.engine.local import LocalEngine
+from steergraph.vectors.engine.plans import stack_plans
+from steergraph.vectors.engine.protocol import Message, Sampling, ScoreRequest
+from steergraph.vectors.library import Library
+from steergraph.vectors.steering import Component, Steering
+
+PROMPT = [1, 40, 41, 42, 43, 44, 45]
+
+
+@contextmanager
+def steered(
+    loaded: LoadedModel, steering: Steering, *, rows: int = 1, hooks: SteeringHooks | None = None
+) -> Iterator[ActiveBatch]:
+    """Steer all positions of forwards over `rows` rows of PROMPT's length."""
+    own = hooks or SteeringHooks(loaded.model)
+    try:
+        edits = stack_plans([plan(steering, loaded)], HIDDEN, loaded.device)
+        with own.steering(edits) as batch, torch.no_grad():
+            batch.at(torch.zeros(1, len(PROMPT), dtype=torch.long), torch.ones(1, len(PROMPT), dtype=torch.bool))
+            yield batch
+    finally:
+        if hooks is None:
+            own.remove()
+
+
+def plain_logits(loaded: LoadedModel) -> torch.Tensor:
+    with torch.no_grad():
+        logits: torch.Tensor = loaded.model(torch.tensor([PROMPT])).logits
+    return logits
+
+
+def test_01_a_layer_may_return_a_tensor_or_a_container() -> None:
+    hidden = torch.zeros(2, 3, 4)
+    for output in (hidden, (hidden, "rest"), [hidden, "rest"]):
+        assert hidden_of(output) is hidden
+        other = replace_hidden(output, hidden + 1)
+        assert type(other) is type(output) and torch.equal(hidden_of(other), hidden + 1)
+        assert not isinstance(other, tuple | list) or other[1] == "rest"
+
+
+def test_02_other_peoples_hooks_stay_and_output_hidden_states_still_works() -> None:
+    loaded = tiny_loaded()
+    ids = torch.tensor([PROMPT])
+    with torch.no_grad():
+        before = loaded.model(ids, output_hidden_states=True).hidden_states
+    seen: list[int] = []
+    foreign = decoder_layers(loaded.model)[0].register_forward_hook(lambda *_: seen.append(1))
+    with LocalEngine(loaded, tiny_library(loaded.info)) as engine:
+        engine.generate([ask(tokens=2, steering=steer())])
+        capture(loaded, [PROMPT])
+    heard = len(seen)
+    assert heard >= 3
+    with torch.no_grad():
+        after = loaded.model(ids, output_hidden_states=True).hidden_states
+    assert len(seen) == heard + 1 and len(after) == LAYERS + 1
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    foreign.remove()
+
+
+def test_02_capture_sees_steering_whatever_ran_first() -> None:
+    loaded = tiny_loaded()
+    with torch.no_grad():
+        loaded.model(torch.tensor([PROMPT]), output_hidden_states=True)
+    plain = capture(loaded, [PROMPT]).last
+    with steered(loaded, steer(layer=1)):
+        edited = capture(loaded, [PROMPT]).last
+    dose = tiny_library(loaded.info)["v"].directions[1] / 3.0 * 8.0
+    assert torch.equal(edited[0], plain[0])
+    assert torch.allclose(edited[1] - plain[1], dose[None], atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES + OTHER_LAYOUTS)
+def test_03_04_layer_k_is_the_output_of_block_k_before_any_norm(architecture: str) -> None:
+    """What is captured at k is the input of block k + 1, and at the last layer not what the final norm makes of it."""
+    loaded = tiny_loaded(architecture)
+    layers = decoder_layers(loaded.model)
+    entered: dict[int, torch.Tensor] = {}
+
+    def enter(index: int) -> Any:
+        def hook(_module: Any, arguments: Any, options: dict[str, Any]) -> None:
+            entered[index] = arguments[0] if arguments else options["hidden_states"]
+
+        return hook
+
+    handles = [layer.register_forward_pre_hook(enter(k), with_kwargs=True) for k, layer in enumerate(layers)]
+    captured = capture(loaded, [PROMPT])
+    for handle in handles:
+        handle.remove()
+    for k in range(LAYERS - 1):
+        assert torch.equal(captured.last[k, 0], entered[k + 1][0, -1])
+    with torch.no_grad():
+        final = loaded.model(torch.tensor([PROMPT]), output_hidden_states=True).hidden_states[-1][0, -1]
+    assert not torch.allclose(captured.last[-1, 0], final, atol=1e-2)
+
+
+def test_05_decoding_with_a_cache_goes_on_steering() -> None:
+    """Every cached step has length 1; each of its positions must be edited as in one long forward."""
+    loaded = tiny_loaded()
+    lengths: list[int] = []
+    changed: list[bool] = []
+    with LocalEngine(loaded, tiny_library(loaded.info)) as engine:
+        layer = decoder_layers(loaded.model)[1]
+        # `seen` is registered after the engine's hook, `raw` is called before it.
+        raw: list[torch.Tensor] = []
+        first = layer.register_forward_hook(lambda m, a, o: raw.append(hidden_of(o).clone()), prepend=True)
+        seen = layer.register_forward_hook(
+            lambda m, a, o: (lengths.append(o.shape[1]), changed.append(not torch.equal(o, raw[-1])), None)[-1]
+        )
+        engine.generate([ask(tokens=5, steering=steer(positions="generated"))])
+        first.remove()
+        seen.remove()
+    assert lengths[0] > 1 and lengths[1:] == [1, 1, 1, 1]
+    assert changed == [True] * 5
+
+
+def test_05_the_first_generated_token_is_steered_by_the_last_prompt_token() -> None:
+    loaded = tiny_loaded()
+    off, on = (logits_of(loaded, [(PROMPT, [9], s)])[0] for s in (None, steer(positions="generated")))
+    assert not torch.equal(off, on)
+    trail = Trail(plan(steer(positions="generated"), loaded), len(PROMPT))
+    trail.passed(0, len(PROMPT))
+    assert trail.receipt().steered_ranges == ((len(PROMPT) - 1, len(PROMPT)),)
+    assert trail.receipt().prompt_positions == 1
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_06_no_steered_state_survives_a_request(architecture: str) -> None:
+    """Each request starts from a fresh cache, so that switching vectors leaves no steered keys or convolution state."""
+    loaded = tiny_loaded(architecture)
+    with LocalEngine(loaded, tiny_library(loaded.info)) as engine:
+        (before,) = engine.generate([ask()])
+        engine.generate([ask(steering=steer("v")), ask(steering=steer("w", 2, -9.0))])
+        (after,) = engine.generate([ask()])
+    assert before.token_ids == after.token_ids
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_07_pads_are_never_edited(architecture: str) -> None:
+    loaded = tiny_loaded(architecture)
+    rows = [(PROMPT, [9], steer()), ([1, 60], [9], steer())]
+    with block_outputs(loaded.model) as seen:
+        logits_of(loaded, [(prompt, answer, None) for prompt, answer, _ in rows])
+        plain = {layer: hidden.clone() for layer, hidden in seen.items()}
+        hooks = SteeringHooks(loaded.model)
+    hooks.remove()
+    pads = len(PROMPT) - 2
+    edits = stack_plans([plan(steering, loaded) for _, _, steering in rows], HIDDEN, loaded.device)
+    positions = torch.arange(len(PROMPT))[None] - torch.tensor([[0], [pads]])
+    edited = apply_edit(plain[1], edits[1], (positions < 0).long(), positions >= 0)
+    assert torch.equal(edited[1, :pads], plain[1][1, :pads])
+    assert not torch.equal(edited[1, pads:], plain[1][1, pads:])
+
+
+def test_08_convolution_blocks_are_steered_like_attention_blocks() -> None:
+    loaded = tiny_loaded("lfm2")
+    assert loaded.model.config.layer_types[0] == "conv" and loaded.model.config.layer_types[1] == "full_attention"
+    plain = capture(loaded, [PROMPT]).last
+    for layer in (0, 1):
+        with steered(loaded, steer(layer=layer)):
+            edited = capture(loaded, [PROMPT]).last
+        dose = tiny_library(loaded.info)["v"].directions[layer] / 3.0 * 8.0
+        assert torch.allclose(edited[layer] - plain[layer], dose[None], atol=1e-4)
+
+
+def _edit(*deltas: torch.Tensor) -> LayerEdit:
+    delta = torch.stack(deltas)[:, None].expand(-1, 2, -1).contiguous()
+    return LayerEdit(delta, None, torch.ones(len(deltas), 2, dtype=torch.bool))
+
+
+def test_09_small_doses_are_summed_before_they_are_rounded() -> None:
+    """In bfloat16 each of four adds of 0.25 to 128 rounds away; their sum does not."""
+    loaded = tiny_loaded()
+    quarter = tiny_vector(loaded.info, directions={1: torch.ones(HIDDEN) * 0.25})
+    component = Component(vector="v", layer=1, alpha=1.0, unit="raw")
+    four = plan(Steering(components=(component,) * 4), loaded, Library({"v": quarter}))
+    hidden = torch.full((1, 1, HIDDEN), 128.0, dtype=torch.bfloat16)
+    edits = stack_plans([four], HIDDEN, loaded.device)
+    edited = apply_edit(hidden, edits[1], torch.zeros(1, 1, dtype=torch.long), torch.ones(1, 1, dtype=torch.bool))
+    assert edited.dtype == torch.bfloat16 and torch.equal(edited, hidden + 1)
+    naive = hidden
+    for _ in range(4):
+        naive = naive + 0.25
+    assert torch.equal(naive, hidden)
+
+
+def test_09_norms_in_half_precision_do_not_overflow() -> None:
+    loaded = tiny_loaded()
+    big = torch.full((HIDDEN,), 60_000.0, dtype=torch.float16)
+    row = plan(steer(alpha=1.0), loaded, Library({"v": tiny_vector(loaded.info, directions={1: big})}))
+    assert row.adds[1].norm(dim=-1).tolist() == pytest.approx([1.0, 1.0])
+
+
+def test_10_the_first_token_counts_in_no_mean_and_no_median() -> None:
+    loaded = tiny_loaded()
+    sequences = [PROMPT, [1, *PROMPT[1:]]]
+    calm = capture(loaded, sequences)
+
+    def massive(_module: Any, _arguments: Any, output: torch.Tensor) -> torch.Tensor:
+        return torch.cat([output[:, :1] * 1000, output[:, 1:]], dim=1)
+
+    handle = decoder_layers(loaded.model)[-1].register_forward_hook(massive)
+    spiked = capture(loaded, sequences)
+    handle.remove()
+    assert torch.equal(spiked.median_norm, calm.median_norm) and torch.equal(spiked.mean, calm.mean)
+
+
+def test_11_a_receipt_gives_the_relative_dose_whatever_the_unit() -> None:
+    loaded = tiny_loaded()
+    with LocalEngine(loaded, tiny_library(loaded.info)) as engine:
+        doses = {}
+        for unit in ("unit_vector", "raw", "residual"):
+            (completion,) = engine.generate([ask(tokens=1, steering=steer(alpha=-2.0, unit=unit))])
+            assert completion.receipt is not None
+            doses[unit] = completion.receipt.components[0].relative_dose
+    # Length 1, length 3 as extracted, and MEDIAN, over MEDIAN.
+    assert doses == pytest.approx({"unit_vector": 2 / MEDIAN, "raw": 6 / MEDIAN, "residual": 2.0})
+
+
+def test_12_the_template_alone_sets_the_begin_token() -> None:
+    tokenizer = tiny_loaded().tokenizer
+    ids = Chat(tokenizer).prompt([Message(role="user", content="hi")])
+    assert ids[0] == tokenizer.bos_token_id and ids.count(tokenizer.bos_token_id) == 1
+    base = tiny_loaded(chat=False).tokenizer
+    assert Chat(base).prompt([Message(role="user", content="hi")]).count(base.bos_token_id) <= 1
+
+
+def test_12_thinking_is_asked_for_explicitly_and_split_off() -> None:
+    loaded = tiny_loaded()
+    chat, message = Chat(loaded.tokenizer), [Message(role="user", content="hi")]
+    off, on = chat.prompt(message), chat.prompt(message, enable_thinking=True)
+    assert loaded.tokenizer.decode(off).endswith("<think>\n\n</think>\n\n")
+    assert loaded.tokenizer.decode(on).endswith("assistant\n")
+    assert not chat.opens_thinking(off) and not chat.opens_thinking(on)
+    assert chat.opens_thinking([*on, *loaded.tokenizer("<think>\n", add_special_tokens=False)["input_ids"]])
+    with LocalEngine(loaded) as engine:
+        thinking, plain = (
+            engine.submit(ask("hi", tokens=1, enable_thinking=flag)).result(20) for flag in (True, False)
+        )
+        assert thinking.usage.prompt_tokens == len(on) and plain.usage.prompt_tokens == len(off)
+
+
+def test_15_steering_at_every_layer_of_every_architecture_changes_the_logits() -> None:
+    for architecture in ARCHITECTURES + OTHER_LAYOUTS:
+        loaded = tiny_loaded(architecture)
+        (off,) = logits_of(loaded, [(PROMPT, [9], None)])
+        for layer in range(LAYERS):
+            (on,) = logits_of(loaded, [(PROMPT, [9], steer(layer=layer))])
+            assert (on - off).abs().max() > 1e-3
+
+
+def test_16_a_forward_of_another_thread_is_never_steered() -> None:
+    loaded = tiny_loaded()
+    expected = plain_logits(loaded)
+    found: list[torch.Tensor] = []
+    with steered(loaded, steer()):
+        thread = threading.Thread(target=lambda: found.append(plain_logits(loaded)))
+        thread.start()
+        thread.join(20)
+        assert not torch.equal(plain_logits(loaded), expected)
+    assert torch.equal(found[0], expected)
+
+
+def test_16_an_exception_leaves_the_model_unsteered() -> None:
+    loaded = tiny_loaded()
+    expected, hooks = plain_logits(loaded), SteeringHooks(loaded.model)
+    with pytest.raises(ZeroDivisionError), steered(loaded, steer(), hooks=hooks):
+        raise ZeroDivisionError
+    assert torch.equal(plain_logits(loaded), expected)
+    with (
+        steered(loaded, steer(), hooks=hooks),
+        pytest.raises(RuntimeError, match="already steered"),
+        hooks.steering({}),
+    ):
+        pass
+    hooks.remove()
+    assert not any(layer._forward_hooks for layer in decoder_layers(loaded.model))
+
+
+def test_16_a_client_that_goes_away_leaves_the_model_unsteered() -> None:
+    loaded = tiny_loaded()
+    expected = plain_logits(loaded)
+    with LocalEngine(loaded, tiny_library(loaded.info)) as engine:
+        handle = engine.submit(ask(steering=steer(), sampling=Sampling(max_new_tokens=200)))
+        stream = handle.stream()
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+        handle.cancel()
+        handle.result(20)
+        assert torch.equal(plain_logits(loaded), expected)
+
+
+def test_17_the_edit_takes_the_hidden_states_type_and_device() -> None:
+    """Quantised weights have another type than the residual, and a spread model other devices than its input's."""
+    loaded = tiny_loaded()
+    edits = stack_plans([plan(steer(), loaded)], HIDDEN, loaded.device)
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        batch = ActiveBatch(edits)
+        batch.at(torch.zeros(1, 2, dtype=torch.long), torch.ones(1, 2, dtype=torch.bool))
+        edited = batch.edit(1, torch.zeros(1, 2, HIDDEN, dtype=dtype))
+        assert edited is not None and edited.dtype == dtype
+    batch = ActiveBatch(edits)
+    batch.at(torch.zeros(1, 2, dtype=torch.long), torch.ones(1, 2, dtype=torch.bool))
+    elsewhere = batch.edit(1, torch.zeros(1, 2, HIDDEN, device="meta"))
+    assert elsewhere is not None and elsewhere.device.type == "meta"
+
+
+def test_17_a_model_in_bfloat16_generates_and_scores_steered() -> None:
+
+    loaded = load_model(str(tiny_model("qwen3")), dtype="bfloat16")
+    with LocalEngine(loaded, tiny_library(loaded.info)) as engine:
+        off, on = engine.generate([ask(), ask(steering=steer())])
+        assert on.token_ids != off.token_ids
+        assert engine.score([ScoreRequest(token_ids=(1, 2), continuation=(3,), steering=steer())])[0].total < 0
+
+
+def test_18_a_compiled_model_sees_every_change_of_steering() -> None:
+    """Hooks are there before the first compiled call; afterwards only tensors change."""
+    loaded = tiny_loaded()
+    hooks = SteeringHooks(loaded.model)
+    torch.compiler.reset()
+    compiled = torch.compile(loaded.model, backend="eager")
+    ids = torch.tensor([PROMPT])
+    try:
+        for steering in (None, steer(), steer(alpha=-8.0), steer("w", 3), None, steer("w", 3, 2.0)):
+            if steering is None:
+                with torch.no_grad():
+                    eager, traced = loaded.model(ids).logits, compiled(ids).logits
+            else:
+                with steered(loaded, steering, hooks=hooks):
+                    eager, traced = loaded.model(ids).logits, compiled(ids).logits
+            assert torch.allclose(eager, traced, atol=1e-5)
+    finally:
+        hooks.remove()
+        torch.compiler.reset()
