@@ -1,10 +1,10 @@
-"""Requests that have been checked: their tokens, the vectors they may use, and where their answer goes.
+"""Requests that have been checked: their tokens, the library they may use, and where their answer goes.
 
 Knows requests, tokens and windows. Knows nothing of batches or the model's forward.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,7 +15,7 @@ from steergraph.vectors.engine.handle import LocalHandle
 from steergraph.vectors.engine.loading import LoadedModel
 from steergraph.vectors.engine.plans import check_steering
 from steergraph.vectors.engine.protocol import Completion, FinishReason, Message, Request, ScoreRequest, Scores, Usage
-from steergraph.vectors.library import SteeringVector
+from steergraph.vectors.library import Library
 from steergraph.vectors.steering import Receipt, Steering
 
 NOTHING_DONE = Receipt(components=(), prompt_positions=0, generated_positions=0, steered_ranges=())
@@ -50,7 +50,7 @@ class Job(Protocol):
 class GenerationJob:
     request: Request
     prompt: list[int]
-    vectors: Mapping[str, SteeringVector]
+    library: Library
     handle: LocalHandle
     submitted: float = field(default_factory=time.monotonic)
 
@@ -100,7 +100,7 @@ class ScoreJob:
     request: ScoreRequest
     prompt: list[int]
     continuation: list[int]
-    vectors: Mapping[str, SteeringVector]
+    library: Library
     future: "Future[Scores]" = field(default_factory=Future)
 
     @property
@@ -131,14 +131,12 @@ class Intake:
         self._chat = chat
         self.vocabulary: int = loaded.model.get_input_embeddings().weight.shape[0]
 
-    def generation(
-        self, request: Request, vectors: Mapping[str, SteeringVector], on_cancel: Callable[[], None]
-    ) -> GenerationJob:
+    def generation(self, request: Request, library: Library, on_cancel: Callable[[], None]) -> GenerationJob:
         prompt = self._prompt(request.messages, request.token_ids, request.enable_thinking)
-        self._check(request.steering, vectors, len(prompt), 1)
-        return GenerationJob(request, prompt, vectors, LocalHandle(on_cancel))
+        self._check(request.steering, library, len(prompt), 1)
+        return GenerationJob(request, prompt, library, LocalHandle(on_cancel))
 
-    def scoring(self, request: ScoreRequest, vectors: Mapping[str, SteeringVector]) -> ScoreJob:
+    def scoring(self, request: ScoreRequest, library: Library) -> ScoreJob:
         if (request.messages is None) == (request.token_ids is None):
             raise InputError("a request to score has either messages or token_ids")
         prompt = self._prompt(request.messages, request.token_ids, False)
@@ -146,8 +144,8 @@ class Intake:
         continuation = self._chat.text(given) if isinstance(given, str) else self._in_vocabulary(given)
         if not continuation:
             raise InputError("a continuation to score needs at least one token")
-        self._check(request.steering, vectors, len(prompt), len(continuation))
-        return ScoreJob(request, prompt, continuation, vectors)
+        self._check(request.steering, library, len(prompt), len(continuation))
+        return ScoreJob(request, prompt, continuation, library)
 
     def _prompt(
         self, messages: Sequence[Message] | None, token_ids: Sequence[int] | None, enable_thinking: bool
@@ -166,13 +164,11 @@ class Intake:
             raise InputError(f"token id {wrong}: {self._info.name} has ids 0 to {self.vocabulary - 1}")
         return list(ids)
 
-    def _check(
-        self, steering: Steering | None, vectors: Mapping[str, SteeringVector], prompt_tokens: int, more: int
-    ) -> None:
+    def _check(self, steering: Steering | None, library: Library, prompt_tokens: int, more: int) -> None:
         if prompt_tokens + more > self._info.window:
             raise InputError(
                 f"the prompt has {prompt_tokens} tokens, which with {more} more does not fit the window of "
                 f"{self._info.name} ({self._info.window}); shorten it"
             )
         if steering is not None:
-            check_steering(steering, vectors, self._info)
+            check_steering(steering, library, self._info)

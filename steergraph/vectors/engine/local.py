@@ -228,7 +228,7 @@ class LocalEngine:
     def _run_scorings(self, jobs: Sequence[ScoreJob]) -> None:
         if not jobs:
             return
-        rows = [ScoreRow(job.prompt, job.continuation, self._plan(job.request.steering, job.vectors)) for job in jobs]
+        rows = [ScoreRow(job.prompt, job.continuation, self._plan(job.request.steering, job.library)) for job in jobs]
         self._count(rows)
         self.counters.forwards += 1
         for job, scores in zip(jobs, score_rows(self._loaded, self._hooks, rows), strict=True):
@@ -238,10 +238,10 @@ class LocalEngine:
         self.counters.batches += 1
         self.counters.rows += len(rows)
 
-    def _plan(self, steering: Steering | None, vectors: Mapping[str, SteeringVector]) -> RowPlan:
+    def _plan(self, steering: Steering | None, library: Library) -> RowPlan:
         if steering is None:
             return RowPlan()
-        return plan_row(steering, vectors, self.info, lambda layer: self._median_norms[layer])
+        return plan_row(steering, library, self.info, lambda layer: self._median_norms[layer])
 
     @cached_property
     def _median_norms(self) -> list[float]:
@@ -253,7 +253,7 @@ class LocalEngine:
         request, tokenizer = job.request, self._loaded.tokenizer
         return Row(
             prompt=job.prompt,
-            plan=self._plan(request.steering, job.vectors),
+            plan=self._plan(request.steering, job.library),
             sampling=request.sampling,
             seed=request.seed,
             answer=AnswerText(Detokenizer(tokenizer, self._hidden), request.stop, job.handle.feed),

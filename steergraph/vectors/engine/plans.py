@@ -3,7 +3,6 @@
 Knows units, doses and what makes a vector fit a model. Knows nothing of hooks or forwards.
 """
 
-import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +11,8 @@ import torch
 
 from steergraph.vectors.engine.hooks import GENERATED, PROMPT, LayerEdit
 from steergraph.vectors.engine.protocol import ModelInfo
-from steergraph.vectors.library import SteeringError, SteeringVector
+from steergraph.vectors.library import Library, SteeringError, check_fits
 from steergraph.vectors.steering import AppliedComponent, Component, Steering
-
-LOCAL_REVISION = 16
 
 
 @dataclass(frozen=True)
@@ -35,15 +32,15 @@ class RowPlan:
         )
 
 
-def check_steering(steering: Steering, vectors: Mapping[str, SteeringVector], info: ModelInfo) -> None:
+def check_steering(steering: Steering, library: Library, info: ModelInfo) -> None:
     """Raise SteeringError (one line) unless every component can be carried out on the model."""
     for component in steering.components:
-        _direction(component, vectors, info)
+        _direction(component, library, info)
 
 
 def plan_row(
     steering: Steering,
-    vectors: Mapping[str, SteeringVector],
+    library: Library,
     info: ModelInfo,
     measured_median: Callable[[int], float],
 ) -> RowPlan:
@@ -58,8 +55,8 @@ def plan_row(
     for component in steering.components:
         layer = component.layer
         levels = (PROMPT, GENERATED) if component.positions == "all" else (GENERATED,)
-        direction = _direction(component, vectors, info)
-        vector = vectors[component.vector]
+        direction = _direction(component, library, info)
+        vector = library[component.vector]
         dose = 0.0
         if component.operation == "ablate":
             kept = directions.setdefault(layer, ([], []))
@@ -98,45 +95,20 @@ def _stack(plans: Sequence[RowPlan], layer: int, hidden_size: int, device: torch
     return LayerEdit(delta.to(device), basis.to(device) if rank else None, touched.to(device))
 
 
-def _direction(component: Component, vectors: Mapping[str, SteeringVector], info: ModelInfo) -> torch.Tensor:
+def _direction(component: Component, library: Library, info: ModelInfo) -> torch.Tensor:
     """The component's direction [hidden], float32, raw; SteeringError where it does not fit."""
-    name, layer = component.vector, component.layer
-    if name not in vectors:
-        near = difflib.get_close_matches(name, list(vectors), n=3, cutoff=0.3) or sorted(vectors)[:3]
-        hint = f"nearest: {', '.join(near)}" if near else "the library is empty"
-        raise SteeringError(f"no vector called {name!r}; {hint}")
-    vector, where = vectors[name], f"vector {name!r}"
-    if layer >= info.n_layers:
-        raise SteeringError(f"{where}: layer {layer} is out of range, {info.name} has layers 0 to {info.n_layers - 1}")
-    if vector.hidden_size != info.hidden_size:
-        raise SteeringError(
-            f"{where}: made for {vector.model} of width {vector.hidden_size}, {info.name} has width {info.hidden_size}"
-        )
-    if not _same_model(vector, info):
-        made, loaded = f"{vector.model} {vector.revision}".strip(), f"{info.name} {info.revision}".strip()
-        raise SteeringError(f"{where}: made for {made}, but loaded is {loaded}; extract it anew")
-    if layer not in vector.directions:
-        raise SteeringError(f"{where}: no direction at layer {layer}, only at {_ranges(vector.directions)}")
+    vector, layer = library[component.vector], component.layer
+    check_fits(vector, info, layer=layer)
+    where = f"vector {component.vector!r}: its direction at layer {layer}"
     direction: torch.Tensor = vector.directions[layer].detach().float().cpu()
     if direction.shape != (info.hidden_size,):
-        raise SteeringError(f"{where}: its direction at layer {layer} has shape {tuple(direction.shape)}")
+        raise SteeringError(f"{where} has shape {tuple(direction.shape)}")
     length = float(direction.norm())
     if not math.isfinite(length):
-        raise SteeringError(f"{where}: its direction at layer {layer} has NaN or infinite entries")
+        raise SteeringError(f"{where} has NaN or infinite entries")
     if length == 0.0:
-        raise SteeringError(f"{where}: its direction at layer {layer} is zero")
+        raise SteeringError(f"{where} is zero")
     return direction
-
-
-def _same_model(vector: SteeringVector, info: ModelInfo) -> bool:
-    """A hub id and its local copy have one last name. Local revisions are hashes of weights, so they must agree; a
-    hub commit may change without the weights."""
-    if not vector.model or (vector.revision and vector.revision == info.revision):
-        return True
-    if vector.model.rsplit("/", 1)[-1].lower() != info.name.rsplit("/", 1)[-1].lower():
-        return False
-    both_local = len(vector.revision) == len(info.revision) == LOCAL_REVISION
-    return not both_local
 
 
 def _added(component: Component, direction: torch.Tensor, median: float) -> torch.Tensor:
@@ -155,9 +127,3 @@ def _orthonormal(directions: Sequence[torch.Tensor]) -> torch.Tensor:
         if rest.norm() > 1e-4:
             kept.append(rest / rest.norm())
     return torch.stack(kept).float() if kept else torch.zeros(0, 0)
-
-
-def _ranges(layers: Mapping[int, torch.Tensor]) -> str:
-    found = sorted(layers)
-    whole = found and found == list(range(found[0], found[-1] + 1))
-    return f"{found[0]} to {found[-1]}" if whole else ", ".join(map(str, found[:8])) or "none"
