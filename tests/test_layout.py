@@ -15,6 +15,8 @@ PACKAGE = ROOT / "steergraph"
 LINKS = ("agents", "vectors", "retrieval", "evals", "configs")
 # An import only ever points down. Modules directly in the package are the face.
 FLOORS = {"face": 6, "web": 5, "evals": 4, "agents": 3, "vectors": 2, "retrieval": 2, "pocket": 1, "configs": 0}
+LONGEST = 300
+LONGER: dict[str, int] = {}  # modules that may be longer, and how long; the fewer the better
 MODEL_LIBRARIES = {"torch", "transformers", "safetensors", "tokenizers"}
 
 
@@ -101,7 +103,7 @@ def test_retrieval_knows_nothing_of_models() -> None:
 
 def test_modules_are_short() -> None:
     lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in modules()}
-    assert not {name: length for name, length in lengths.items() if length > 300}
+    assert not {name: length for name, length in lengths.items() if length > LONGER.get(name, LONGEST)}
 
 
 def test_every_folder_of_the_package_is_packed() -> None:
