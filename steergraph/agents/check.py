@@ -1,0 +1,310 @@
+"""Does a patch hold? It parses, its paths are safe, git applies it to a clean copy, the files parse, the tests pass.
+
+Knows diffs, folders and the sandbox. Knows nothing of models or the graph. Problems are said in words that whoever
+wrote the patch can act on. Code from the repository runs nowhere but in the sandbox, on copies without `.git`: what it
+leaves behind is never seen by git.
+"""
+
+import json
+import re
+import shutil
+import tempfile
+import tomllib
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Protocol
+
+import yaml
+from unidiff import PatchSet
+from unidiff.errors import UnidiffParseError
+
+from steergraph.agents.diffs import quote_path
+from steergraph.agents.paths import UnsafePath, safe_path
+from steergraph.agents.sandbox import Kind, RunResult, Sandbox
+from steergraph.retrieval.git import GitError, run_git
+from steergraph.vectors.steering import Frozen
+
+_TAIL_LINES = 20
+_TAIL_CHARACTERS = 2000
+_FEEDBACK_CHARACTERS = 400
+_MODE_LINE = re.compile(r"(new file|deleted file) mode 100(644|755)\n")
+_HEADER_LINE = re.compile(r"diff --git |index [0-9a-f]+\.\.[0-9a-f]+( 100(644|755))?\n|(---|\+\+\+) ")
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[^\t\n\x20-\x7e\xa0-\U0010ffff]")
+_TELLING = re.compile(r"E\s{2,}\S.*|(FAILED|ERROR)\b.*|\s*([\w.]+(Error|Exception|Failure|Exit|Warning)\b:?.*)")
+
+
+class Copy(Protocol):
+    """A throw-away working copy: `steergraph.retrieval.repository.WorkingCopy` is one."""
+
+    @property
+    def path(self) -> Path: ...
+
+
+class TestCommand(Frozen):
+    """What to run before and after, and its bounds (see `Sandbox.run`)."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    command: str
+    timeout_s: float = 300.0
+    memory_mb: int = 2048
+    max_processes: int = 256
+    output_bytes: int = 200_000
+    disk_mb: int = 1024
+
+
+class TestRun(Frozen):
+    """One run of a test command. `tail` is the end of its output, without control codes."""
+
+    __test__ = False
+
+    passed: bool
+    exit_code: int | None
+    killed_reason: str | None = None
+    seconds: float
+    sandbox: Kind
+    tail: str
+
+
+class CheckResult(Frozen):
+    """`ok` where there is no problem. `applies` and `parses` say how far it came."""
+
+    ok: bool
+    problems: tuple[str, ...]
+    applies: bool = False
+    parses: bool = False
+    tests_before: TestRun | None = None
+    tests_after: TestRun | None = None
+
+
+def check_patch(
+    copy: Path | Copy,
+    diff: str,
+    edited: Mapping[str, str | None] | Iterable[str],
+    tests: TestCommand | None = None,
+    sandbox: Sandbox | None = None,
+    before: TestRun | None = None,
+) -> CheckResult:
+    """Check `diff` against the clean working copy `copy`, which has it applied afterwards where it applies.
+
+    Args:
+        copy: the folder, or anything with it as `path`. It should be thrown away.
+        diff: a git diff, as `unified_diff` makes it.
+        edited: the paths that `diff` may touch; with their texts, what is on disk afterwards is compared with them.
+        tests: run in the sandbox before and after; the patch is good if the run after passes.
+        sandbox: where tests run; found by `Sandbox.detect` if not given.
+        before: the run before, where it is known already; it is not repeated.
+
+    Raises SandboxUnavailable where there are tests and no sandbox; else nothing for what the patch does.
+    """
+    root = copy if isinstance(copy, Path) else copy.path
+    texts = dict(edited) if isinstance(edited, Mapping) else dict.fromkeys(edited)
+    known = set(texts) if isinstance(edited, Mapping) else set()
+    if problems := [*_diff_problems(diff, texts), *_path_problems(texts, root)]:
+        return CheckResult(ok=False, problems=tuple(problems), tests_before=before)
+    old = {path: _read(root / path) for path in texts}
+    with tempfile.TemporaryDirectory(prefix="steergraph-check-") as folder:
+        clean = Path(folder) / "before"
+        if tests and before is None:
+            _copy_tree(root, clean)
+        try:
+            for option in ("--check", "--apply"):
+                _git(root, ["apply", "--whitespace=nowarn", option, "-"], diff)
+        except GitError as error:
+            return CheckResult(ok=False, problems=(f"the patch does not apply: {error}",), tests_before=before)
+        for path in known:
+            if not _same(_read(root / path), texts[path]):
+                problems.append(f"{path}: what git wrote is not what was meant (the file's attributes convert it)")
+        parse_problems = _parse_problems(old, root)
+        if problems or parse_problems:
+            found = CheckResult(ok=False, problems=(*problems, *parse_problems), applies=True, tests_before=before)
+            return found.model_copy(update={"parses": not parse_problems})
+        after = None
+        if tests:
+            sandbox = sandbox or Sandbox.detect()
+            if before is None:
+                before = _test(sandbox, tests, clean)
+            patched = Path(folder) / "after"
+            _copy_tree(root, patched)
+            after = _test(sandbox, tests, patched)
+            if not after.passed:
+                problems.append(_failure(tests, before, after))
+    return CheckResult(
+        ok=not problems, problems=tuple(problems), applies=True, parses=True, tests_before=before, tests_after=after
+    )
+
+
+def _diff_problems(diff: str, paths: Mapping[str, object]) -> list[str]:
+    """What is wrong with the diff's own form. A patch changes the texts of the files it names, and nothing else."""
+    if not diff.strip():
+        return ["the patch is empty"]
+    try:
+        parsed = PatchSet(StringIO(diff))
+    except UnidiffParseError as error:
+        return [f"the diff cannot be parsed: {error}"]
+    problems = []
+    sources = {quote_path(f"a/{path}"): path for path in paths}
+    targets = {quote_path(f"b/{path}"): path for path in paths}
+    seen = set()
+    for file in parsed:
+        path = sources.get(file.source_file) or targets.get(file.target_file)
+        if path is None or any(
+            name not in ("/dev/null", *names)
+            for name, names in ((file.source_file, sources), (file.target_file, targets))
+        ):
+            problems.append(f"the diff touches {file.path[:200]!r}, which no edit names")
+            continue
+        seen.add(path)
+        if file.is_rename or file.is_binary_file:
+            problems.append(f"{path}: a patch may not rename files or change binary ones")
+        for line in file.patch_info or ():
+            if not (_MODE_LINE.fullmatch(line) or _HEADER_LINE.match(line)):
+                problems.append(f"{path}: a patch may not change modes or make links: {line.strip()[:100]}")
+    if not parsed:
+        problems.append("the diff names no file")
+    return problems + [f"{path}: the diff leaves it out" for path in paths if path not in seen and not problems]
+
+
+def _path_problems(paths: Iterable[str], root: Path) -> list[str]:
+    problems = []
+    modules = _submodules(root)
+    for path in paths:
+        try:
+            if safe_path(path, root) != path:
+                problems.append(f"{path}: the path is not in its plain form")
+        except UnsafePath as error:
+            problems.append(str(error))
+        if any(path == module or path.startswith(module + "/") for module in modules):
+            problems.append(f"{path}: it lies in a submodule")
+    return problems
+
+
+def _submodules(root: Path) -> list[str]:
+    """Folders that belong to other repositories; empty ones cannot be told from the tree alone."""
+    if not (root / ".git").exists():
+        return []
+    entries = _git(root, ["ls-files", "--stage", "-z"]).decode("utf-8", "surrogateescape").split("\0")
+    return [entry.partition("\t")[2] for entry in entries if entry.startswith("160000 ")]
+
+
+def _git(root: Path, args: list[str], text: str = "") -> bytes:
+    # Never a repository further up, where `root` is none itself.
+    return run_git(args, root, text.encode(), environment={"GIT_CEILING_DIRECTORIES": str(root.resolve().parent)})
+
+
+def _parse_problems(old: Mapping[str, bytes | None], root: Path) -> list[str]:
+    """Files that parsed, or were not there, and do not parse now."""
+    problems = []
+    for path, before in old.items():
+        parse = _PARSERS.get(Path(path).suffix.lower())
+        now = _read(root / path)
+        if parse is None or now is None:
+            continue
+        said = parse(now)
+        if said is not None and (before is None or parse(before) is None):
+            problems.append(f"{path} does not parse any more: {said}" if before is not None else f"{path}: {said}")
+    return problems
+
+
+def _parse_python(source: bytes) -> str | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(source, "file", "exec", flags=0x400, dont_inherit=True)  # 0x400: to a syntax tree and no further
+    except SyntaxError as error:
+        line = (error.text or "").strip()
+        return f"line {error.lineno}: {error.msg}" + (f": `{line[:100]}`" if line else "")
+    except (ValueError, RecursionError, MemoryError, OverflowError) as error:
+        return str(error) or "it is nested too deeply"
+    return None
+
+
+def _parse_with(read: Callable[[str], object], error_type: type[Exception]) -> Callable[[bytes], str | None]:
+    def parse(source: bytes) -> str | None:
+        try:
+            read(source.decode("utf-8"))
+        except (UnicodeDecodeError, RecursionError, error_type) as error:
+            return " ".join(str(error).split())[:200]
+        return None
+
+    return parse
+
+
+def _yaml_events(text: str) -> int:
+    return sum(1 for _ in yaml.parse(text, Loader=yaml.SafeLoader))
+
+
+_PARSERS: dict[str, Callable[[bytes], str | None]] = {
+    ".py": _parse_python,
+    ".pyi": _parse_python,
+    ".json": _parse_with(json.loads, ValueError),
+    ".toml": _parse_with(tomllib.loads, ValueError),
+    ".yaml": _parse_with(_yaml_events, yaml.YAMLError),
+    ".yml": _parse_with(_yaml_events, yaml.YAMLError),
+}
+
+
+def _test(sandbox: Sandbox, tests: TestCommand, folder: Path) -> TestRun:
+    result = sandbox.run(
+        tests.command,
+        folder,
+        timeout_s=tests.timeout_s,
+        memory_mb=tests.memory_mb,
+        max_processes=tests.max_processes,
+        output_bytes=tests.output_bytes,
+        disk_mb=tests.disk_mb,
+    )
+    return TestRun(
+        passed=result.exit_code == 0,
+        exit_code=result.exit_code,
+        killed_reason=result.killed_reason,
+        seconds=result.seconds,
+        sandbox=result.kind,
+        tail=_tail(result),
+    )
+
+
+def _tail(result: RunResult) -> str:
+    lines = _CONTROL.sub("", result.output).rstrip().split("\n")
+    return "\n".join(lines[-_TAIL_LINES:])[-_TAIL_CHARACTERS:]
+
+
+def _failure(tests: TestCommand, before: TestRun, after: TestRun) -> str:
+    """One line on why the tests fail, with the line of their output that tells most."""
+    if after.killed_reason:
+        why = f"was stopped: it passed its {after.killed_reason} limit"
+        why += f" of {tests.timeout_s:g} s" if after.killed_reason == "time" else ""
+    else:
+        why = f"fails with exit code {after.exit_code}"
+    lines = [line.strip() for line in after.tail.split("\n") if line.strip()]
+    telling = [line for line in lines if _TELLING.fullmatch(line)]
+    # pytest's own "E" lines say what happened; its summary and a traceback's last line come next.
+    best = [line for line in telling if line.startswith("E ")][:2] or telling[-1:] or lines[-1:]
+    said = " / ".join(re.sub(r"^E\s+", "", line) for line in best)
+    regressed = " (it passed before the patch)" if before.passed else ""
+    return f"with the patch the test command {why}{regressed}" + (f": {said[:_FEEDBACK_CHARACTERS]}" if said else "")
+
+
+def _copy_tree(root: Path, target: Path) -> None:
+    """A copy for tests to run in: links stay links, and git's folder stays behind."""
+
+    def leave_out(folder: str, names: list[str]) -> set[str]:
+        return {".git"} & set(names) if Path(folder) == root else set()
+
+    shutil.copytree(root, target, symlinks=True, ignore=leave_out)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _same(found: bytes | None, meant: str | None) -> bool:
+    if found is None or meant is None:
+        return found is None and meant is None
+    # A working copy may have CRLF where the repository has LF, by the file's attributes.
+    return found == meant.encode() or found.replace(b"\r\n", b"\n") == meant.encode().replace(b"\r\n", b"\n")
