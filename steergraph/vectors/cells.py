@@ -1,0 +1,138 @@
+"""Cells: at which layer and dose a domain's vector is switched on in a model, and what is known of that choice.
+
+Knows configs/cells (published cells with their evidence) and configs/models.yaml (what to do where there are none).
+Knows nothing of vectors or of whether steering is wanted at all.
+"""
+
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from pydantic import Field, FiniteFloat, ValidationError
+
+from steergraph.configs import ConfigError, load_config
+from steergraph.vectors.engine.protocol import ModelInfo
+from steergraph.vectors.steering import Frozen, Positions, Unit
+
+
+class Evidence(Frozen):
+    """What a cell rests on."""
+
+    metric: str
+    """What was measured, and how it came out."""
+    n: int = Field(ge=0)
+    """Prompts it was measured on; 0: never."""
+    source: str
+    """File and study, or the configuration that says so."""
+    proven: bool = False
+    """Whether the gain was shown on items that the cell was not chosen on."""
+    note: str = ""
+    """What speaks against it."""
+
+    @property
+    def summary(self) -> str:
+        """One line for a trace."""
+        state = "proven" if self.proven else "unproven"
+        measured = f"{self.metric}, n={self.n}" if self.n else self.metric
+        return f"{state}: {measured} ({self.source})"
+
+
+class Cell(Frozen):
+    """Where and how strongly a domain's vector is switched on."""
+
+    model: str
+    """The model it was measured on, or the one it is a default for."""
+    domain: str
+    layer: int = Field(ge=0)
+    alpha: FiniteFloat
+    unit: Unit
+    positions: Positions
+    evidence: Evidence
+
+
+def best_cell(info: ModelInfo, domain: str) -> Cell:
+    """The published cell of `domain` for the model where there is one, else the default cell.
+
+    A model is recognised by its hub id or by a folder that ends in its name, in any case, and by its shape: a model of
+    that name with other layers or another width has no published cells.
+    """
+    for table in published():
+        if _is_model(info, table) and domain in table["cells"]:
+            return _published_cell(info, domain, table)
+    return _default_cell(info, domain)
+
+
+def published() -> tuple[dict[str, Any], ...]:
+    """Every table of configs/cells: the fields of its file (model, study, unit, ...) with its own (source, metric, n,
+    note, cells). Raises ConfigError where one is not in this shape."""
+    return _published()
+
+
+@cache
+def _published() -> tuple[dict[str, Any], ...]:
+    tables = []
+    for name in sorted(e.name for e in files("steergraph.configs").joinpath("cells").iterdir()):
+        if not name.endswith(".yaml"):
+            continue
+        whole = load_config(f"cells/{name[:-5]}")
+        try:
+            common = {key: value for key, value in whole.items() if key != "tables"}
+            tables += [{**common, **table} for table in whole["tables"]]
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ConfigError(f"configs/cells/{name}: not a file of cells: {error}") from error
+    return tuple(tables)
+
+
+def _is_model(info: ModelInfo, table: dict[str, Any]) -> bool:
+    if (info.n_layers, info.hidden_size) != (table["n_layers"], table["hidden_size"]):
+        return False
+    name = info.name.rsplit("/", 1)[-1].lower()
+    return any(name.endswith(known.rsplit("/", 1)[-1].lower()) for known in (table["model"], *table.get("also", ())))
+
+
+def _published_cell(info: ModelInfo, domain: str, table: dict[str, Any]) -> Cell:
+    entry = table["cells"][domain]
+    note = table["note"]
+    measured_on = table["model"]
+    if not info.name.lower().endswith(measured_on.rsplit("/", 1)[-1].lower()):
+        note = f"measured on {measured_on}, not on this model; {note}"
+    try:
+        return Cell(
+            model=measured_on,
+            domain=domain,
+            layer=entry["layer"],
+            alpha=entry["alpha"],
+            unit=table["unit"],
+            positions=table["positions"],
+            evidence=Evidence(
+                metric=f"{table['metric'].split(',')[0]} {entry['score']:g} on {measured_on}",
+                n=table["n"],
+                source=f"{table['source']}, {table['study']}",
+                proven=table["proven"],
+                note=f"{table['metric']}; {note}",
+            ),
+        )
+    except (KeyError, TypeError, ValidationError) as error:
+        raise ConfigError(f"configs/cells: the cell of {domain!r} in {table.get('source')}: {error}") from error
+
+
+def _default_cell(info: ModelInfo, domain: str) -> Cell:
+    table = load_config("models")
+    try:
+        default = {**table["default_cell"], **(table.get("models") or {}).get(info.name, {})}
+        return Cell(
+            model=info.name,
+            domain=domain,
+            layer=min(int(info.n_layers * default["depth"]), info.n_layers - 1),
+            alpha=default["alpha"],
+            unit=default["unit"],
+            positions=default["positions"],
+            evidence=Evidence(
+                metric="default cell, nothing was measured on this model",
+                n=0,
+                source="configs/models.yaml",
+                note="middle depth at a moderate fraction of the residual's norm",
+            ),
+        )
+    except (KeyError, TypeError, AttributeError, ValidationError) as error:
+        raise ConfigError(f"configs/models.yaml: not a default cell: {error}") from error
