@@ -1,0 +1,216 @@
+"""Pocket's corpus: conversations drawn from a seed, in the very prompts the graph's specialists use.
+
+Knows the specialists' sections and what pocket shall answer to them. Knows nothing of tokens.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+from steergraph.configs.prompts import build_messages, format_passage
+from steergraph.pocket.issues import draw_issue
+from steergraph.pocket.speech import (
+    edit_hunk,
+    say_bug_analysis,
+    say_code_reading,
+    say_edit,
+    say_patch,
+    say_test_reasoning,
+    wrong_lines,
+)
+from steergraph.pocket.surroundings import Scene, draw_scene
+from steergraph.pocket.vocabulary import HELD_OUT, TRAIN, Words, invented_word, plural
+
+Split = Literal["train", "seen", "held_out"]
+"""`train` and `seen` draw from the same words, with other seeds; `held_out` shares no content word with them."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    kind: str
+    """A specialist's name, or `copy`, `plain`."""
+    family: str
+    """The defect's family, "" where there is none."""
+    messages: tuple[dict[str, str], ...]
+    answer: str
+    scene: Scene | None = None
+    notes: bool = False
+
+
+def _context(rng: random.Random, scene: Scene) -> str:
+    gap = rng.choice(("\n\n", "\n\n", "\n"))
+    return gap.join(format_passage(p.path, p.first_line, p.lines) for p in scene.passages)
+
+
+def _notes(rng: random.Random, scene: Scene, issue: str) -> str:
+    said = {
+        "bug_analysis": say_bug_analysis(rng, scene, issue),
+        "test_reasoning": say_test_reasoning(rng, scene, issue),
+        "code_reading": say_code_reading(rng, scene),
+    }
+    if rng.random() < 0.12:  # a specialist that was mistaken about the place
+        other = draw_scene(rng, TRAIN, size=0)
+        said["code_reading"] = say_code_reading(rng, other)
+    names = [name for name in said if rng.random() < 0.75] or ["bug_analysis"]
+    layout = rng.choice(
+        (
+            "{name}: {text}",
+            "{name}: {text}",
+            "{name}: {text}",
+            "{text}",
+            "- {text}",
+            "{name}:\n{text}",
+            "[{name}] {text}",
+        )
+    )
+    return rng.choice(("\n", "\n", "\n\n")).join(layout.format(name=name, text=said[name]) for name in names)
+
+
+def _feedback(rng: random.Random, scene: Scene) -> str:
+    path = scene.passages[scene.target].path
+    return rng.choice(
+        (
+            f"The SEARCH text was not found in {path}. Copy the old lines exactly, without their numbers.",
+            f"{path}: the SEARCH text was not found",
+            f"The SEARCH text is there more than once in {path}. Add a neighbouring line.",
+            "The test still fails after this edit.",
+            f"The edit applies, but the test still fails:\nE   AssertionError in {scene.defect.function}",
+            "No edit block was found in the answer.",
+            f"{path} does not parse after the edit: invalid syntax",
+        )
+    )
+
+
+def patch_sample(rng: random.Random, words: Words, size: int, held_out: bool, notes: bool | None = None) -> Sample:
+    """A repair. `notes` None draws whether earlier specialists have spoken."""
+    scene = draw_scene(rng, words, size=size, held_out_shapes=held_out and rng.random() < 0.3)
+    sections = {"issue": draw_issue(rng, scene, words, held_out)}
+    answer = say_patch(scene)
+    with_notes = rng.random() < 0.5 if notes is None else notes
+    target = scene.passages[scene.target]
+    if notes is None and rng.random() < 0.04:  # no code: the path has to be in the issue
+        sections["issue"] += (
+            f"\nIt is in {target.path}: `{target.lines[wrong_lines(scene)[0]].strip() or 'pass'}`"
+            if (wrong_lines(scene)[0] < len(target.lines))
+            else f"\nIt is in {target.path}."
+        )
+        start, end, new_start, new_end = wrong_lines(scene)
+        if start < end:
+            answer = say_edit(
+                target.path,
+                *edit_hunk(
+                    target.lines[start:end], scene.fixed[new_start:new_end], (0, end - start, 0, new_end - new_start)
+                ),
+            )
+    else:
+        sections["context"] = _context(rng, scene)
+    if with_notes:
+        sections["notes"] = _notes(rng, scene, sections["issue"])
+    if notes is None and rng.random() < 0.08:
+        sections["feedback"] = _feedback(rng, scene)
+    return Sample(
+        "patch_writing",
+        scene.defect.family,
+        tuple(build_messages("patch_writing", sections)),
+        answer,
+        scene,
+        with_notes,
+    )
+
+
+def speech_sample(rng: random.Random, words: Words, specialist: str, size: int, held_out: bool = False) -> Sample:
+    """A few lines of bug_analysis, test_reasoning or code_reading."""
+    scene = draw_scene(rng, words, size=size)
+    sections = {"issue": draw_issue(rng, scene, words, held_out), "context": _context(rng, scene)}
+    if specialist == "bug_analysis":
+        answer = say_bug_analysis(rng, scene, sections["issue"])
+    elif specialist == "test_reasoning":
+        answer = say_test_reasoning(rng, scene, sections["issue"])
+    else:
+        answer = say_code_reading(rng, scene)
+        if rng.random() < 0.08:  # nothing was retrieved
+            del sections["context"]
+            answer = f"`{scene.defect.function}` is not shown. Look for it in `{scene.module}.py`."
+    return Sample(specialist, scene.defect.family, tuple(build_messages(specialist, sections)), answer, scene)
+
+
+def copy_sample(rng: random.Random, words: Words) -> Sample:
+    """Words or code to repeat: the cheapest lesson in copying."""
+    if rng.random() < 0.5:
+        glue = rng.choice((" ", "_", "\n", ", ", ".", " + ", "(", " = "))
+        count = rng.randint(4, 16)
+        text = glue.join(rng.choice((words.noun(rng), invented_word(rng))) for _ in range(count))
+    else:
+        scene = draw_scene(rng, words, size=0)
+        text = "\n".join(scene.passages[0].lines)
+    ask = rng.choice(("Repeat:", "Copy this:", "Say it again:", "Write the same:"))
+    return Sample("copy", "", ({"role": "user", "content": f"{ask}\n{text}"},), text)
+
+
+_PLAIN = (
+    ("What is {a} plus {b}?", "{a} plus {b} is {sum}."),
+    ("What is {a} minus {b}?", "{a} minus {b} is {difference}."),
+    ("Which number is larger, {a} or {b}?", "The larger number is {largest}."),
+    ("Write a sentence about the {x}.", "The {x} stands near the {y}, and nobody minds."),
+    (
+        "Tell me about the {x} and the {y}.",
+        "The {x} came first. The {y} followed a little later, and both are still in use.",
+    ),
+    ("What is the plural of {x}?", "The plural of {x} is {xs}."),
+    ("Name two things.", "A {x} and a {y}."),
+    ("Where did you put the {x}?", "The {x} is beside the {y}."),
+    ("Hello!", "Hello. How can I help you today?"),
+    ("Spell {x} in capitals.", "{X}"),
+    ("Does the {x} need the {y}?", "Yes, the {x} needs the {y} on most days."),
+    ("Describe the weather.", "It is mild and cloudy, with a little wind from the west."),
+)
+_WORD_PROBLEMS = (
+    ("There are {a} {xs} and {b} more arrive. How many {xs} are there?", "{a} + {b} = {sum}", "{sum}"),
+    ("A {x} costs {a} and a {y} costs {b}. How much do both cost?", "{a} + {b} = {sum}", "{sum}"),
+    ("Someone has {top} {xs} and gives away {b}. How many are left?", "{top} - {b} = {a}", "{a}"),
+    ("{c} boxes hold {d} {xs} each. How many {xs} are there?", "{c} * {d} = {product}", "{product}"),
+)
+
+
+def plain_sample(rng: random.Random, words: Words) -> Sample:
+    """Neutral talk, and small sums under the mathematics prompt."""
+    a, b, c, d = rng.randint(2, 60), rng.randint(2, 39), rng.randint(2, 9), rng.randint(2, 9)
+    x, y = rng.choice(words.nouns), rng.choice(words.nouns)
+    values = {"a": a, "b": b, "c": c, "d": d, "sum": a + b, "top": a + b, "product": c * d, "difference": a - b}
+    names = {"largest": max(a, b), "x": x, "y": y, "X": x.upper(), "xs": plural(x)}
+    if rng.random() < 0.4:
+        question, steps, answer = (text.format(**values, **names) for text in rng.choice(_WORD_PROBLEMS))
+        return Sample("math", "", tuple(build_messages("math", {"question": question})), f"{steps}\n#### {answer}")
+    question, answer = (text.format(**values, **names) for text in rng.choice(_PLAIN))
+    return Sample("plain", "", ({"role": "user", "content": question},), answer)
+
+
+def draw_sample(seed: int, index: int, split: Split = "train", stage: float = 1.0) -> Sample:
+    """Sample `index` of the corpus of `seed`; `stage` from 0 (short ones, copying) to 1 (as in use)."""
+    rng = random.Random(f"{seed}/{split}/{index}")
+    held_out = split == "held_out"
+    words = HELD_OUT if held_out else TRAIN
+    kind = rng.random()
+    if kind < 0.5 * (1 - stage) ** 2 + 0.02:
+        return copy_sample(rng, words)
+    size = rng.choices(
+        (0, 1, 2, 3), ((1 - stage) ** 2 + 0.12, 0.3 * stage + (1 - stage) * stage, stage * 0.4, stage**2 * 0.22)
+    )[0]
+    kind = rng.random()
+    if kind < 0.06:
+        return plain_sample(rng, words)
+    if kind < 0.14:
+        return speech_sample(rng, words, "bug_analysis", 0, held_out)
+    if kind < 0.22:
+        return speech_sample(rng, words, "test_reasoning", 0, held_out)
+    if kind < 0.36:
+        return speech_sample(rng, words, "code_reading", size, held_out)
+    return patch_sample(rng, words, size, held_out)
+
+
+def draw_repair(seed: int, index: int, split: Split, notes: bool) -> Sample:
+    """Repair `index` for measuring: as in use (one to five passages), the same scene with and without notes."""
+    rng = random.Random(f"{seed}/{split}/repair/{index}")
+    held_out = split == "held_out"
+    size = rng.choice((1, 2, 2, 3))
+    return patch_sample(rng, HELD_OUT if held_out else TRAIN, size, held_out, notes)

@@ -1,0 +1,372 @@
+"""Python functions, modules and passages with one defect in them, drawn from `shapes.yaml` and the vocabulary.
+
+Knows code. Knows nothing of issues, prompts or tokens. Shapes, words and paths are split into those for training and
+those held out for evaluation.
+"""
+
+import random
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from steergraph.configs import parse_yaml
+from steergraph.pocket.vocabulary import TRAIN, Words, camel, invented_word, plural
+
+_MARK = re.compile("⟦(.*?)⟧", re.DOTALL)
+_SLOT = re.compile(r"\{\{|\}\}|\{(\w+)\}")
+_ACCESS = re.compile(r"([@!])([abfgtu])\b")
+_DEF = re.compile(r"( *)def (\w+)\((.*)\):$")
+HELD_OUT_SHAPES = frozenset({7, 19, 31, 43, 52})
+"""Positions in shapes.yaml that training never draws."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    family: str
+    right: str
+    wrongs: tuple[str, ...]
+    symptoms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Shape:
+    index: int
+    names: tuple[str, ...]
+    doc: str
+    parts: tuple[str | Mark, ...]
+
+
+@dataclass(frozen=True)
+class Defect:
+    family: str
+    right: str
+    wrong: str
+    """The snippets that differ, as source text; `wrong` is empty where something is missing."""
+    symptom: str
+    function: str
+    """The function or method it is in, as an issue would name it."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One function or class: its lines as they are in the file, and as they should be."""
+
+    name: str
+    doc: str
+    lines: tuple[str, ...]
+    fixed: tuple[str, ...]
+    defect: Defect | None
+    parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Passage:
+    path: str
+    first_line: int
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a reader sees: passages, one of which holds the defect at `start` (0-based, in the passage's lines)."""
+
+    passages: tuple[Passage, ...]
+    target: int
+    fixed: tuple[str, ...]
+    """The target passage's lines after the fix."""
+    piece: Piece
+    module: str
+
+    @property
+    def defect(self) -> Defect:
+        assert self.piece.defect is not None
+        return self.piece.defect
+
+
+def _mark(text: str) -> Mark:
+    family, right, wrongs, symptoms = text.split("§")
+    return Mark(family, right, tuple(wrongs.split("¦")), tuple(symptoms.split("¦")))
+
+
+@cache
+def shapes() -> tuple[Shape, ...]:
+    """Every shape of shapes.yaml, parsed."""
+    text = files("steergraph.pocket").joinpath("shapes.yaml").read_text(encoding="utf-8")
+    entries: list[dict[str, Any]] = parse_yaml(text, "pocket/shapes.yaml")
+    result = []
+    for index, entry in enumerate(entries):
+        pieces = _MARK.split(entry["code"].rstrip("\n"))
+        parts = tuple(_mark(piece) if i % 2 else piece for i, piece in enumerate(pieces))
+        result.append(Shape(index, tuple(entry["name"].split("/")), entry["doc"], parts))
+    return tuple(result)
+
+
+def families() -> tuple[str, ...]:
+    """The defect families, sorted."""
+    return tuple(sorted({part.family for shape in shapes() for part in shape.parts if isinstance(part, Mark)}))
+
+
+def draw_slots(rng: random.Random, words: Words) -> dict[str, str]:
+    """Values for the slots of a shape; items and attributes differ from one another."""
+
+    def name(modified: float = 0.2) -> str:
+        noun = words.noun(rng)
+        return f"{rng.choice(words.modifiers)}_{noun}" if rng.random() < modified else noun
+
+    item, item2 = name(0.15), name(0.1)
+    while item2 == item:
+        item2 = name(0.3)
+    numbers = rng.sample(words.attributes, 2)
+    if rng.random() < 0.35:
+        extra = rng.choice(words.modifiers) if rng.random() < 0.6 else words.noun(rng)
+        numbers[rng.randrange(2)] = f"{extra}_{rng.choice(words.attributes)}"
+    texts = [word for word in rng.sample(words.texts, 4) if word not in numbers][:2]
+    flags = rng.sample(words.flags, 2)
+    n = rng.choice((2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 24, 25, 30, 40, 50, 60, 80, 100, rng.randint(2, 400)))
+    m = n
+    while abs(m - n) < 2:
+        m = rng.choice((1, 5, 10, 20, 50, 100, 200, 500, n * 2, n * 10, n + rng.randint(2, 30)))
+    separators = rng.sample([":", ",", ";", "=", "|", "->", "/", "-"], 2)
+    w, z = (invented_word(rng, words.held_out) if rng.random() < 0.3 else rng.choice(words.nouns) for _ in range(2))
+    if z == w:
+        z = words.nouns[(words.nouns.index(w) + 1) % len(words.nouns)] if w in words.nouns else w + "o"
+    return {
+        "item": item,
+        "items": plural(item),
+        "Items": plural(item).capitalize(),
+        "item2": item2,
+        "items2": plural(item2),
+        "C": camel(f"{item}_{rng.choice(('book', 'list', 'store', 'box', 'line'))}" if rng.random() < 0.3 else item),
+        "a": numbers[0],
+        "b": numbers[1],
+        "t": texts[0],
+        "u": texts[1],
+        "f": flags[0],
+        "F": flags[0].capitalize(),
+        "g": flags[1],
+        "n": str(n),
+        "n1": str(n + 1),
+        "n0": str(n - 1),
+        "m": str(m),
+        "k": str(rng.randint(2, 9)),
+        "w": w,
+        "W": w.capitalize(),
+        "WW": w.upper(),
+        "z": z,
+        "V": f"{w}_{rng.choice(('limit', 'factor', 'rate', 'size', 'minimum'))}".upper(),
+        "sep": separators[0],
+        "sep2": separators[1],
+    }
+
+
+def _fill(text: str, slots: dict[str, str], style: str) -> str:
+    def access(match: re.Match[str]) -> str:
+        word = slots[match[2]]
+        return f"{{dot}}{word}" if match[1] == "!" or style == "dot" else f'["{word}"]'
+
+    text = _ACCESS.sub(access, text)
+    return _SLOT.sub(
+        lambda m: {"{{": "{", "}}": "}"}.get(m[0]) or ("." if m[1] == "dot" else slots.get(m[1], m[0])), text
+    )
+
+
+_TYPES = ("int", "str", "float", "list", "dict", "bool", "list[dict]", "Sequence")
+
+
+def _annotate(lines: list[str], types: dict[str, str], rng_type: str) -> list[str]:
+    result = []
+    for line in lines:
+        match = _DEF.match(line)
+        if not match:
+            result.append(line)
+            continue
+        parameters = []
+        for parameter in filter(None, match[3].split(", ")):
+            name, _, default = parameter.partition("=")
+            hint = "" if name == "self" else f": {types.setdefault(name, rng_type)}"
+            parameters.append(f"{name}{hint}" + (f"{' = ' if hint else '='}{default}" if default else ""))
+        result.append(f"{match[1]}def {match[2]}({', '.join(parameters)}) -> {types.setdefault(match[2], rng_type)}:")
+    return result
+
+
+def _document(lines: list[str], doc: str) -> list[str]:
+    """The docstring below the first line that opens a function or class at the left margin."""
+    for i, line in enumerate(lines):
+        if line.startswith(("def ", "class ")):
+            blank = [""] if line.startswith("class ") else []
+            return [*lines[: i + 1], f'    """{doc}"""', *blank, *lines[i + 1 :]]
+    return lines
+
+
+def _enclosing(code: str, position: int, name: str) -> str:
+    methods = list(re.finditer(r"^ +def (\w+)\(", code[:position], re.MULTILINE))
+    return str(methods[-1][1]) if methods else name
+
+
+def build_piece(rng: random.Random, words: Words, shape: Shape, style: str, defective: bool, hints: bool) -> Piece:
+    """One function or class of `shape`; with a defect at one of its marks where `defective`."""
+    slots = draw_slots(rng, words)
+    slots["fn"] = _fill(rng.choice(shape.names), slots, "dot")
+    marks = [i for i, part in enumerate(shape.parts) if isinstance(part, Mark)]
+    chosen = rng.choice(marks) if defective else -1
+    right, wrong = "", ""
+    defect = None
+    for i, part in enumerate(shape.parts):
+        if isinstance(part, str):
+            right += part
+            wrong += part
+            continue
+        right += part.right
+        if i != chosen:
+            wrong += part.right
+            continue
+        bad = rng.choice(part.wrongs)
+        last = i + 2 == len(shape.parts) and shape.parts[-1] == ""
+        if part.family == "return" and last and not wrong.rstrip().endswith(":") and rng.random() < 0.5:
+            bad = ""
+        function = _enclosing(_fill(wrong, slots, style), len(wrong) + 999, slots["fn"])
+        if function == "__init__" or slots["fn"] == slots["C"]:
+            function = slots["C"] if function.startswith("__") else f"{slots['C']}.{function}"
+        defect = Defect(
+            part.family,
+            _fill(part.right, slots, style).strip(),
+            _fill(bad, slots, style).strip(),
+            _fill(rng.choice(part.symptoms), slots, style),
+            function,
+        )
+        wrong += bad
+    doc = _fill(shape.doc, slots, style)
+    doc = doc if len(doc) < 90 else doc[:60].rsplit(" ", 1)[0] + "."
+    sides = [
+        [line for line in _fill(text, slots, style).split("\n") if line.strip() or not line] for text in (right, wrong)
+    ]
+    if rng.random() < 0.55:
+        sides = [_document(side, doc) for side in sides]
+    if rng.random() < 0.5 * hints + 0.03:
+        types: dict[str, str] = {}
+        for name in sorted(set(re.findall(r"\w+", right))):
+            if rng.random() < 0.6:
+                types[_fill("{" + name + "}", slots, style)] = rng.choice(_TYPES)
+        rest = rng.choice(_TYPES)
+        sides = [_annotate(side, types, rest) for side in sides]
+    head = next((line for line in sides[0] if line.startswith(("def ", "class "))), "")
+    match = _DEF.match(head)
+    parameters = tuple(p.split(":")[0].split("=")[0] for p in match[3].split(", ")) if match and match[3] else ()
+    return Piece(slots["fn"], doc, tuple(sides[1]), tuple(sides[0]), defect, parameters)
+
+
+_IMPORTS = (
+    "import json",
+    "import os",
+    "import re",
+    "import math",
+    "from datetime import date",
+    "from collections import defaultdict",
+    "from dataclasses import dataclass",
+    "from pathlib import Path",
+    "import logging",
+)
+
+
+def draw_path(rng: random.Random, words: Words) -> str:
+    """A plausible path of a Python module, relative to its repository."""
+    module = words.noun(rng)
+    if rng.random() < 0.3:
+        module += "_" + rng.choice((words.noun(rng), "utils", "tools", "core", "helpers", "io"))
+    elif rng.random() < 0.4:
+        module = plural(module)
+    folder = rng.choice(("", words.noun(rng) + "/", f"src/{words.noun(rng)}/", f"{words.noun(rng)}/{words.noun(rng)}/"))
+    return f"{folder}{module}.py"
+
+
+def pick_shape(rng: random.Random, held_out_shapes: bool) -> Shape:
+    pool = [s for s in shapes() if (s.index in HELD_OUT_SHAPES) == held_out_shapes]
+    return rng.choice(pool)
+
+
+def _test_piece(rng: random.Random, piece: Piece, words: Words) -> list[str]:
+    values = ", ".join(
+        rng.choice((str(rng.randint(0, 99)), f'"{rng.choice(words.nouns)}"', "[]")) for _ in piece.parameters
+    )
+    expected = rng.choice((str(rng.randint(0, 200)), "[]", "None", "True", f'"{rng.choice(words.nouns)}"'))
+    return [
+        f"def test_{piece.name.lower()}_{rng.choice(words.nouns)}():",
+        f"    assert {piece.name}({values}) == {expected}",
+    ]
+
+
+def _module(rng: random.Random, words: Words, pieces: list[Piece]) -> tuple[list[str], list[int]]:
+    """The lines of a file with these pieces as they are (wrong ones too), and each piece's first line, 0-based."""
+    lines: list[str] = []
+    if rng.random() < 0.5:
+        lines += [
+            f'"""{rng.choice(("Helpers for", "All about", "The", "Working with"))} {plural(words.noun(rng))}."""',
+            "",
+        ]
+    if rng.random() < 0.6:
+        lines += [*rng.sample(_IMPORTS, rng.randint(1, 3)), "", ""]
+    starts = []
+    for i, piece in enumerate(pieces):
+        if i:
+            lines += ["", ""]
+        starts.append(len(lines))
+        lines += piece.lines
+    return lines, starts
+
+
+def draw_scene(
+    rng: random.Random, words: Words = TRAIN, *, size: int = 2, held_out_shapes: bool = False, hints: bool | None = None
+) -> Scene:
+    """A defect and what surrounds it. `size` 0 is the function alone, 1 a few functions, 2 and 3 several passages."""
+    style = rng.choice(("dot", "dot", "key"))
+    hints = rng.random() < 0.35 if hints is None else hints
+    while True:
+        piece = build_piece(rng, words, pick_shape(rng, held_out_shapes), style, True, hints)
+        if piece.lines != piece.fixed:
+            break
+    others = [0, rng.randint(0, 2), rng.randint(0, 3), rng.randint(1, 5)][size]
+    pieces = [
+        build_piece(rng, words, pick_shape(rng, held_out_shapes and rng.random() < 0.5), style, False, hints)
+        for _ in range(others)
+    ]
+    position = rng.randint(0, others)
+    pieces.insert(position, piece)
+    path = draw_path(rng, words)
+    lines, starts = _module(rng, words, pieces) if size else (list(piece.lines), [0])
+    start = starts[position]
+    fixed = [*lines[:start], *piece.fixed, *lines[start + len(piece.lines) :]]
+    low, high = 0, len(lines)
+    if size and rng.random() < 0.5:  # an excerpt that begins and ends at the edge of a function
+        low = rng.choice([s for s in starts if s <= start])
+        high = rng.choice([starts[i] + len(p.lines) for i, p in enumerate(pieces) if starts[i] >= start])
+    elif size and rng.random() < 0.2:
+        low = max(0, start - rng.randint(0, 6))
+        high = min(len(lines), start + len(piece.lines) + rng.randint(0, 6))
+    before = 0 if low == 0 and rng.random() < 0.6 else rng.choice((rng.randint(1, 60), rng.randint(1, 300)))
+    cut = len(lines) - high
+    target = Passage(path, before + low + 1, tuple(lines[low:high]))
+    passages = [target]
+    for _ in range([0, 0, rng.choice((0, 0, 1, 1, 2)), rng.choice((1, 2, 3, 4))][size]):
+        kind = rng.random()
+        if kind < 0.3:
+            folder = rng.choice(("tests/", "test/", ""))
+            stem = path.rsplit("/", 1)[-1].removesuffix(".py")
+            body = [f"from {path.removesuffix('.py').replace('/', '.')} import {piece.name}", "", ""]
+            for tested in rng.sample(pieces, min(len(pieces), rng.randint(1, 3))):
+                body += [*_test_piece(rng, tested, words), "", ""]
+            passages.append(Passage(f"{folder}test_{stem}.py", 1, tuple(body[:-2])))
+            continue
+        extra = [
+            build_piece(rng, words, pick_shape(rng, False), style, False, hints)
+            for _ in range(rng.choice((1, 1, 2, 3)))
+        ]
+        text, begins = _module(rng, words, extra)
+        first = rng.choice((0, begins[0]))
+        passages.append(Passage(draw_path(rng, words), first + 1, tuple(text[first:])))
+    unique = {p.path: p for p in reversed(passages)}
+    passages = [p for p in passages if unique[p.path] is p]
+    rng.shuffle(passages)
+    module = path.rsplit("/", 1)[-1].removesuffix(".py")
+    return Scene(tuple(passages), passages.index(target), tuple(fixed[low : len(fixed) - cut]), piece, module)

@@ -1,0 +1,175 @@
+"""The corpus: the graph's own prompts, answers that are right, and held-out parts that stay out."""
+
+import ast
+import io
+import keyword
+import random
+import re
+import tokenize
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from steergraph.configs.prompts import build_messages
+from steergraph.pocket.corpus import Sample, draw_repair, draw_sample
+from steergraph.pocket.evaluate import judge
+from steergraph.pocket.speech import edit_hunk
+from steergraph.pocket.surroundings import HELD_OUT_SHAPES, build_piece, families, shapes
+from steergraph.pocket.vocabulary import HELD_OUT, TRAIN, invented_word
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+RUN = 12
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[Sample]:
+    return [draw_sample(5, index) for index in range(1500)]
+
+
+def test_the_same_seed_gives_the_same_sample() -> None:
+    assert [draw_sample(3, i) for i in range(20)] == [draw_sample(3, i) for i in range(20)]
+    assert draw_sample(3, 0) != draw_sample(4, 0)
+    assert draw_sample(3, 0) != draw_sample(3, 0, "seen")
+
+
+def test_every_kind_and_family_occurs(samples: list[Sample]) -> None:
+    kinds = {"patch_writing", "bug_analysis", "test_reasoning", "code_reading", "math", "plain", "copy"}
+    assert {sample.kind for sample in samples} == kinds
+    assert len(families()) >= 10
+    assert {sample.family for sample in samples} - {""} == set(families())
+
+
+def test_prompts_are_the_specialists_prompts(samples: list[Sample]) -> None:
+    for sample in samples:
+        if sample.kind in ("copy", "plain"):
+            continue
+        system = build_messages(sample.kind, {})[0]
+        assert sample.messages[0] == system
+        assert re.match(r"Issue:\n|\w", sample.messages[1]["content"])
+
+
+def test_every_shape_parses_right_and_wrong() -> None:
+    for shape in shapes():
+        for seed in range(8):
+            piece = build_piece(random.Random(seed), TRAIN, shape, ("dot", "key")[seed % 2], True, True)
+            for lines in (piece.lines, piece.fixed):
+                ast.parse("\n".join(lines))
+            assert piece.lines != piece.fixed, (shape.index, piece.defect)
+
+
+@pytest.mark.parametrize("split", ["seen", "held_out"])
+def test_the_expected_edit_repairs_the_shown_file(split: str) -> None:
+    for index in range(300):
+        sample = draw_repair(9, index, split, notes=bool(index % 2))  # type: ignore[arg-type]
+        verdict = judge(sample, sample.answer)
+        assert verdict.exact and verdict.repaired and verdict.well_formed, sample.answer
+
+
+def test_an_edit_takes_neighbours_until_its_place_is_unique() -> None:
+    lines, fixed = ["a", "b", "c", "b", "d"], ["a", "b", "c", "x", "d"]
+    assert edit_hunk(lines, fixed, (3, 4, 3, 4)) == (["c", "b"], ["c", "x"])
+    assert edit_hunk(["b", "c", "b"], ["x", "c", "b"], (0, 1, 0, 1)) == (["b", "c"], ["x", "c"])
+
+
+def test_an_insertion_hangs_on_the_line_after_it_or_before_it() -> None:
+    assert edit_hunk(["a", "b"], ["a", "n", "b"], (1, 1, 1, 2)) == (["b"], ["n", "b"])
+    assert edit_hunk(["a", "b"], ["a", "b", "n"], (2, 2, 2, 3)) == (["b"], ["b", "n"])
+
+
+def test_notes_and_feedback_reach_the_patch_prompt(samples: list[Sample]) -> None:
+    texts = [s.messages[1]["content"] for s in samples if s.kind == "patch_writing"]
+    with_notes = sum("\n\nNotes:\n" in text for text in texts) / len(texts)
+    with_feedback = sum("\n\nFeedback on your last edit:\n" in text for text in texts) / len(texts)
+    without_code = sum("\nCode:\n" not in text for text in texts) / len(texts)
+    assert 0.4 < with_notes < 0.6
+    assert 0.03 < with_feedback < 0.15
+    assert 0.01 < without_code < 0.1
+
+
+def test_held_out_words_and_shapes_stay_out_of_training() -> None:
+    for name in ("nouns", "attributes", "flags", "texts", "modifiers", "verbs"):
+        assert not set(getattr(TRAIN, name)) & set(getattr(HELD_OUT, name)), name
+    rng = random.Random(0)
+    assert all(invented_word(rng)[0] not in "kz" for _ in range(300))
+    assert all(invented_word(rng, held_out=True)[0] in "kz" for _ in range(300))
+    assert max(HELD_OUT_SHAPES) < len(shapes())
+    held = {shapes()[index].doc.split("{")[0] for index in HELD_OUT_SHAPES}
+    drawn = [s.scene.piece.doc for s in (draw_sample(6, i) for i in range(1500)) if s.scene]
+    whole = {start for start in held if len(start) > 24}
+    assert whole and not [doc for doc in drawn if doc.startswith(tuple(whole))]
+
+
+def _normalised(text: str) -> list[str]:
+    """Python tokens with every name that is not a keyword as NAME and every literal as its kind."""
+    result = []
+    kinds = {
+        tokenize.STRING: "STRING",
+        tokenize.NUMBER: "NUMBER",
+        tokenize.NEWLINE: "NEWLINE",
+        tokenize.INDENT: "INDENT",
+    }
+    skipped = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER, tokenize.DEDENT}
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in skipped:
+            continue
+        if token.type == tokenize.NAME and not keyword.iskeyword(token.string):
+            result.append("NAME")
+        else:
+            result.append(kinds.get(token.type, token.string))
+    return result
+
+
+def _keeps_a_thought(run: tuple[str, ...]) -> bool:
+    """Whether a run is more than boilerplate. With the names gone, twelve tokens of headers, docstrings, imports, plain
+    calls and assignments are the same in all Python; a run counts only where it has an operator that computes or
+    decides and at least five different tokens besides names and line ends."""
+    telling = {
+        "+",
+        "-",
+        "*",
+        "/",
+        "//",
+        "%",
+        "<",
+        ">",
+        "<=",
+        ">=",
+        "==",
+        "!=",
+        "+=",
+        "-=",
+        "and",
+        "or",
+        "not",
+        "lambda",
+    }
+    return bool(telling & set(run)) and len(set(run) - {"NAME", "NEWLINE", "INDENT"}) >= 5
+
+
+def _runs(tokens: list[str]) -> set[tuple[str, ...]]:
+    return {tuple(tokens[i : i + RUN]) for i in range(len(tokens) - RUN + 1)}
+
+
+def test_the_example_repository_is_not_in_the_corpus() -> None:
+    sources = [path for path in sorted(EXAMPLES.rglob("*.py")) if "test" not in path.name]
+    if not sources:
+        pytest.skip("examples/ has no Python yet")
+    example: set[tuple[str, ...]] = set()
+    for path in sources:
+        example |= _runs(_normalised(path.read_text(encoding="utf-8")))
+    corpus: set[tuple[str, ...]] = set()
+    for index in range(2500):
+        scene = draw_sample(1, index).scene
+        for side in (scene.piece.lines, scene.piece.fixed) if scene else ():
+            corpus |= _runs(_normalised("\n".join(side) + "\n"))
+    shared = {run for run in example & corpus if _keeps_a_thought(run)}
+    assert not shared, sorted(" ".join(run) for run in shared)[:5]
+
+
+def test_the_stages_of_the_curriculum_grow_longer() -> None:
+    def length(stage: float) -> float:
+        return sum(len(draw_sample(2, i, stage=stage).messages[-1]["content"]) for i in range(300))
+
+    lengths = [length(stage) for stage in (0.0, 0.5, 1.0)]
+    assert all(shorter < longer for shorter, longer in pairwise(lengths))
