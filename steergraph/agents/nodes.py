@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from steergraph.agents.answers import LETTERS, extract_answer
 from steergraph.agents.budget import room_for_context
-from steergraph.agents.check import CheckResult, TestCommand, TestRun, check_patch
+from steergraph.agents.check import TestCommand, TestRun, check_patch
 from steergraph.agents.context import Context
 from steergraph.agents.edits import parse_edits
 from steergraph.agents.patch import apply_edits, unified_diff
@@ -22,8 +22,9 @@ from steergraph.agents.sandbox import Sandbox
 from steergraph.agents.services import Services, require_repo
 from steergraph.agents.speak import prepare, sections_of, suspects
 from steergraph.agents.specialists import RETRIEVE
-from steergraph.agents.state import State, Task, TestRecord
+from steergraph.agents.state import State, Task, Tests
 from steergraph.configs import InputError
+from steergraph.retrieval.repository import Repository
 from steergraph.vectors.engine.protocol import ScoreRequest
 
 Node = Callable[[State, Runtime[Context]], dict[str, Any]]
@@ -91,15 +92,12 @@ def retrieve(services: Services) -> Node:
         def count(text: str) -> int:
             return max(0, engine.count_tokens(reader.messages({"context": text})) - empty)
 
+        named = suspects(state["notes"])
         found = services.retriever.retrieve(
-            services.repository(require_repo(task.repo)),
-            str(task.base_commit),
-            task.problem,
-            suspects(state["notes"]),
-            room,
-            count,
+            services.repository(require_repo(task.repo)), str(task.base_commit), task.problem, named, room, count
         )
         record = found.model_dump(mode="json")
+        record |= {"query": task.problem, "suspects": named, "suspect_terms": record["query"]}
         runtime.stream_writer({"event": "retrieved", "budget": room, **record})
         return {
             "retrieval": record,
@@ -124,7 +122,7 @@ def edit(services: Services) -> Node:
         if not parsed.edits and not problems:
             problems = ["there is no edit block in the answer"]
         if parsed.edits and not problems:
-            applied = apply_edits(parsed.edits, lambda path: repository.read_text(sha, path))
+            applied = apply_edits(parsed.edits, _reading(repository, sha))
             problems = list(applied.problems)
             if not problems:
                 diff = unified_diff(applied.before, applied.after)
@@ -175,7 +173,7 @@ def check(services: Services) -> Node:
                     before=TestRun.model_validate(known) if known else None,
                 )
         update: dict[str, Any] = {
-            "tests": _tests(result),
+            "tests": Tests(before=result.tests_before, after=result.tests_after).model_dump(mode="json"),
             "tests_before": result.tests_before.model_dump(mode="json") if result.tests_before else None,
             "seconds": state["seconds"] + time.monotonic() - started,
         }
@@ -223,6 +221,19 @@ def finish(services: Services) -> Node:
     return node
 
 
+def _reading(repository: Repository, sha: str) -> Callable[[str], str | None]:
+    """Files at a commit, for `apply_edits`: None where there is none, ValueError where it can't be edited."""
+
+    def read(path: str) -> str | None:
+        known = {entry.path for entry in repository.files(sha)}
+        file = repository.read(sha, path)
+        if file.text is None and path in known:
+            raise ValueError(file.reason or "it is not text")
+        return file.text
+
+    return read
+
+
 def _task(state: State) -> Task:
     fields = {name: state.get(name) for name in Task.model_fields if state.get(name) is not None}
     fields.setdefault("kind", "issue" if fields.get("repo") else "reasoning")
@@ -247,22 +258,6 @@ def _reader(services: Services, state: State) -> Any:
 def _failed(status: str, problems: list[str]) -> dict[str, Any]:
     words = "\n".join(problems)
     return {"status": status, "problems": problems, "feedback": words[:_FEEDBACK_CHARACTERS], "patch": None}
-
-
-def _tests(result: CheckResult) -> dict[str, Any]:
-    return {
-        "before": _record(result.tests_before),
-        "after": _record(result.tests_after),
-    }
-
-
-def _record(run: TestRun | None) -> dict[str, Any] | None:
-    if run is None:
-        return None
-    record = TestRecord(
-        passed=run.passed, exit_code=run.exit_code, seconds=run.seconds, sandbox=run.sandbox, tail=run.tail
-    )
-    return record.model_dump(mode="json")
 
 
 def _likeliest(services: Services, state: State, context: Context, task: Task) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 from typing_extensions import TypedDict
 
+from steergraph.agents.check import TestRun
 from steergraph.agents.policy import Decision
 from steergraph.vectors.steering import Frozen, Receipt
 
@@ -80,24 +81,11 @@ class Step(Frozen):
     """The messages as they were sent."""
 
 
-class TestRecord(Frozen):
-    """One run of the user's test command."""
-
+class Tests(Frozen):
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
-    passed: bool
-    exit_code: int | None
-    seconds: float
-    sandbox: str
-    tail: str
-    """The last lines of its output, bounded."""
-
-
-class Tests(Frozen):
-    __test__ = False
-
-    before: TestRecord | None = None
-    after: TestRecord | None = None
+    before: TestRun | None = None
+    after: TestRun | None = None
 
 
 class Outcome(Frozen):
