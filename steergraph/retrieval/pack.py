@@ -1,0 +1,150 @@
+"""Passages packed into a token budget, best first, and a record of what was left out.
+
+Knows scores and a `count` function; knows nothing of models or repositories. The budget is never exceeded, whatever
+`count` returns: the packed text as a whole is counted at the end.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from steergraph.configs.prompts import format_passage
+from steergraph.retrieval.passages import Piece
+
+Count = Callable[[str], int]
+SEPARATOR = "\n\n"
+"""Between two passages of a context."""
+
+_GIVE_UP_AFTER = 40
+"""Candidates in a row that do not fit."""
+_MIN_LINES = 3
+"""A passage trimmed to less says nothing."""
+_RECORDED = 20
+
+
+class Passage(BaseModel):
+    """Lines `first_line` to `last_line` (1-based, both included) of a file, as the prompt shows them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    first_line: int
+    last_line: int
+    score: float
+    text: str
+    tokens: int
+
+
+class LeftOut(BaseModel):
+    """What was not packed, or not whole, and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    first_line: int | None
+    last_line: int | None
+    why: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A piece that may be packed. `weights` says how much each of its lines matches the query."""
+
+    path: str
+    piece: Piece
+    score: float
+    weights: Sequence[float]
+
+
+def pack(
+    candidates: Sequence[Candidate], lines: Mapping[str, Sequence[str]], budget: int, count: Count
+) -> tuple[tuple[Passage, ...], int, tuple[LeftOut, ...]]:
+    """The passages that fit `budget` tokens, best first; the tokens of them joined by SEPARATOR; what was left out.
+
+    `candidates` come best first; `lines` are their files' lines. A candidate that overlaps a packed one is passed over
+    in silence: its best part is there. One too long for the whole budget is trimmed to the window of its lines that
+    matches the query best; one that is only too long for what is left is skipped.
+    """
+    packed: list[Passage] = []
+    taken: dict[str, list[Piece]] = {}
+    left_out: list[LeftOut] = []
+    room, failed = budget, 0
+    joint = max(0, count(SEPARATOR))
+    for candidate in candidates:
+        path, piece = candidate.path, candidate.piece
+        if failed >= _GIVE_UP_AFTER or room <= 0:
+            break
+        if any(piece.overlaps(other) for other in taken.get(path, ())):
+            continue
+        passage = _passage(path, piece, candidate.score, lines[path], count)
+        if passage.tokens > budget:
+            trimmed = _trim(candidate, lines[path], room, passage.tokens, count)
+            why = f"longer than the whole budget ({passage.tokens} of {budget} tokens)"
+            if trimmed:
+                why += f"; trimmed to lines {trimmed.first_line}-{trimmed.last_line}"
+            left_out.append(_left_out(candidate, why))
+            if trimmed is None:
+                failed += 1
+                continue
+            passage = trimmed
+        elif passage.tokens > room:
+            left_out.append(_left_out(candidate, f"{passage.tokens} tokens, {room} were left"))
+            failed += 1
+            continue
+        packed.append(passage)
+        taken.setdefault(path, []).append(Piece(passage.first_line, passage.last_line))
+        room -= passage.tokens + joint
+        failed = 0
+    # Parts that fit one by one can still be too long together: tokenizers are not additive.
+    total = _total(packed, count)
+    while packed and total > budget:
+        dropped = packed.pop()
+        left_out.append(
+            LeftOut(
+                path=dropped.path,
+                first_line=dropped.first_line,
+                last_line=dropped.last_line,
+                why=f"{total} tokens in all, {budget} allowed",
+            )
+        )
+        total = _total(packed, count)
+    return tuple(packed), total, tuple(left_out[:_RECORDED])
+
+
+def _passage(path: str, piece: Piece, score: float, lines: Sequence[str], count: Count) -> Passage:
+    text = format_passage(path, piece.first, lines[piece.first - 1 : piece.last])
+    return Passage(path=path, first_line=piece.first, last_line=piece.last, score=score, text=text, tokens=count(text))
+
+
+def _trim(candidate: Candidate, lines: Sequence[str], room: int, tokens: int, count: Count) -> Passage | None:
+    """The window of the candidate's lines that matches best among those of a size that fits `room`."""
+    whole = candidate.piece.last - candidate.piece.first + 1
+    size = min(whole - 1, room * whole // max(1, tokens))
+    while size >= _MIN_LINES:
+        start = best_window(candidate.weights, size)
+        first = candidate.piece.first + start
+        passage = _passage(candidate.path, Piece(first, first + size - 1), candidate.score, lines, count)
+        if passage.tokens <= room:
+            return passage
+        size = min(size - 1, size * 9 // 10)
+    return None
+
+
+def best_window(weights: Sequence[float], size: int) -> int:
+    """Where the `size` neighbouring weights with the greatest sum start; of equals the one nearest its weights' middle,
+    so that what matched has lines around it."""
+    sums = [sum(weights[:size])]
+    for start in range(1, len(weights) - size + 1):
+        sums.append(sums[-1] - weights[start - 1] + weights[start + size - 1])
+    best = max(sums)
+    equal = [start for start, total in enumerate(sums) if total >= best - 1e-9 * max(1.0, abs(best))]
+    return equal[len(equal) // 2]
+
+
+def _total(packed: Sequence[Passage], count: Count) -> int:
+    return count(SEPARATOR.join(passage.text for passage in packed)) if packed else 0
+
+
+def _left_out(candidate: Candidate, why: str) -> LeftOut:
+    return LeftOut(path=candidate.path, first_line=candidate.piece.first, last_line=candidate.piece.last, why=why)

@@ -1,0 +1,55 @@
+"""BM25 over documents of terms, by rank_bm25, with an order that never depends on chance.
+
+Knows terms and scores. Knows nothing of repositories or budgets.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import BaseModel, ConfigDict
+from rank_bm25 import BM25Okapi
+
+from steergraph.retrieval.terms import terms
+
+
+class Ranked(BaseModel):
+    """A document and its score; higher is better."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    score: float
+
+
+class Index:
+    """BM25Okapi (its default k1, b and epsilon) over named documents of terms."""
+
+    def __init__(self, documents: Mapping[str, Sequence[str]]) -> None:
+        self._names = sorted(documents)
+        corpus = [documents[name] for name in self._names]
+        # rank_bm25 divides by the number of documents and of terms.
+        self._bm25 = BM25Okapi(corpus) if any(corpus) else None
+
+    def __contains__(self, term: str) -> bool:
+        return self._bm25 is not None and term in self._bm25.idf
+
+    def idf(self, term: str) -> float:
+        """The weight of `term`, 0 where no document has it."""
+        return float(self._bm25.idf.get(term, 0.0)) if self._bm25 else 0.0
+
+    def rank(self, query: Sequence[str]) -> list[Ranked]:
+        """Every document, best first; equal scores by name. A term counts as often as `query` repeats it."""
+        if self._bm25 is None:
+            return [Ranked(path=name, score=0.0) for name in self._names]
+        scores = (float(score) for score in self._bm25.get_scores(query))
+        ranked = [Ranked(path=name, score=score) for name, score in zip(self._names, scores, strict=True)]
+        return sorted(ranked, key=lambda document: -document.score)  # stable, and the names are sorted already
+
+
+def document_terms(path: str, text: str) -> list[str]:
+    """The terms of a file as a document: its path, then its text."""
+    return terms(path) + terms(text)
+
+
+def rank_files(query: str, documents: Mapping[str, str]) -> list[Ranked]:
+    """Rank `documents` (path: text) for `query`, best first; equal scores by path."""
+    return Index({path: document_terms(path, text) for path, text in documents.items()}).rank(terms(query))
