@@ -80,6 +80,11 @@ class SteeringVector(BaseModel):
             _feed(digest, b"".join(struct.pack("<qd", layer, norms[layer]) for layer in sorted(norms)))
         return digest.hexdigest()[:16]
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> "SteeringVector":
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("hash", None)  # pydantic copies what was cached, too
+        return copied
+
     def __eq__(self, other: object) -> bool:
         """Same name, same hash, same metadata. (Comparing tensors field by field has no truth value.)"""
         if not isinstance(other, SteeringVector):
