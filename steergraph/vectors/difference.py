@@ -88,6 +88,7 @@ def extract(
             "domain": contrast.domain,
             "language": contrast.language,
             "architecture": loaded.info.architecture,
+            "n_layers": loaded.info.n_layers,
             "dtype": str(loaded.model.dtype).removeprefix("torch."),
             "chat_template": loaded.info.kind == "instruct",
             "system_prompt": contrast.system is not None,

@@ -1,0 +1,147 @@
+"""Vectors on first use: taken from the user's cache folder, or made and put there.
+
+Knows the cache's layout: one folder for each model and revision, one file for each vector, named after it and the
+hash of its contrast set. A changed model or set is another file; nothing is ever out of date. Safe with several
+processes: files appear whole, and whoever comes last replaces a file by its equal.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+from steergraph.configs import InputError
+from steergraph.vectors.contrast import ContrastSet, is_path, load_contrast
+from steergraph.vectors.difference import METHOD, READ_POSITION, Reading, read_side
+from steergraph.vectors.difference import extract as extract
+from steergraph.vectors.engine.loading import LoadedModel
+from steergraph.vectors.engine.protocol import ModelInfo
+from steergraph.vectors.files import file_name
+from steergraph.vectors.library import Library, SteeringVector, check_fits, load_vector, save_vector
+
+Progress = Callable[[str, int, int], None]
+"""Called with a vector's name, how many of its texts have been read and how many there are. Once, with both equal,
+where the cache has it."""
+
+log = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path:
+    """STEERGRAPH_CACHE, else steergraph under XDG_CACHE_HOME, else under ~/.cache. It need not exist."""
+    if named := os.environ.get("STEERGRAPH_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "steergraph"
+
+
+def model_folder(info: ModelInfo, cache_dir: Path | None = None) -> Path:
+    """Where the vectors of this model at this revision are kept."""
+    return (
+        (cache_dir or cache_folder()) / "vectors" / f"{quote(info.name, safe='')[:120]}@{quote(info.revision, safe='')}"
+    )
+
+
+def cached_vectors(model: str | None = None, cache_dir: Path | None = None) -> Iterator[tuple[Path, SteeringVector]]:
+    """Every vector in the cache, or those of `model` (any revision). Damaged files are skipped with a warning."""
+    for path in sorted(((cache_dir or cache_folder()) / "vectors").glob("*/*.safetensors")):
+        try:
+            vector = load_vector(path)
+        except InputError as error:
+            log.warning("%s", error)
+            continue
+        if model is None or vector.model.lower() == model.lower():
+            yield path, vector
+
+
+def ensure_vectors(
+    loaded: LoadedModel,
+    domains: Mapping[str, str | Path | None] | Iterable[str | Path],
+    *,
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
+    batch_size: int = 8,
+) -> Library:
+    """A library with one vector for each of `domains`, each from the cache or made now.
+
+    `domains` are names of packaged contrast sets and paths of a user's own, or a mapping from vector name to the path
+    of its set (None: the packaged set of that name). A damaged cache entry is made anew; a cache that can't be written
+    costs a warning. Raises InputError (ContrastError for a bad set) before anything is extracted.
+    """
+    sets: dict[str, ContrastSet] = {}
+    for name, contrast in _sets(domains):
+        if name in sets and sets[name] != contrast:
+            raise InputError(f"two contrast sets are called {name!r}: give one of them another name")
+        sets[name] = contrast
+    neutrals: dict[tuple[str | None, tuple[str, ...]], Reading] = {}
+    vectors: dict[str, SteeringVector] = {}
+    for name, contrast in sets.items():
+        path = model_folder(loaded.info, cache_dir) / file_name(f"{name}-{contrast.hash}")
+        vector = _cached(path, name, contrast, loaded.info)
+        if vector is None:
+            vector = _make(loaded, name, contrast, neutrals, batch_size, progress)
+            _keep(vector, path, loaded.info)
+        elif progress is not None:
+            total = len(contrast.positives) + len(contrast.neutrals)
+            progress(name, total, total)
+        vectors[name] = vector
+    return Library(vectors)
+
+
+def _sets(domains: Mapping[str, str | Path | None] | Iterable[str | Path]) -> Iterator[tuple[str, ContrastSet]]:
+    if isinstance(domains, Mapping):
+        for name, path in domains.items():
+            yield name, load_contrast(Path(path) if path else name)
+        return
+    for named in domains:
+        contrast = load_contrast(named)
+        yield (contrast.name if is_path(named) else str(named)), contrast
+
+
+def _cached(path: Path, name: str, contrast: ContrastSet, info: ModelInfo) -> SteeringVector | None:
+    """The cache's vector where it has a whole and matching one."""
+    if not info.revision or not path.exists():
+        return None
+    try:
+        vector = load_vector(path)
+        check_fits(vector, info)
+    except InputError as error:
+        log.warning("%s; it is made again", error)
+        return None
+    made = (vector.name, vector.contrast_hash, vector.method, vector.read_position, vector.revision)
+    wanted = (name, contrast.hash, METHOD, READ_POSITION, info.revision)
+    return vector if made == wanted else None
+
+
+def _make(
+    loaded: LoadedModel,
+    name: str,
+    contrast: ContrastSet,
+    neutrals: dict[tuple[str | None, tuple[str, ...]], Reading],
+    batch_size: int,
+    progress: Progress | None,
+) -> SteeringVector:
+    """Extract, with the neutral side read once for all sets that share it."""
+    side = (contrast.neutral_system, contrast.neutrals)
+    total = len(contrast.positives) + len(contrast.neutrals)
+    done = 0
+
+    def report(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(name, done, total)
+
+    if side in neutrals:
+        done = len(contrast.neutrals)
+    else:
+        neutrals[side] = read_side(loaded, *side, f"contrast set {contrast.name!r}", batch_size, report)
+    return extract(loaded, contrast, name=name, batch_size=batch_size, report=report, neutral=neutrals[side])
+
+
+def _keep(vector: SteeringVector, path: Path, info: ModelInfo) -> None:
+    if not info.revision:  # nothing says which weights these are: another model could have the same name
+        return
+    try:
+        save_vector(vector, path)
+    except InputError as error:
+        log.warning("%s; the vector is made again next time", error)
