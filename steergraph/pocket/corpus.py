@@ -9,6 +9,7 @@ from typing import Literal
 
 from steergraph.configs.prompts import build_messages, format_passage
 from steergraph.pocket.issues import draw_issue
+from steergraph.pocket.scenes import Scene, draw_scene
 from steergraph.pocket.speech import (
     edit_hunk,
     say_bug_analysis,
@@ -18,7 +19,6 @@ from steergraph.pocket.speech import (
     say_test_reasoning,
     wrong_lines,
 )
-from steergraph.pocket.surroundings import Scene, draw_scene
 from steergraph.pocket.vocabulary import HELD_OUT, TRAIN, Words, invented_word, plural
 
 Split = Literal["train", "seen", "held_out"]

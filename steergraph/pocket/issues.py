@@ -6,7 +6,7 @@ Knows prose. Knows nothing of prompts or answers. Phrasings are split: the held-
 import random
 import re
 
-from steergraph.pocket.surroundings import Scene
+from steergraph.pocket.scenes import Scene
 from steergraph.pocket.vocabulary import Words
 
 _TITLES = (
@@ -100,7 +100,7 @@ def draw_issue(rng: random.Random, scene: Scene, words: Words, held_out: bool = 
     """One issue of two to eight lines. It usually names the function, sometimes only the module or the feature."""
     defect = scene.defect
     names_function = rng.random() < 0.8
-    titles = (
+    titles: tuple[str, ...] = (
         (_HELD_OUT_TITLES if held_out else _TITLES)
         if names_function
         else (_HELD_OUT_FEATURE_TITLES if held_out else _FEATURE_TITLES)

@@ -20,7 +20,8 @@ def orthogonalise(stack: Tensor, steps: int = 5) -> Tensor:
     for _ in range(steps):
         gram = x @ x.transpose(1, 2)
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if wide else x.transpose(1, 2)
+    result: Tensor = x if wide else x.transpose(1, 2)
+    return result
 
 
 class Optimizer:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 
 from steergraph.configs import load_config
-from steergraph.pocket.surroundings import Scene
+from steergraph.pocket.scenes import Scene
 
 _CAUSES = {
     "arithmetic": "an arithmetic slip: the wrong operator combines the values",

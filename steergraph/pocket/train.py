@@ -57,8 +57,8 @@ class Plan:
     steps: int = 0
     """0: the clock decides."""
     batch_tokens: int = 4096
-    ramp_from: int = 700_000
-    ramp_to: int = 7_000_000
+    ramp_from: int = 3_000_000
+    ramp_to: int = 14_000_000
     """Tokens between which the curriculum's stage goes from 0 to 1."""
     pool: int = 256
     cooldown: float = 0.4
@@ -78,7 +78,7 @@ class Plan:
         if self.size == "tiny":
             return 0.1
         if progress.alphabet < self.vocab_size:
-            return 0.7
+            return 0.7 if progress.alphabet < 300 else 0.5
         return 0.4 if progress.lesson_loss > 0.3 else 0.04
 
     def rate(self, progress: Progress) -> float:
@@ -135,7 +135,7 @@ def copying_lesson(plan: Plan, progress: Progress, vocab_size: int, separator: i
     length, extra = (int(torch.randint(4, longest, (1,), generator=random_numbers)) for _ in range(2))
     rows = max(1, plan.batch_tokens // (2 * length + extra + 1))
     drawn = tokens[torch.randint(0, len(tokens), (rows, length + extra), generator=random_numbers)]
-    before, copied, between = drawn.split([extra // 2, length, extra - extra // 2], dim=1)
+    before, copied, between = torch.split(drawn, [extra // 2, length, extra - extra // 2], dim=1)
     ids = torch.cat([before, copied, between, torch.full((rows, 1), separator), copied], dim=1)
     labels = torch.full_like(ids, -100)
     labels[:, -length:] = copied
@@ -228,8 +228,8 @@ def train(plan: Plan, out: Path, resume: bool = False, save_minutes: float = 2.0
         progress.tokens += ids.numel()
         value = loss.item()
         if lesson:
-            progress.lesson_loss = progress.lesson_loss * 0.9 + value * 0.1
-            if progress.lesson_loss < 0.6 and progress.alphabet < len(tokenizer):
+            progress.lesson_loss = progress.lesson_loss * 0.85 + value * 0.15
+            if progress.lesson_loss < 0.7 and progress.alphabet < len(tokenizer):
                 progress.alphabet = min(len(tokenizer), progress.alphabet * 2)
         else:
             progress.loss = progress.loss * 0.98 + value * 0.02 if progress.loss else value
@@ -269,6 +269,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tiny", action="store_true", help="a toy, to try the trainer")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
+    torch.set_flush_denormal(True)
     plan = Plan(seed=given.seed, minutes=given.minutes, steps=given.steps)
     if given.tiny:
         plan = Plan(given.seed, given.minutes, given.steps, 1024, size="tiny", vocab_size=512, pool=32)

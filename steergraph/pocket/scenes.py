@@ -1,0 +1,144 @@
+"""Files around a defective piece of code, and the passages of them that a reader is shown.
+
+Knows modules, excerpts and their line numbers. Knows nothing of issues, prompts or tokens.
+"""
+
+import random
+from dataclasses import dataclass
+
+from steergraph.pocket.surroundings import Defect, Piece, build_piece, pick_shape
+from steergraph.pocket.vocabulary import TRAIN, Words, plural
+
+
+@dataclass(frozen=True)
+class Passage:
+    path: str
+    first_line: int
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a reader sees: passages, one of which holds the defect at `start` (0-based, in the passage's lines)."""
+
+    passages: tuple[Passage, ...]
+    target: int
+    fixed: tuple[str, ...]
+    """The target passage's lines after the fix."""
+    piece: Piece
+    module: str
+
+    @property
+    def defect(self) -> Defect:
+        assert self.piece.defect is not None
+        return self.piece.defect
+
+
+_IMPORTS = (
+    "import json",
+    "import os",
+    "import re",
+    "import math",
+    "from datetime import date",
+    "from collections import defaultdict",
+    "from dataclasses import dataclass",
+    "from pathlib import Path",
+    "import logging",
+)
+
+
+def draw_path(rng: random.Random, words: Words) -> str:
+    """A plausible path of a Python module, relative to its repository."""
+    module = words.noun(rng)
+    if rng.random() < 0.3:
+        module += "_" + rng.choice((words.noun(rng), "utils", "tools", "core", "helpers", "io"))
+    elif rng.random() < 0.4:
+        module = plural(module)
+    folder = rng.choice(("", words.noun(rng) + "/", f"src/{words.noun(rng)}/", f"{words.noun(rng)}/{words.noun(rng)}/"))
+    return f"{folder}{module}.py"
+
+
+def _test_piece(rng: random.Random, piece: Piece, words: Words) -> list[str]:
+    values = ", ".join(
+        rng.choice((str(rng.randint(0, 99)), f'"{rng.choice(words.nouns)}"', "[]")) for _ in piece.parameters
+    )
+    expected = rng.choice((str(rng.randint(0, 200)), "[]", "None", "True", f'"{rng.choice(words.nouns)}"'))
+    return [
+        f"def test_{piece.name.lower()}_{rng.choice(words.nouns)}():",
+        f"    assert {piece.name}({values}) == {expected}",
+    ]
+
+
+def _module(rng: random.Random, words: Words, pieces: list[Piece]) -> tuple[list[str], list[int]]:
+    """The lines of a file with these pieces as they are (wrong ones too), and each piece's first line, 0-based."""
+    lines: list[str] = []
+    if rng.random() < 0.5:
+        lines += [
+            f'"""{rng.choice(("Helpers for", "All about", "The", "Working with"))} {plural(words.noun(rng))}."""',
+            "",
+        ]
+    if rng.random() < 0.6:
+        lines += [*rng.sample(_IMPORTS, rng.randint(1, 3)), "", ""]
+    starts = []
+    for i, piece in enumerate(pieces):
+        if i:
+            lines += ["", ""]
+        starts.append(len(lines))
+        lines += piece.lines
+    return lines, starts
+
+
+def draw_scene(
+    rng: random.Random, words: Words = TRAIN, *, size: int = 2, held_out_shapes: bool = False, hints: bool | None = None
+) -> Scene:
+    """A defect and what surrounds it. `size` 0 is the function alone, 1 a few functions, 2 and 3 several passages."""
+    style = rng.choice(("dot", "dot", "key"))
+    hints = rng.random() < 0.35 if hints is None else hints
+    while True:
+        piece = build_piece(rng, words, pick_shape(rng, held_out_shapes), style, True, hints)
+        if piece.lines != piece.fixed:
+            break
+    others = [0, rng.randint(0, 2), rng.randint(0, 3), rng.randint(1, 5)][size]
+    pieces = [
+        build_piece(rng, words, pick_shape(rng, held_out_shapes and rng.random() < 0.5), style, False, hints)
+        for _ in range(others)
+    ]
+    position = rng.randint(0, others)
+    pieces.insert(position, piece)
+    path = draw_path(rng, words)
+    lines, starts = _module(rng, words, pieces) if size else (list(piece.lines), [0])
+    start = starts[position]
+    fixed = [*lines[:start], *piece.fixed, *lines[start + len(piece.lines) :]]
+    low, high = 0, len(lines)
+    if size and rng.random() < 0.5:  # an excerpt that begins and ends at the edge of a function
+        low = rng.choice([s for s in starts if s <= start])
+        high = rng.choice([starts[i] + len(p.lines) for i, p in enumerate(pieces) if starts[i] >= start])
+    elif size and rng.random() < 0.2:
+        low = max(0, start - rng.randint(0, 6))
+        high = min(len(lines), start + len(piece.lines) + rng.randint(0, 6))
+    before = 0 if low == 0 and rng.random() < 0.6 else rng.choice((rng.randint(1, 60), rng.randint(1, 300)))
+    cut = len(lines) - high
+    target = Passage(path, before + low + 1, tuple(lines[low:high]))
+    passages = [target]
+    for _ in range([0, 0, rng.choice((0, 0, 1, 1, 2)), rng.choice((1, 2, 3, 4))][size]):
+        kind = rng.random()
+        if kind < 0.3:
+            folder = rng.choice(("tests/", "test/", ""))
+            stem = path.rsplit("/", 1)[-1].removesuffix(".py")
+            body = [f"from {path.removesuffix('.py').replace('/', '.')} import {piece.name}", "", ""]
+            for tested in rng.sample(pieces, min(len(pieces), rng.randint(1, 3))):
+                body += [*_test_piece(rng, tested, words), "", ""]
+            passages.append(Passage(f"{folder}test_{stem}.py", 1, tuple(body[:-2])))
+            continue
+        extra = [
+            build_piece(rng, words, pick_shape(rng, False), style, False, hints)
+            for _ in range(rng.choice((1, 1, 2, 3)))
+        ]
+        text, begins = _module(rng, words, extra)
+        first = rng.choice((0, begins[0]))
+        passages.append(Passage(draw_path(rng, words), first + 1, tuple(text[first:])))
+    unique = {p.path: p for p in reversed(passages)}
+    passages = [p for p in passages if unique[p.path] is p]
+    rng.shuffle(passages)
+    module = path.rsplit("/", 1)[-1].removesuffix(".py")
+    return Scene(tuple(passages), passages.index(target), tuple(fixed[low : len(fixed) - cut]), piece, module)
