@@ -15,10 +15,12 @@ from steergraph.pocket.speech import (
     say_bug_analysis,
     say_code_reading,
     say_edit,
+    say_mistaken_reading,
     say_patch,
     say_test_reasoning,
     wrong_lines,
 )
+from steergraph.pocket.surroundings import families
 from steergraph.pocket.vocabulary import HELD_OUT, TRAIN, Words, invented_word, plural
 
 Split = Literal["train", "seen", "held_out"]
@@ -48,20 +50,16 @@ def _notes(rng: random.Random, scene: Scene, issue: str) -> str:
         "test_reasoning": say_test_reasoning(rng, scene, issue),
         "code_reading": say_code_reading(rng, scene),
     }
-    if rng.random() < 0.12:  # a specialist that was mistaken about the place
-        other = draw_scene(rng, TRAIN, size=0)
-        said["code_reading"] = say_code_reading(rng, other)
+    mistaken = rng.random()  # specialists guess, and the patch has to be right all the same
+    if mistaken < 0.08:
+        said["code_reading"] = say_code_reading(rng, draw_scene(rng, TRAIN, size=0))
+    elif mistaken < 0.25:
+        said["code_reading"] = say_mistaken_reading(rng, scene)
+    if rng.random() < 0.3:
+        said["bug_analysis"] = say_bug_analysis(rng, scene, issue, rng.choice(families()))
     names = [name for name in said if rng.random() < 0.75] or ["bug_analysis"]
     layout = rng.choice(
-        (
-            "{name}: {text}",
-            "{name}: {text}",
-            "{name}: {text}",
-            "{text}",
-            "- {text}",
-            "{name}:\n{text}",
-            "[{name}] {text}",
-        )
+        ("{text}", "{text}", "{text}", "{text}", "{name}: {text}", "{name}:\n{text}", "- {text}", "[{name}] {text}")
     )
     return rng.choice(("\n", "\n", "\n\n")).join(layout.format(name=name, text=said[name]) for name in names)
 

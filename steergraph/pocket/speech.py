@@ -79,9 +79,9 @@ def _named(scene: Scene, issue: str) -> str:
     return fn
 
 
-def say_bug_analysis(rng: random.Random, scene: Scene, issue: str) -> str:
-    """Suspicions, from the issue alone."""
-    cause = _CAUSES[scene.defect.family]
+def say_bug_analysis(rng: random.Random, scene: Scene, issue: str, family: str = "") -> str:
+    """Suspicions, from the issue alone; of another family where `family` names one."""
+    cause = _CAUSES[family or scene.defect.family]
     suspects = f"Suspects: `{_named(scene, issue)}`"
     if scene.module in issue and rng.random() < 0.7:
         suspects += f" in `{scene.module}.py`"
@@ -124,3 +124,24 @@ def say_code_reading(rng: random.Random, scene: Scene) -> str:
     return f"{purpose}\n" + rng.choice(
         (f"Line {number} is wrong: `{old}` should be `{new}`.", f"Line {number} reads `{old}` and should read `{new}`.")
     )
+
+
+_SLIPS = (
+    (" < ", " > "),
+    (" > ", " < "),
+    (" + ", " - "),
+    (" - ", " + "),
+    (" == ", " != "),
+    ("= 0", "= 1"),
+    ("return ", ""),
+)
+
+
+def say_mistaken_reading(rng: random.Random, scene: Scene) -> str:
+    """What code_reading says when it takes a good line for the wrong one."""
+    target = scene.passages[scene.target]
+    index = rng.choice([i for i, line in enumerate(target.lines) if line.strip()])
+    line = target.lines[index].strip()
+    changed = next((line.replace(*slip) for slip in _SLIPS if slip[0] in line), f"{line} + 1")
+    number = target.first_line + index
+    return f"`{scene.piece.name}`: {scene.piece.doc}\nLine {number} is wrong: `{line}` should be `{changed}`."
