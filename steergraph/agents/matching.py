@@ -18,6 +18,8 @@ _LEAST_CHARACTERS = 10
 _MOST_SEARCH_LINES = 200
 _MOST_FILE_LINES = 20_000
 _LONG_LINE = 500
+_MOST_EFFORT = 100_000
+"""Comparisons of two lines, a full one counted as four: a second or two. What would take more is not found."""
 
 How = Literal["exact", "whitespace", "similar"]
 Reindent = Callable[[str], str | None]
@@ -102,8 +104,10 @@ def _similarities(core: Sequence[str], lines: Sequence[str]) -> dict[int, float]
     heaviest_first = sorted(range(len(core)), key=lambda i: -weights[i])
     matchers: dict[str, difflib.SequenceMatcher[str]] = {}
     known: dict[tuple[str, str], float] = {}
+    effort = 0
 
     def ratio(want: str, have: str) -> float:
+        nonlocal effort
         if want == have:
             return 1.0
         if not want or not have or len(want) > _LONG_LINE or len(have) > _LONG_LINE:
@@ -113,11 +117,14 @@ def _similarities(core: Sequence[str], lines: Sequence[str]) -> dict[int, float]
             matcher.set_seq1(have)
             far = matcher.real_quick_ratio() < _LINE_THRESHOLD or matcher.quick_ratio() < _LINE_THRESHOLD
             known[want, have] = 0.0 if far else matcher.ratio()
+            effort += 1 if far else 4
         return known[want, have]
 
     scores = {}
     for start in range(len(lines) - len(core) + 1):
         lost = 0.0
+        if effort > _MOST_EFFORT:
+            return {}
         for i in heaviest_first:
             value = ratio(wanted[i], having[start + i])
             lost += weights[i] * (1 - value if value >= _LINE_THRESHOLD else 1)
@@ -173,5 +180,5 @@ def _range(start: int, count: int) -> str:
 
 
 def _ambiguous(starts: Sequence[int], what: str = "SEARCH stands") -> str:
-    shown = [str(start + 1) for start in starts[:6]] + (["..."] if len(starts) > 6 else [])
+    shown = [str(start + 1) for start in starts[:6]] + ([f"{len(starts) - 6} more"] if len(starts) > 6 else [])
     return f"{what} at lines {', '.join(shown[:-1])} and {shown[-1]}: copy more lines around the one you mean"
