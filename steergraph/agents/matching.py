@@ -18,8 +18,8 @@ _LEAST_CHARACTERS = 10
 _MOST_SEARCH_LINES = 200
 _MOST_FILE_LINES = 20_000
 _LONG_LINE = 500
-_MOST_EFFORT = 100_000
-"""Comparisons of two lines, a full one counted as four: a second or two. What would take more is not found."""
+_MOST_EFFORT = 40_000
+"""Comparisons of two lines, a full one counted as four: about a second. What would take more is not found."""
 
 How = Literal["exact", "whitespace", "similar"]
 Reindent = Callable[[str], str | None]
