@@ -213,7 +213,22 @@ def _load_tokenizer(folder: Path, label: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # a broken file surfaces as whatever its parser raises
-        raise InputError(f"{label}: its tokenizer can't be loaded ({_one_line(error)})") from error
+        named = _named_tokenizer(folder)
+        if named is None:
+            raise InputError(f"{label}: its tokenizer can't be loaded ({_one_line(error)})") from error
+        return named
+
+
+def _named_tokenizer(folder: Path) -> Any:
+    """The tokenizer of the installed class that tokenizer_config.json names, or None. AutoTokenizer goes by the model's
+    architecture first, which fails where a model was given another family's tokenizer."""
+    import transformers
+
+    try:
+        name = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))["tokenizer_class"]
+        return getattr(transformers, name).from_pretrained(folder, local_files_only=True)
+    except Exception:  # as above; the caller has AutoTokenizer's own words
+        return None
 
 
 def _load_weights(folder: Path, label: str, device: torch.device, dtype: torch.dtype | str) -> Any:
