@@ -1,0 +1,130 @@
+"""Where a model's files are, and whether they are safe and whole: the embedded one, a folder, or the hub.
+
+Knows folders, the hub and safetensors files. Knows nothing of networks or tokenizers. Only safetensors weights pass.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from steergraph.configs import InputError
+
+POCKET = "pocket"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+HUB_FILES = ["*.json", "model*.safetensors", "*.model", "*.txt", "*.jinja"]
+WHOLE_FILE_BYTES = 256 * 2**20
+
+
+def find_model(name: str) -> tuple[str, Path, str]:
+    """(name to show, folder, revision or "" where the weights themselves tell) of `name`."""
+    if name == POCKET:
+        return POCKET, _pocket_folder(), ""
+    if not name.strip():
+        raise InputError(f"no model named; give a folder, a hub id (owner/name) or {POCKET!r}")
+    path = Path(name).expanduser()
+    if path.is_file():
+        raise InputError(f"{name}: a file; give the folder that holds config.json, *.safetensors and the tokenizer")
+    if path.is_dir():
+        return path.resolve().name, path, ""
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
+        raise InputError(f"{name!r}: no such model folder; give a folder, a hub id (owner/name) or {POCKET!r}")
+    return _download(name)
+
+
+def _pocket_folder() -> Path:
+    try:
+        from steergraph.pocket import weights_path
+    except ImportError as error:
+        raise InputError("pocket: the embedded model is not part of this installation; name another model") from error
+    folder = Path(weights_path())
+    if not folder.is_dir():
+        raise InputError("pocket: its weights are missing from this installation; reinstall, or name another model")
+    return folder
+
+
+def _download(name: str) -> tuple[str, Path, str]:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=HUB_FILES))
+    except HFValidationError as error:
+        raise InputError(f"{name!r}: neither a folder nor a hub id (owner/name)") from error
+    except GatedRepoError as error:
+        raise InputError(f"{name}: the hub asks you to accept this model's terms and to log in first") from error
+    except RepositoryNotFoundError as error:
+        raise InputError(f"{name}: no such folder here, and no such model on the hub (or it is private)") from error
+    except Exception as error:  # the hub client raises its transport's errors, which differ between its versions
+        raise InputError(
+            f"{name}: no such folder here, and the model hub can't be reached ({type(error).__name__}); "
+            f"check the name and the network, or use {POCKET!r}"
+        ) from error
+    return name, folder, folder.name
+
+
+def weight_files(folder: Path, label: str) -> list[Path]:
+    """The safetensors files of a model folder, each checked to be whole."""
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"{label}: no config.json in this folder, so it is not a model; give a Hugging Face model folder"
+        )
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file():
+        files = [folder / "model.safetensors"]
+    elif index.is_file():
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError) as error:
+            raise InputError(
+                f"{label}: model.safetensors.index.json can't be read; download the model again"
+            ) from error
+        if any(Path(shard).name != shard for shard in shards):
+            raise InputError(f"{label}: model.safetensors.index.json names files outside the folder")
+        files = sorted(folder / shard for shard in shards)
+    else:
+        raise InputError(_no_weights(folder, label))
+    for file in files:
+        _check_safetensors(file, label)
+    return files
+
+
+def _no_weights(folder: Path, label: str) -> str:
+    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    if pickles:
+        return (
+            f"{label}: only pickle weights ({pickles[0]}), which can run code and are refused; convert them where you "
+            "trust them: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW, safe_serialization=True)"
+        )
+    if any(folder.glob("*.gguf")):
+        return f"{label}: only GGUF weights, which are not read; use the model's safetensors edition"
+    return f"{label}: a model folder without weights (no model.safetensors); download them, or name another model"
+
+
+def _check_safetensors(file: Path, label: str) -> None:
+    if not file.is_file():
+        raise InputError(f"{label}: {file.name} is missing; download the model again")
+    try:
+        with safe_open(str(file), framework="pt") as handle:
+            handle.keys()
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{label}: {file.name} is truncated or not a safetensors file; download it again") from error
+
+
+def fingerprint(files: list[Path]) -> str:
+    """SHA-256 of the weights, first 16 hex characters. Of a large file its size, its head and 64 even samples count."""
+    digest = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}\n".encode())
+        with file.open("rb") as handle:
+            if size <= WHOLE_FILE_BYTES:
+                while block := handle.read(2**20):
+                    digest.update(block)
+            else:
+                digest.update(handle.read(2**20))
+                for sample in range(64):
+                    handle.seek(size * sample // 64)
+                    digest.update(handle.read(2**16))
+    return digest.hexdigest()[:16]
