@@ -117,7 +117,7 @@ def load_contrast(name: str | Path) -> ContrastSet:
     except ContrastError:
         raise
     except ConfigError as error:
-        raise ContrastError(str(error)) from error
+        raise ContrastError(" ".join(str(error).split())) from error
 
 
 def _build(table: Any, where: str, folder: Path | None) -> ContrastSet:
