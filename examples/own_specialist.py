@@ -2,8 +2,8 @@
 
     python examples/own_specialist.py
 
-`own/roster.yaml` adds `security_review` to the roster and to the plans; `own/security.yaml` is its contrast set. Its vector is
-made on first use, at the model's default cell, and cached.
+`own/roster.yaml` adds `security_review` to the roster and to the plans; `own/security.yaml` is its contrast set. Its
+vector is made on first use, at the model's default cell, and cached.
 """
 
 from pathlib import Path

@@ -56,7 +56,7 @@ _WHERE = {
     "Steering": "vectors.steering",
 }
 
-__all__ = sorted(_WHERE)  # noqa: PLE0605 - the names are listed once, above
+__all__ = sorted(_WHERE)
 
 
 def __getattr__(name: str) -> Any:

@@ -165,9 +165,7 @@ def _repo_of(source: str) -> str:
     return str(Path(source).resolve()) if Path(source).exists() else redact(source)
 
 
-def _drive(
-    arguments: argparse.Namespace, folder: Any, name: str = "run", given: dict[str, Any] | None = None
-) -> int:
+def _drive(arguments: argparse.Namespace, folder: Any, name: str = "run", given: dict[str, Any] | None = None) -> int:
     """Make or take the run folder, load the model, run, show, and say how it ended."""
     from rich.console import Console
 
@@ -187,7 +185,7 @@ def _drive(
         folder = folder or RunFolder.create(arguments.out, name, asked)
         info = engine.info
         view.line(
-            f"steergraph {_version()}  {info.name} ({info.architecture}, {info.n_layers} layers, window {info.window:,})"
+            f"steergraph {_version()}  {info.name} ({info.architecture}, {info.n_layers} layers, window {info.window})"
             f"  preset {asked['context']['preset']}  seed {asked['context']['seed']}",
             "bold",
         )
@@ -198,7 +196,9 @@ def _drive(
         try:
             outcome = run(folder, engine, (lambda event: None) if arguments.json else view.show)
         except KeyboardInterrupt:
-            raise Interrupted(f"interrupted; go on with: steergraph {arguments.command} --resume {folder.path}") from None
+            raise Interrupted(
+                f"interrupted; go on with: steergraph {arguments.command} --resume {folder.path}"
+            ) from None
     if arguments.json:
         print((folder.path / "outcome.json").read_text(encoding="utf-8"), end="")
     view.line(f"run      {folder.path}", "dim")

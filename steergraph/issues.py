@@ -74,10 +74,10 @@ def _fetch(url: str) -> str:
     if len(body) > MAX_BYTES:
         raise InputError(f"{shown}: the issue is longer than {MAX_BYTES:,} bytes")
     try:
-        text = body.decode("utf-8")
+        text: str = body.decode("utf-8")
         if not github:
             return text
-        issue = json.loads(text)
+        issue: dict[str, str | None] = json.loads(text)
         return f"{issue['title']}\n\n{issue.get('body') or ''}"
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise InputError(f"{shown}: what came back is not an issue") from error

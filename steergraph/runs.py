@@ -14,9 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from langchain_core.runnables import RunnableConfig
+
 from steergraph.configs import InputError
 
-THREAD = {"configurable": {"thread_id": "run"}}
+THREAD: RunnableConfig = {"configurable": {"thread_id": "run"}}
 
 
 class RunFolder:

@@ -49,8 +49,8 @@ def vector() -> Callable[[str], Any]:
             method="mean_difference",
             contrast_hash="0" * 16,
             read_position="last_prompt_token",
-            raw_norms={layer: 8**0.5 for layer in range(12)},
-            median_residual_norms={layer: 10.0 for layer in range(12)},
+            raw_norms=dict.fromkeys(range(12), 8 ** 0.5),
+            median_residual_norms=dict.fromkeys(range(12), 10.0),
         )
 
     return make

@@ -37,7 +37,9 @@ def test_a_long_issue_leaves_half_the_room_to_context():
     context = "### a.py\n1|def f():\n2|    return 1"
     prompt = fit(PATCH, {"issue": issue, "context": context}, COUNT, 700)
     assert prompt.sections["context"] == context
-    assert prompt.sections["issue"].startswith("line 0 of") and prompt.sections["issue"].endswith("line 399 of a long report")
+    assert prompt.sections["issue"].startswith("line 0 of") and prompt.sections["issue"].endswith(
+        "line 399 of a long report"
+    )
     assert "[...]" in prompt.sections["issue"]
 
 

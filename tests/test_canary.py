@@ -25,8 +25,10 @@ def test_planted_strings_are_found_nowhere(tmp_path, monkeypatch, capsys):
     dataset = tmp_path / "data" / "rows.jsonl"
     dataset.write_text(json.dumps(row))
     code = main(
-        ["run", "--swebench", str(dataset), "--instance", row["instance_id"], "--repo", bundle]
-        + ["--out", str(tmp_path / "run"), "--max-repairs", "1"]
+        [
+            *("run", "--swebench", str(dataset), "--instance", row["instance_id"], "--repo", bundle),
+            *("--out", str(tmp_path / "run"), "--max-repairs", "1"),
+        ]
     )
     assert code in (0, 1)
     said = capsys.readouterr()

@@ -14,6 +14,7 @@ from steergraph.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = str(ROOT / "examples" / "pantry.bundle")
+SPEAKERS = ["bug_analysis", "test_reasoning", "code_reading", "patch_writing"]
 ISSUE = str(ROOT / "examples" / "issues" / "stock.md")
 
 
@@ -32,7 +33,7 @@ def test_run_on_the_example(capsys):
     shown = capsys.readouterr().out
     ended = outcome("run")
     assert code == (0 if ended["status"] == "patched" else 1)
-    assert [s["specialist"] for s in ended["steps"]] == ["bug_analysis", "test_reasoning", "code_reading", "patch_writing"]
+    assert [s["specialist"] for s in ended["steps"]] == SPEAKERS
     modes = [s["decision"]["mode"] for s in ended["steps"]]
     vectors = [s["receipt"]["components"][0]["vector"] for s in ended["steps"] if s["receipt"]]
     assert modes == ["on", "on", "off", "off"] and vectors == ["bug_analysis", "test_reasoning"]
@@ -48,12 +49,27 @@ def test_run_on_the_example(capsys):
 
 
 def test_without_retrieval_there_are_four_switches(capsys):
-    main(["run", "--repo", BUNDLE, "--issue", ISSUE, "--out", "run", "--retrieval", "off", "--max-repairs", "0", "--json"])
+    main(
+        [
+            "run",
+            "--repo",
+            BUNDLE,
+            "--issue",
+            ISSUE,
+            "--out",
+            "run",
+            "--retrieval",
+            "off",
+            "--max-repairs",
+            "0",
+            "--json",
+        ]
+    )
     printed = json.loads(capsys.readouterr().out)
     modes = [s["decision"]["mode"] for s in printed["steps"] if s["decision"]["rule"] != "guard"]
     assert modes == ["on", "on", "on", "outside_spans"]
     vectors = [s["receipt"]["components"][0]["vector"] for s in printed["steps"] if s["receipt"]]
-    assert vectors == ["bug_analysis", "test_reasoning", "code_reading", "patch_writing"]
+    assert vectors == SPEAKERS
     assert printed == outcome("run")
 
 
@@ -157,6 +173,6 @@ def test_a_killed_run_goes_on_and_doubles_nothing(sign):
     again.communicate(timeout=120)
     assert again.returncode in (0, 1)
     ended = outcome("run")
-    assert [s["specialist"] for s in ended["steps"]] == ["bug_analysis", "test_reasoning", "code_reading", "patch_writing"]
+    assert [s["specialist"] for s in ended["steps"]] == SPEAKERS
     assert main(["run", "--resume", "run"]) == again.returncode
     assert outcome("run")["steps"] == ended["steps"]

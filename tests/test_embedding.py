@@ -88,9 +88,7 @@ def test_the_graph_as_a_node_of_a_parent_that_shares_its_keys():
 
 def test_cancelling_the_coroutine_cancels_the_generation(tmp_path):
     roster = tmp_path / "roster.yaml"
-    roster.write_text(
-        "specialists:\n- {name: math, max_new_tokens: 190, system: x}\n"
-    )
+    roster.write_text("specialists:\n- {name: math, max_new_tokens: 190, system: x}\n")
     with LocalEngine(str(tiny_model("qwen3"))) as engine:
         graph = build_graph(engine=engine, roster=roster)
         started = threading.Event()

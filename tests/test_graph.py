@@ -19,6 +19,7 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 ISSUE = (EXAMPLES / "issues" / "stock.md").read_text(encoding="utf-8")
 TASK = {"problem": ISSUE, "repo": str(EXAMPLES / "pantry.bundle")}
 TEST = "python -m unittest tests.test_stock"
+SPEAKERS = ["bug_analysis", "test_reasoning", "code_reading", "patch_writing"]
 
 
 def block(search: str, replace: str, path: str = "pantry/stock.py") -> str:
@@ -52,7 +53,7 @@ def test_an_issue_becomes_a_checked_patch(sandbox_context):
     assert out["status"] == "patched"
     assert out["patch"].startswith("diff --git a/pantry/stock.py b/pantry/stock.py")
     assert (out["tests"]["before"]["passed"], out["tests"]["after"]["passed"]) == (False, True)
-    assert [s["specialist"] for s in out["steps"]] == ["bug_analysis", "test_reasoning", "code_reading", "patch_writing"]
+    assert [s["specialist"] for s in out["steps"]] == SPEAKERS
     assert "pantry/stock.py" in out["files_found"]
     assert len(engine.requests) == 4
     Outcome.model_validate(out)
@@ -74,7 +75,9 @@ def test_suspects_reach_the_query():
 
 
 def test_without_retrieval_nobody_sees_code_and_the_patch_is_still_checked():
-    graph, engine = graph_of(lambda r: block("    return 1", "    return 2") if "fix bugs" in r.messages[0].content else "x `y`")
+    graph, engine = graph_of(
+        lambda r: block("    return 1", "    return 2") if "fix bugs" in r.messages[0].content else "x `y`"
+    )
     out = graph.invoke(TASK, context=Context(retrieval="off", max_repairs=0))
     assert all("### pantry" not in r.messages[1].content for r in engine.requests)
     assert out["status"] == "edit_did_not_apply" and out["patch"] is None
@@ -194,7 +197,7 @@ def test_it_goes_on_from_a_checkpoint_without_speaking_twice():
     assert graph.get_state(config).next
     out = graph.invoke(None, config, durability="sync")
     assert out["status"] == "patched"
-    assert [s["specialist"] for s in out["steps"]] == ["bug_analysis", "test_reasoning", "code_reading", "patch_writing"]
+    assert [s["specialist"] for s in out["steps"]] == SPEAKERS
     assert len(engine.requests) <= 3
 
 

@@ -77,8 +77,5 @@ def test_predictions_load_in_the_official_loader(tmp_path, monkeypatch):
 
 @pytest.mark.realdata
 def test_the_real_files(data):
-    assert [len(read_instances(data / "swebench" / f"{name}.parquet")) for name in ("lite_dev", "lite_test", "verified_test")] == [
-        23,
-        300,
-        500,
-    ]
+    sizes = {"lite_dev": 23, "lite_test": 300, "verified_test": 500}
+    assert {name: len(read_instances(data / "swebench" / f"{name}.parquet")) for name in sizes} == sizes

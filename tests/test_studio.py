@@ -36,9 +36,7 @@ def test_langgraph_dev_answers_a_run(tmp_path):
     command = [LANGGRAPH, "dev", "--no-browser", "--no-reload", "--port", str(port)]
     log = (tmp_path / "log").open("wb")
     environment = {**os.environ, "LANGSMITH_TRACING": "false", "PYTHONPATH": str(ROOT)}
-    server = subprocess.Popen(
-        command, cwd=tmp_path, stdout=log, stderr=log, env=environment, start_new_session=True
-    )
+    server = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, env=environment, start_new_session=True)
     try:
         base = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + 120

@@ -11,7 +11,7 @@ from steergraph.view import View, harmless
 
 @given(st.text())
 def test_no_control_code_survives(text):
-    assert not any(ord(c) < 32 and c not in "\n\t" or 127 <= ord(c) < 160 for c in harmless(text))
+    assert not any((ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160 for c in harmless(text))
 
 
 def test_escapes_and_bidirectional_marks_are_shown():

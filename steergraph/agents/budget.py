@@ -37,7 +37,7 @@ def fit(specialist: Specialist, sections: Mapping[str, str], count: Count, windo
     the problem and the feedback from their middle. Raises InputError where not even the bare system prompt fits.
     """
     room = window - specialist.max_new_tokens
-    kept = {name: sections.get(name, "").strip("\n") for name in specialist.reads}
+    kept: dict[str, str] = {name: sections.get(name, "").strip("\n") for name in specialist.reads}
     original = dict(kept)
 
     def tokens(trial: Mapping[str, str]) -> int:
@@ -51,7 +51,11 @@ def fit(specialist: Specialist, sections: Mapping[str, str], count: Count, windo
         if tokens(kept) <= room:
             break
         if kept.get(name):
-            kept[name] = _longest(kept[name], name, lambda text, n=name: tokens({**kept, n: text}) <= room)
+
+            def fits(text: str, name: str = name) -> bool:
+                return tokens({**kept, name: text}) <= room
+
+            kept[name] = _longest(kept[name], name, fits)
     total = tokens(kept)
     if total > room:
         raise InputError(

@@ -5,22 +5,19 @@ wrote the patch can act on. Code from the repository runs nowhere but in the san
 leaves behind is never seen by git.
 """
 
-import json
 import re
 import shutil
 import tempfile
-import tomllib
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Protocol
 
-import yaml
 from unidiff import PatchSet
 from unidiff.errors import UnidiffParseError
 
 from steergraph.agents.diffs import quote_path
+from steergraph.agents.parsing import PARSERS
 from steergraph.agents.paths import UnsafePath, safe_path
 from steergraph.agents.sandbox import Kind, RunResult, Sandbox
 from steergraph.retrieval.git import GitError, run_git
@@ -198,7 +195,7 @@ def _parse_problems(old: Mapping[str, bytes | None], root: Path) -> list[str]:
     """Files that parsed, or were not there, and do not parse now."""
     problems = []
     for path, before in old.items():
-        parse = _PARSERS.get(Path(path).suffix.lower())
+        parse = PARSERS.get(Path(path).suffix.lower())
         now = _read(root / path)
         if parse is None or now is None:
             continue
@@ -206,44 +203,6 @@ def _parse_problems(old: Mapping[str, bytes | None], root: Path) -> list[str]:
         if said is not None and (before is None or parse(before) is None):
             problems.append(f"{path} does not parse any more: {said}" if before is not None else f"{path}: {said}")
     return problems
-
-
-def _parse_python(source: bytes) -> str | None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            compile(source, "file", "exec", flags=0x400, dont_inherit=True)  # 0x400: to a syntax tree and no further
-    except SyntaxError as error:
-        line = (error.text or "").strip()
-        return f"line {error.lineno}: {error.msg}" + (f": `{line[:100]}`" if line else "")
-    except (ValueError, RecursionError, MemoryError, OverflowError) as error:
-        return str(error) or "it is nested too deeply"
-    return None
-
-
-def _parse_with(read: Callable[[str], object], error_type: type[Exception]) -> Callable[[bytes], str | None]:
-    def parse(source: bytes) -> str | None:
-        try:
-            read(source.decode("utf-8"))
-        except (UnicodeDecodeError, RecursionError, error_type) as error:
-            return " ".join(str(error).split())[:200]
-        return None
-
-    return parse
-
-
-def _yaml_events(text: str) -> int:
-    return sum(1 for _ in yaml.parse(text, Loader=yaml.SafeLoader))
-
-
-_PARSERS: dict[str, Callable[[bytes], str | None]] = {
-    ".py": _parse_python,
-    ".pyi": _parse_python,
-    ".json": _parse_with(json.loads, ValueError),
-    ".toml": _parse_with(tomllib.loads, ValueError),
-    ".yaml": _parse_with(_yaml_events, yaml.YAMLError),
-    ".yml": _parse_with(_yaml_events, yaml.YAMLError),
-}
 
 
 def _test(sandbox: Sandbox, tests: TestCommand, folder: Path) -> TestRun:

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from langgraph.runtime import Runtime
 from pydantic import ValidationError
@@ -27,14 +27,18 @@ from steergraph.configs import InputError
 from steergraph.retrieval.repository import Repository
 from steergraph.vectors.engine.protocol import ScoreRequest
 
-Node = Callable[[State, Runtime[Context]], dict[str, Any]]
+
+class Node(Protocol):
+    def __call__(self, state: State, *, runtime: Runtime[Context]) -> dict[str, Any]: ...
+
+
 _FEEDBACK_CHARACTERS = 600
 
 
 def route(services: Services) -> Node:
     """Validate the task, pin its commit, plan its steps, and make the vectors they will need."""
 
-    def node(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+    def node(state: State, *, runtime: Runtime[Context]) -> dict[str, Any]:
         started = time.monotonic()
         context = Context.of(runtime.context)
         axes = context.axes(services.policy)
@@ -79,9 +83,9 @@ def route(services: Services) -> Node:
 
 
 def retrieve(services: Services) -> Node:
-    """Find the passages that matter, with the issue and the suspects named so far, packed to the patch prompt's room."""
+    """Find the passages that matter, by the issue and the suspects named so far, packed to the patch prompt's room."""
 
-    def node(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+    def node(state: State, *, runtime: Runtime[Context]) -> dict[str, Any]:
         started = time.monotonic()
         task = Task.model_validate(state["task"])
         engine = services.engine
@@ -112,7 +116,7 @@ def retrieve(services: Services) -> Node:
 def edit(services: Services) -> Node:
     """Turn what the patch specialist said into a diff, computed from the files as they are at the base commit."""
 
-    def node(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+    def node(state: State, *, runtime: Runtime[Context]) -> dict[str, Any]:
         task = Task.model_validate(state["task"])
         repository = services.repository(require_repo(task.repo))
         sha = str(task.base_commit)
@@ -146,7 +150,7 @@ def edit(services: Services) -> Node:
 def check(services: Services) -> Node:
     """Apply the diff to a clean copy, parse the files, and run the tests before and after where there are any."""
 
-    def node(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+    def node(state: State, *, runtime: Runtime[Context]) -> dict[str, Any]:
         started = time.monotonic()
         context = Context.of(runtime.context)
         task = Task.model_validate(state["task"])
@@ -162,16 +166,18 @@ def check(services: Services) -> Node:
             tests = TestCommand(command=context.test, timeout_s=seconds)
             runtime.stream_writer({"event": "testing", "sandbox": sandbox.kind, "command": context.test})
         known = state.get("tests_before")
-        with tempfile.TemporaryDirectory(prefix="steergraph-") as folder:
-            with repository.working_copy(str(task.base_commit), Path(folder) / "copy") as copy:
-                result = check_patch(
-                    copy,
-                    candidate["diff"],
-                    candidate["files"],
-                    tests=tests,
-                    sandbox=sandbox,
-                    before=TestRun.model_validate(known) if known else None,
-                )
+        with (
+            tempfile.TemporaryDirectory(prefix="steergraph-") as folder,
+            repository.working_copy(str(task.base_commit), Path(folder) / "copy") as copy,
+        ):
+            result = check_patch(
+                copy,
+                candidate["diff"],
+                candidate["files"],
+                tests=tests,
+                sandbox=sandbox,
+                before=TestRun.model_validate(known) if known else None,
+            )
         update: dict[str, Any] = {
             "tests": Tests(before=result.tests_before, after=result.tests_after).model_dump(mode="json"),
             "tests_before": result.tests_before.model_dump(mode="json") if result.tests_before else None,
@@ -198,7 +204,7 @@ def check(services: Services) -> Node:
 def answer(services: Services) -> Node:
     """Read the answer out of the last step; with choices and none found, the likeliest letter."""
 
-    def node(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+    def node(state: State, *, runtime: Runtime[Context]) -> dict[str, Any]:
         task = Task.model_validate(state["task"])
         found = extract_answer(state["steps"][-1]["text"], task.choices)
         how = "said"
@@ -213,7 +219,7 @@ def answer(services: Services) -> Node:
 def finish(services: Services) -> Node:
     """Write down how it ended."""
 
-    def node(state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+    def node(state: State, *, runtime: Runtime[Context]) -> dict[str, Any]:
         status = state.get("status") or "no_edit"
         runtime.stream_writer({"event": "outcome", "status": status, "patch": state.get("patch")})
         return {"status": status}

@@ -19,50 +19,33 @@ can be made, else by watching alone.
 """
 
 import contextlib
-import json
 import os
-import platform
 import select
 import selectors
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import IO, Literal
 
 from pydantic import Field
 
 from steergraph.agents.sandbox_cgroup import PidsGroup
-from steergraph.agents.sandbox_init import PROC_READ_ONLY
+from steergraph.agents.sandbox_inside import Kind as Kind
+from steergraph.agents.sandbox_inside import SandboxUnavailable as SandboxUnavailable
+from steergraph.agents.sandbox_inside import command_line, configuration, extra_options
 from steergraph.agents.sandbox_watch import Bounds, Namespace, Watch, kill_tree, tree
 from steergraph.configs import InputError
 from steergraph.vectors.steering import Frozen
 
-Kind = Literal["bwrap", "unshare", "limits"]
 KilledReason = Literal["time", "memory", "processes", "disk", "output"]
 
-WORKSPACE = "/workspace"
-_UID = 1000
 _TICK_S = 0.02
 _SET_UP_S = 30.0
 _FLOOD = 64
 """A command is killed once it has printed so many times the output that is kept."""
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-_ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "mime.types")
-_OWN_ETC = {
-    "passwd": f"sandbox:x:{_UID}:{_UID}::/tmp:/bin/sh\n",
-    "group": f"sandbox:x:{_UID}:\n",
-    "hosts": "127.0.0.1 localhost\n::1 localhost\n",
-    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
-}
-
-
-class SandboxUnavailable(InputError):
-    """No sandbox of the wanted kind works on this machine. The message says what to do."""
 
 
 class RunResult(Frozen):
@@ -98,7 +81,7 @@ class Sandbox(Frozen):
             if program is None:
                 reasons.append(f"{kind}: not installed")
                 continue
-            found = cls(kind=kind, program=program, extra=_extra_options(kind, program))
+            found = cls(kind=kind, program=program, extra=extra_options(kind, program))
             if (why := found._why_not()) is None:
                 return found
             reasons.append(f"{kind}: {why}")
@@ -143,7 +126,7 @@ class Sandbox(Frozen):
             group = PidsGroup.create(bounds.processes + 8) if os.getuid() == 0 else None
             if group:
                 stack.callback(group.remove)
-            config = self._config(words, cwd.resolve(), private, bounds, dict(env or {}))
+            config = configuration(self.kind, words, cwd.resolve(), private, bounds, dict(env or {}))
             try:
                 return self._start_and_follow(config, cwd, timeout_s, output_bytes, bounds, group)
             except OSError as error:
@@ -172,7 +155,7 @@ class Sandbox(Frozen):
             (started, tell_started), (alive, keep_alive) = pipe(), pipe()
             inherited = tell_started.fileno(), alive.fileno()
             process = subprocess.Popen(
-                self._command_line(config | {"started": inherited[0], "alive": inherited[1]}),
+                command_line(self.program, self.extra, config | {"started": inherited[0], "alive": inherited[1]}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -263,56 +246,6 @@ class Sandbox(Frozen):
             return None
         return (result.output.strip() or f"a trivial command ended with {result.exit_code}").splitlines()[-1][:200]
 
-    def _config(
-        self, words: list[str], cwd: Path, private: Path, bounds: Bounds, env: dict[str, str]
-    ) -> dict[str, object]:
-        isolated = self.kind != "limits"
-        home = "/tmp" if isolated else str(_folder(private / "home"))
-        inside = {
-            "PATH": f"{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin",
-            "LANG": "C.UTF-8",
-            "HOME": home,
-            "TMPDIR": home,
-            "USER": "sandbox",
-            "LOGNAME": "sandbox",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONNOUSERSITE": "1",
-        }
-        limits = {
-            "AS": bounds.memory_mb << 20,
-            "FSIZE": bounds.disk_mb << 20,
-            "CORE": 0,
-            "NOFILE": 1024,
-        }
-        # The kernel does not bound root's processes, and before 5.14 it counted the user's processes everywhere.
-        if os.getuid() != 0:
-            alone = isolated and _kernel() >= (5, 14)
-            limits["NPROC"] = bounds.processes + (8 if alone else _processes_of(os.getuid()))
-        return {
-            "kind": self.kind,
-            "command": words,
-            "cwd": WORKSPACE if isolated else str(cwd),
-            "copy": str(cwd),
-            "env": inside | env,
-            "limits": limits,
-            "processes": bounds.processes,
-            "uid": _UID,
-            "root": str(_folder(private / "root")),
-            "tmpfs_bytes": (bounds.disk_mb << 20) // 4,
-            "symlinks": [(path, str(Path(path).readlink())) for path in _SYSTEM if Path(path).is_symlink()],
-            "read_only": _read_only(private) if isolated else [],
-        }
-
-    def _command_line(self, config: Mapping[str, object]) -> list[str]:
-        source = files("steergraph.agents").joinpath("sandbox_init.py").read_text(encoding="utf-8")
-        init = [sys.executable, "-I", "-S", "-c", source, json.dumps(config)]
-        if self.kind == "unshare":
-            spaces = ["--user", "--map-root-user", "--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup"]
-            return [self.program, *spaces, "--fork", "--kill-child=KILL", "--", *init]
-        if self.kind == "bwrap":
-            return [self.program, *self.extra, *_bwrap_options(config), "--", *init]
-        return init
-
 
 def _last_words(process: subprocess.Popen[bytes]) -> str:
     """What a sandbox that failed to start had to say, in one line."""
@@ -322,71 +255,3 @@ def _last_words(process: subprocess.Popen[bytes]) -> str:
     os.set_blocking(process.stdout.fileno(), False)
     said = (process.stdout.read() or b"").decode("utf-8", "replace").strip().splitlines()
     return said[-1][:200] if said else f"exit status {process.poll()}"
-
-
-def _extra_options(kind: Kind, program: str) -> tuple[str, ...]:
-    """Options that only newer versions have: no user namespaces inside, where the kernel is easier to attack."""
-    if kind != "bwrap":
-        return ()
-    said = subprocess.run([program, "--help"], capture_output=True, text=True, errors="replace", check=False)
-    return ("--disable-userns",) if "--disable-userns" in said.stdout + said.stderr else ()
-
-
-def _bwrap_options(config: Mapping[str, object]) -> list[str]:
-    size = str(config["tmpfs_bytes"])
-    options = [
-        *("--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"),
-        *("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv", "--hostname", "sandbox"),
-        *("--uid", str(_UID), "--gid", str(_UID)),
-    ]
-    for name, target in config["symlinks"]:  # type: ignore[attr-defined]
-        options += ["--symlink", target, name]
-    options += ["--dev", "/dev", "--size", size, "--perms", "1777", "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
-    options += ["--size", size, "--perms", "1777", "--tmpfs", "/tmp", "--proc", "/proc"]
-    # For root a user namespace is no shield here: its processes own these files even without a capability.
-    for name in PROC_READ_ONLY:
-        options += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
-    for source, target in config["read_only"]:  # type: ignore[attr-defined]
-        options += ["--ro-bind", source, target]
-    options += ["--bind", str(config["copy"]), WORKSPACE, "--chdir", WORKSPACE, "--remount-ro", "/"]
-    return options
-
-
-def _read_only(private: Path) -> list[tuple[str, str]]:
-    """What a sandbox sees read-only, as (path outside, path inside)."""
-    shown = [path for path in _SYSTEM if Path(path).is_dir() and not Path(path).is_symlink()]
-    executable = Path(sys.executable)
-    home = Path(os.path.expanduser("~")).resolve()  # noqa: PTH111 - Path.home raises where there is none
-    for prefix in (sys.base_prefix, sys.prefix, sys.exec_prefix, executable.resolve().parents[1]):
-        for path in (Path(prefix), Path(prefix).resolve()):
-            if path == Path("/") or home.is_relative_to(path):
-                raise SandboxUnavailable(f"the interpreter's folder {path} holds your home: use a virtual environment")
-            if not any(path.is_relative_to(known) for known in shown):
-                shown.append(str(path))
-    mounts = [(path, path) for path in shown]
-    mounts += [(str(Path("/etc", name).resolve()), f"/etc/{name}") for name in _ETC if Path("/etc", name).exists()]
-    own = _folder(private / "etc")
-    for name, text in _OWN_ETC.items():
-        (own / name).write_text(text)
-        mounts.append((str(own / name), f"/etc/{name}"))
-    return mounts
-
-
-def _folder(path: Path) -> Path:
-    path.mkdir(mode=0o700, exist_ok=True)
-    return path
-
-
-def _kernel() -> tuple[int, ...]:
-    numbers = platform.release().split("-")[0].split(".")[:2]
-    return tuple(int(number) for number in numbers if number.isdigit())
-
-
-def _processes_of(uid: int) -> int:
-    """Threads that the user runs now, anywhere."""
-    count = 0
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and entry.stat().st_uid == uid:
-                count += len(list((entry / "task").iterdir()))
-    return count

@@ -69,9 +69,7 @@ class Services:
             missing = {d: own.get(d) for d in domains if d not in engine.library}
             wanted = {d: path for d, path in missing.items() if path or has_contrast(d)}
             if wanted:
-                engine.add_vectors(
-                    ensure_vectors(engine.loaded, wanted, cache_dir=self.cache_dir, progress=progress)
-                )
+                engine.add_vectors(ensure_vectors(engine.loaded, wanted, cache_dir=self.cache_dir, progress=progress))
 
     def repository(self, source: str) -> Repository:
         """The repository at `source`, opened once. Raises InputError where there is none."""

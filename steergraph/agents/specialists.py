@@ -108,7 +108,7 @@ def resolve_steering(
     cluster: str | None = None,
     static_domain: str | None = None,
 ) -> tuple[Steering | None, Evidence | None]:
-    """The steering `specialist` would speak with, and what is known of it; (None, None) where the library has no vector.
+    """The steering `specialist` would speak with, and what is known of it; (None, None) where there is no vector.
 
     A cluster's vector comes before the domain's where the library has one: `cluster/domain` first, then `cluster`.
     With `static_domain` every specialist gets that domain's vector (the static arm).
