@@ -18,6 +18,10 @@ SEPARATOR = "\n\n"
 
 _GIVE_UP_AFTER = 40
 """Candidates in a row that do not fit."""
+_SHARE = 3
+_ENOUGH = 250
+"""One passage takes at most a third of the budget, or this many tokens where a third is less, so that a small window
+still sees more than one place."""
 _MIN_LINES = 3
 """A passage trimmed to less says nothing."""
 _RECORDED = 20
@@ -63,13 +67,14 @@ def pack(
     """The passages that fit `budget` tokens, best first; the tokens of them joined by SEPARATOR; what was left out.
 
     `candidates` come best first; `lines` are their files' lines. A candidate that overlaps a packed one is passed over
-    in silence: its best part is there. One too long for the whole budget is trimmed to the window of its lines that
-    matches the query best; one that is only too long for what is left is skipped.
+    in silence: its best part is there. One longer than a passage may be (see _SHARE) is trimmed to the window of its
+    lines that matches the query best; one that is only too long for what is left is skipped.
     """
     packed: list[Passage] = []
     taken: dict[str, list[Piece]] = {}
     left_out: list[LeftOut] = []
     room, failed = budget, 0
+    longest = min(budget, max(budget // _SHARE, _ENOUGH))
     joint = max(0, count(SEPARATOR))
     for candidate in candidates:
         path, piece = candidate.path, candidate.piece
@@ -78,9 +83,9 @@ def pack(
         if any(piece.overlaps(other) for other in taken.get(path, ())):
             continue
         passage = _passage(path, piece, candidate.score, lines[path], count)
-        if passage.tokens > budget:
-            trimmed = _trim(candidate, lines[path], room, passage.tokens, count)
-            why = f"longer than the whole budget ({passage.tokens} of {budget} tokens)"
+        if passage.tokens > longest:
+            trimmed = _trim(candidate, lines[path], min(room, longest), passage.tokens, count)
+            why = f"{passage.tokens} tokens, where one passage may take {longest}"
             if trimmed:
                 why += f"; trimmed to lines {trimmed.first_line}-{trimmed.last_line}"
             left_out.append(_left_out(candidate, why))

@@ -68,7 +68,7 @@ class BM25Retriever:
         include_tests: bool = False,
         suffixes: Sequence[str] = (".py",),
         files: int = 10,
-        own_share: float = 0.5,
+        own_share: float = 0.6,
         kept_terms: int = 20_000_000,
     ) -> None:
         self.include_tests = include_tests

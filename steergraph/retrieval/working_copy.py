@@ -20,6 +20,8 @@ from steergraph.retrieval.git import TIMEOUT_S, GitError, run_git
 # The highest-ranking attributes: they take away what a tree's own .gitattributes would do to bytes and to diffs.
 # working-tree-encoding has no "off", so it and the drivers are made unspecified.
 _ATTRIBUTES = "* -text -eol -ident -filter !working-tree-encoding !diff !merge\n"
+# Links are checked out as plain files at first, so that none can be followed while files are written.
+_CONFIG = b"[core]\n\tsymlinks = %s\n\tlogAllRefUpdates = false\n\tautocrlf = false\n"
 
 
 class WorkingCopy:
@@ -88,9 +90,9 @@ def make_working_copy(source: Path, sha: str, into: Path, object_format: str = "
 def _make(source: Path, sha: str, into: Path, object_format: str) -> WorkingCopy:
     into.mkdir(parents=True, exist_ok=True)
     run_git(["init", "--quiet", "--template=", f"--object-format={object_format}"], into)
-    for key, value in (("core.symlinks", "false"), ("core.logAllRefUpdates", "false"), ("core.autocrlf", "false")):
-        run_git(["config", key, value], into)
     git_dir = into / ".git"
+    config = (git_dir / "config").read_bytes()
+    _write(git_dir / "config", config + _CONFIG % b"false")
     _write(git_dir / "info" / "attributes", _ATTRIBUTES.encode())
     fetch = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--depth=1", "--", str(source.resolve()), sha]
     try:
@@ -99,7 +101,7 @@ def _make(source: Path, sha: str, into: Path, object_format: str) -> WorkingCopy
         run_git(["read-tree", "--reset", "-u", "HEAD"], into)
     except GitError as error:
         raise GitError(f"cannot check out {sha[:12]}, objects may be missing (a partial clone?): {error}") from error
-    run_git(["config", "core.symlinks", "true"], into)
+    _write(git_dir / "config", config + _CONFIG % b"true")
     return WorkingCopy(into, sha, _make_links(into, sha))
 
 
