@@ -355,6 +355,7 @@ def test_spans_suspend_steering_between_their_marks(engine: LocalEngine) -> None
     ("change", "words"),
     [
         ({"steering": steer("vv")}, "no vector called 'vv'; nearest: v"),
+        ({"steering": steer(alpha=-1e300)}, "alpha -1e+300 is beyond any model's numbers"),
         ({"steering": steer(layer=LAYERS)}, f"layer {LAYERS} is out of range, tiny-qwen3 has layers 0 to {LAYERS - 1}"),
         ({"steering": steer("wide")}, "width 64, tiny-qwen3 has width 32"),
         ({"steering": steer("foreign")}, "made for other/model"),

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     GPT2Config,
@@ -33,7 +35,7 @@ from transformers import (
 
 LAYERS, HIDDEN, WINDOW, SLIDING = 4, 32, 256, 6
 ARCHITECTURES = ("qwen3", "llama", "gemma3", "phi3", "lfm2")
-OTHER_LAYOUTS = ("gpt2", "neox")
+OTHER_LAYOUTS = ("gpt2", "neox", "bloom")
 
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}"
@@ -110,6 +112,7 @@ def tiny_network(architecture: str, *, seed: int = 0, hidden: int = HIDDEN, voca
                 layer_types=["conv", "full_attention"] * (LAYERS // 2),
             )
         ),
+        "bloom": lambda: BloomForCausalLM(BloomConfig(**size)),
         "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**size)),
         "neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**size, intermediate_size=2 * hidden)),
     }

@@ -58,7 +58,7 @@ class Chat:
         from jinja2 import TemplateError
 
         attempts = [messages]
-        if messages[0]["role"] == "system" and len(messages) > 1 and messages[1]["role"] == "user":
+        if len(messages) > 1 and messages[0]["role"] == "system" and messages[1]["role"] == "user":
             # Some templates know no system role; it then opens the first user message.
             joined = f"{messages[0]['content']}\n\n{messages[1]['content']}"
             attempts.append([{"role": "user", "content": joined}, *messages[2:]])

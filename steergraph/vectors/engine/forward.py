@@ -39,7 +39,8 @@ class Forward:
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._model = loaded.model
-        names = set(inspect.signature(loaded.model.forward).parameters)
+        # A compiled model's own forward takes anything; the one inside says what it means.
+        names = set(inspect.signature(getattr(loaded.model, "_orig_mod", loaded.model).forward).parameters)
         # transformers renamed `past_key_values` in the course of version 5.
         self._cache_name = "cache" if "cache" in names else "past_key_values"
         self._takes_positions = "position_ids" in names

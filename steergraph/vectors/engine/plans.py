@@ -35,7 +35,10 @@ class RowPlan:
 def check_steering(steering: Steering, library: Library, info: ModelInfo) -> None:
     """Raise SteeringError (one line) unless every component can be carried out on the model."""
     for component in steering.components:
-        _direction(component, library, info)
+        direction = _direction(component, library, info)
+        median = library[component.vector].median_residual_norms.get(component.layer) or 1.0
+        if not math.isfinite(float(_added(component, direction, median).norm())):
+            raise SteeringError(f"vector {component.vector!r}: alpha {component.alpha:g} is beyond any model's numbers")
 
 
 def plan_row(
