@@ -291,6 +291,7 @@ BAD_SOURCES = {
     "git@example.org:x/y.git": "ssh://user@host/path",
     "no/such/folder": "no such",
     "nul\0byte": "control characters",
+    "~nobody-at-all/x": "cannot look",
 }
 
 

@@ -72,9 +72,13 @@ def test_small_budgets_hold(pantry, budget):
 
 
 def test_a_repository_without_python(tmp_path):
-    make_repository(tmp_path / "r", {"src/a.js": "function lowItems() {}\n", "b.bin": b"\0"})
+    make_repository(tmp_path / "r", {"src/a.js": "function lowItems() {}\n", "b.bin": b"\0", "x\ny": "lowItems"})
     found = BM25Retriever().retrieve(Repository.open(tmp_path / "r"), "HEAD", "lowItems", [], 100, tokens)
-    assert [r.path for r in found.ranked] == ["src/a.js"] and found.passages[0].first_line == 1
+    assert (
+        [r.path for r in found.ranked] == ["src/a.js"]
+        and "binary" in {c.why for c in found.cut}
+        and found.passages[0].first_line == 1
+    )
 
 
 def test_nothing_to_rank(tmp_path):

@@ -106,7 +106,8 @@ class BM25Retriever:
         )
 
     def _eligible(self, entries: Iterable[FileEntry]) -> list[FileEntry]:
-        entries = [entry for entry in entries if self.include_tests or not is_test(entry.path)]
+        """A name that cannot be seen, with a line break in it say, would speak in the prompt: it is left out."""
+        entries = [e for e in entries if e.path.isprintable() and (self.include_tests or not is_test(e.path))]
         return [entry for entry in entries if entry.path.endswith(self.suffixes)] or entries
 
     def _documents(
@@ -117,7 +118,7 @@ class BM25Retriever:
             known = {e.blob: self._terms[e.blob] for e in entries if e.kind == "file" and e.blob in self._terms}
             for blob in known:
                 self._terms.move_to_end(blob)
-        missing = [entry for entry in entries if entry.blob not in known]
+        missing = [entry for entry in entries if entry.kind != "file" or entry.blob not in known]
         unread: list[LeftOut] = []
         for entry, read in zip(missing, repo.read_entries(missing), strict=True):
             if read.text is None:

@@ -65,13 +65,13 @@ def parse_source(source: str | Path) -> Source:
         raise InputError(f"{_shown(text.split('::')[0])}::...: this transport runs commands and is never used")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
         return _url(text)
-    path = Path(text).expanduser()
     try:
+        path = Path(text).expanduser()
         if path.is_dir():
             return Folder(path.resolve())
         if path.is_file():
             return _bundle(path.resolve())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{_shown(text)}: cannot look at it: {error}") from error
     if _SCP.match(text) and not path.exists():
         raise InputError(f"{_shown(text)}: write it as a URL, ssh://user@host/path")
