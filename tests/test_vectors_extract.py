@@ -168,9 +168,9 @@ def test_vectors_are_made_once(tmp_path: Path) -> None:
 
 def test_the_shared_neutral_side_changes_nothing(tmp_path: Path) -> None:
     model = loaded()
-    together = ensure_vectors(model, ["math", "law"], cache_dir=tmp_path / "a")
-    assert together["law"] == ensure_vectors(model, ["law"], cache_dir=tmp_path / "b")["law"]
-    assert together["law"] == extract(model, load_contrast("law"))
+    one, two = write_set(tmp_path / "one.yaml"), write_set(tmp_path / "two.yaml", word="mend")
+    together = ensure_vectors(model, [one, two], cache_dir=tmp_path / "cache")
+    assert together["two"] == extract(model, load_contrast(two))
 
 
 def test_ones_own_set_works_the_same(tmp_path: Path) -> None:

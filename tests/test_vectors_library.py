@@ -77,7 +77,7 @@ names = st.text(st.characters(categories=("L", "N", "P", "S"), exclude_character
 numbers = st.floats(-(2.0**99), 2.0**99, width=32)
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=names,
     layers=st.sets(st.integers(0, 999), min_size=1, max_size=5),
@@ -162,7 +162,7 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
     refused(path)
 
 
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), value=st.integers(1, 255))
 def test_a_flipped_byte_is_refused_or_changes_nothing_that_steers(tmp_path: Path, place: float, value: int) -> None:
     made = vector()
@@ -178,7 +178,7 @@ def test_a_flipped_byte_is_refused_or_changes_nothing_that_steers(tmp_path: Path
         assert back.hash == made.hash
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=300))
 def test_noise_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "noise.safetensors"
