@@ -1,0 +1,226 @@
+"""What every format shares: limits, reading a file nobody trusts, layer numbers, and the dose as one multiplier.
+
+Layers are ours everywhere above a format's own module: `layer` is the 0-based block whose output is edited. A dose is
+one number a layer: what the direction, as it lies in the file, is multiplied by before it is added. Knows no format.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field, FiniteFloat
+
+from steergraph.configs import InputError
+from steergraph.vectors.files import MAX_FILE_BYTES, MAX_HIDDEN, MAX_LAYERS
+from steergraph.vectors.library import SteeringVector, layer_ranges, make_vector
+from steergraph.vectors.steering import Component, Frozen, Positions, Steering, Unit
+
+MAX_JSON_BYTES = 64 * 2**20
+"""A parsed JSON number takes up to ten times its text, so text is held to less than binary files are."""
+MAX_TEXT = 1024
+"""Characters of a name, a label or a model in somebody's file."""
+
+
+class Export(Frozen):
+    """How a vector is to be written."""
+
+    layers: tuple[int, ...] | None = None
+    """Which of its layers; None is all of them. Formats that steer every layer they hold insist on a choice."""
+    alpha: FiniteFloat | None = None
+    """The dose, in `unit`. None leaves it to whoever applies the file: the direction as it was made, times 1."""
+    unit: Unit = "unit_vector"
+    positions: Positions = "all"
+    model_type: str | None = Field(default=None, min_length=1, max_length=MAX_TEXT)
+    """`config.model_type` of the model, as "qwen3"; None takes it from the vector's metadata, else the model's name."""
+    skip_layer_0: bool = False
+    """Leave layer 0 out where a format cannot say it, instead of refusing."""
+    hookpoint: str = Field(default="layers", pattern=r"^[A-Za-z_][A-Za-z0-9_.]{0,99}$")
+    """lm-eval's name of the list of blocks below `base_model`: "layers", or "h" for GPT-2."""
+    source: str | None = Field(default=None, min_length=1, max_length=MAX_TEXT)
+    """EasySteer: where its server finds the GGUF; None is the file written beside the JSON."""
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
+    """The whole file. InputError where there is none, it can't be read, or it has more than `limit` bytes."""
+    try:
+        if not path.is_file():
+            raise InputError(f"{path}: {'not a file' if path.exists() else 'no such file'}; give a vector's file")
+        if path.stat().st_size > limit:
+            raise InputError(f"{path}: {path.stat().st_size / 2**20:.0f} MiB; a vector has at most {limit // 2**20}")
+        with path.open("rb") as handle:
+            return handle.read(limit + 1)[:limit]  # a file may grow between two looks
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: cannot read it: {getattr(error, 'strerror', None) or error}") from error
+
+
+def parse_json(data: bytes, path: Path) -> dict[str, Any]:
+    """The mapping that `data` is as JSON. InputError where it is not, or says one thing twice."""
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(constant)
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("a key is there twice")
+        return found
+
+    if len(data) > MAX_JSON_BYTES:
+        raise InputError(f"{path}: {len(data) / 2**20:.0f} MiB of JSON; at most {MAX_JSON_BYTES // 2**20}")
+    try:
+        parsed = json.loads(data.decode("utf-8-sig"), parse_constant=refuse, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: truncated, damaged or not valid JSON; make or copy it again") from error
+    if not isinstance(parsed, dict):
+        raise InputError(f"{path}: its JSON is not a mapping")
+    return parsed
+
+
+# --- what is in them --------------------------------------------------------------------------------------------------
+
+
+def text_of(value: Any, where: str, *, default: str = "") -> str:
+    """A short printable text. InputError for anything else; None is `default`."""
+    if value is None:
+        return default
+    if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
+        raise InputError(f"{where} is not a text of at most {MAX_TEXT} printable characters")
+    return value
+
+
+def number_of(value: Any, where: str) -> float:
+    """A finite number. InputError for anything else, true and false among them."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{where} is not a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise InputError(f"{where} is not a finite number")
+    return number
+
+
+def layer_of(value: Any, where: str) -> int:
+    """A layer's number from 3 or "3". InputError for anything else."""
+    if isinstance(value, str) and re.fullmatch(r"0|[1-9][0-9]{0,3}", value, re.ASCII):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < MAX_LAYERS:
+        raise InputError(f"{where}: {short(value)} is not a layer from 0 to {MAX_LAYERS - 1}")
+    return value
+
+
+def row_of(values: Any, where: str) -> torch.Tensor:
+    """A direction [width], float32, from a list of numbers. InputError for anything else."""
+    if not isinstance(values, list) or not 1 <= len(values) <= MAX_HIDDEN:
+        raise InputError(f"{where} is not a list of 1 to {MAX_HIDDEN} numbers")
+    if not all(type(value) in (int, float) for value in values):
+        raise InputError(f"{where} has entries that are not numbers")
+    try:
+        with np.errstate(over="ignore"):  # too large for float32 is infinite, which is refused by name later
+            return torch.from_numpy(np.asarray(values, dtype=np.float64).astype(np.float32))
+    except OverflowError as error:
+        raise InputError(f"{where} has NaN or infinite entries") from error
+
+
+def vector_of(path: Path, directions: Mapping[int, torch.Tensor], **fields: Any) -> SteeringVector:
+    """As `make_vector`, with the file's name before its complaints. `name` is the file's where none is given."""
+    if not 1 <= len(directions) <= MAX_LAYERS:
+        raise InputError(f"{path}: {len(directions)} directions; a vector has 1 to {MAX_LAYERS}")
+    name = fields.pop("name", "") or "".join(c for c in path.stem if c.isprintable()).strip() or "imported"
+    try:
+        made = make_vector(name, directions, **fields)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    if not all(math.isfinite(norm) for norm in made.raw_norms.values()):
+        raise InputError(f"{path}: a direction is too long to be one")
+    return made
+
+
+def origin(format: str, **facts: Any) -> dict[str, Any]:
+    """Metadata that says where a vector was imported from. Facts that are None are left out."""
+    return {"imported": {"format": format, **{name: fact for name, fact in facts.items() if fact is not None}}}
+
+
+def steering_of(vector: SteeringVector) -> Steering | None:
+    """The steering that the file a vector was imported from asks for, in unit `raw`; None where it asks for none."""
+    facts = vector.metadata.get("imported")
+    doses = facts.get("doses") if isinstance(facts, dict) else None
+    if not doses:
+        return None
+    return Steering(components=tuple(Component(vector=vector.name, unit="raw", **dose) for dose in doses))
+
+
+# --- what is written --------------------------------------------------------------------------------------------------
+
+
+def chosen(vector: SteeringVector, how: Export, *, one_by_one: bool = False) -> list[int]:
+    """The layers to write, ascending. With `one_by_one`, a vector of several layers needs a choice among them."""
+    if how.layers is None:
+        if one_by_one and len(vector.directions) > 1:
+            raise InputError(
+                f"vector {vector.name!r}: such a file steers every layer in it; say which of layers "
+                f"{layer_ranges(vector.directions)} to write"
+            )
+        return sorted(vector.directions)
+    missing = sorted(set(how.layers) - vector.directions.keys())
+    if missing or not how.layers:
+        raise InputError(
+            f"vector {vector.name!r}: no direction at layer {missing[0] if missing else 'none'}, "
+            f"only at {layer_ranges(vector.directions)}"
+        )
+    return sorted(set(how.layers))
+
+
+def multiplier(vector: SteeringVector, layer: int, how: Export) -> float:
+    """What the raw direction is multiplied by to give the dose: 1 where none is asked for."""
+    if how.alpha is None:
+        return 1.0
+    if how.unit == "raw":
+        return how.alpha
+    length = float(vector.directions[layer].double().norm())
+    if length == 0.0:
+        raise InputError(f"vector {vector.name!r}: its direction at layer {layer} is zero, so it has no unit vector")
+    if how.unit == "unit_vector":
+        return how.alpha / length
+    median = vector.median_residual_norms.get(layer)
+    if not median:
+        raise InputError(
+            f"vector {vector.name!r}: no median residual norm at layer {layer}; give alpha as unit_vector or raw"
+        )
+    return how.alpha * median / length
+
+
+def model_type_of(vector: SteeringVector, how: Export) -> str:
+    return how.model_type or str(vector.metadata.get("model_type") or vector.model or "unknown")
+
+
+def dump_json(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, allow_nan=False, ensure_ascii=True).encode("ascii")
+
+
+def numbers(direction: torch.Tensor) -> list[float]:
+    """Every float32 exactly, as JSON numbers."""
+    listed: list[float] = direction.detach().to("cpu", torch.float32).double().tolist()
+    return listed
+
+
+def doses(layers: Sequence[int], scales: Sequence[float], positions: Positions = "all") -> list[dict[str, Any]]:
+    """As kept in `origin`, read by `steering_of`."""
+    pairs = zip(layers, scales, strict=True)
+    return [{"layer": layer, "alpha": scale, "positions": positions} for layer, scale in pairs]
+
+
+def short(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,91 @@
+"""lm-evaluation-harness, `--model steered`: a `.pt` of one entry a hookpoint.
+
+The hookpoint `layers.<k>` below `base_model` is block k, 0-based, and its output is edited: the number goes over as it
+is. `steering_coefficient` is the multiplier of the raw direction. lm-eval adds at every position, prompt and pads too,
+and its `add` refuses an entry that has a bias, so none is written.
+"""
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steergraph.configs import InputError
+from steergraph.vectors.files import MAX_HIDDEN, MAX_LAYERS, write_whole
+from steergraph.vectors.formats import torch_zip
+from steergraph.vectors.formats.common import (
+    Export,
+    chosen,
+    doses,
+    layer_of,
+    multiplier,
+    number_of,
+    origin,
+    short,
+    vector_of,
+)
+from steergraph.vectors.library import SteeringVector
+
+KEYS = {"steering_vector", "steering_coefficient", "action", "bias", "head_index"}
+HOOKPOINT = re.compile(r"(?:[A-Za-z_]\w*\.)*(?:layers|layer|h|blocks)\.([0-9]{1,4})", re.ASCII)
+
+
+def read(path: Path) -> SteeringVector:
+    """The vector in a steering file. No pickle is run. Raises InputError, for `clamp` and single heads too."""
+    found = torch_zip.load(path)
+    if not isinstance(found, dict) or not 1 <= len(found) <= MAX_LAYERS:
+        raise InputError(f"{path}: not lm-eval's dictionary of one entry a hookpoint")
+    directions, scales, names = {}, {}, {}
+    for hookpoint, entry in found.items():
+        where = f"{path}: {short(hookpoint)}"
+        number = HOOKPOINT.fullmatch(hookpoint) if isinstance(hookpoint, str) else None
+        if number is None:
+            raise InputError(f"{where} is not a block (layers.<k>), whose output is the residual stream")
+        layer = layer_of(str(int(number[1])), where)
+        if layer in directions:
+            raise InputError(f"{where}: layer {layer} is there twice")
+        directions[layer], scales[layer], names[layer] = *_entry(entry, where), hookpoint
+    layers = sorted(directions)
+    facts = origin(
+        "lm-eval",
+        hookpoints=[names[layer] for layer in layers],
+        doses=doses(layers, [scales[layer] for layer in layers]),
+    )
+    return vector_of(path, directions, metadata=facts)
+
+
+def _entry(entry: Any, where: str) -> tuple[torch.Tensor, float]:
+    if not isinstance(entry, dict) or not {"steering_vector", "action"} <= set(entry) <= KEYS:
+        raise InputError(f"{where} has not the keys steering_vector, steering_coefficient and action")
+    if entry["action"] != "add":
+        raise InputError(f"{where}: its action is {short(entry['action'])}; only add is read")
+    if entry.get("head_index") is not None:
+        raise InputError(f"{where} steers a single attention head; only whole blocks are read")
+    direction, bias = entry["steering_vector"], entry.get("bias")
+    if not isinstance(direction, torch.Tensor) or direction.dim() != 1 or not 1 <= len(direction) <= MAX_HIDDEN:
+        raise InputError(f"{where}: its steering_vector is not a tensor [width], width from 1 to {MAX_HIDDEN}")
+    if bias is not None and not (isinstance(bias, torch.Tensor) and not bool(bias.any())):
+        raise InputError(f"{where} has a bias, which lm-eval's own add refuses; take it out")
+    scale = entry.get("steering_coefficient", 1.0)
+    if isinstance(scale, torch.Tensor) and scale.numel() == 1:
+        scale = float(scale)
+    return direction.detach().float().clone(), number_of(scale, f"{where}: its steering_coefficient")
+
+
+def write(vector: SteeringVector, path: Path, how: Export) -> Path:
+    """Write the chosen layers. Raises InputError, for positions other than `all` too, which lm-eval can't do."""
+    if how.positions != "all":
+        raise InputError("lm-eval steers every position; positions=generated can't be said in its file")
+    content = {
+        f"{how.hookpoint}.{layer}": {
+            "steering_vector": vector.directions[layer].detach().to("cpu", torch.float32).clone(),
+            "steering_coefficient": multiplier(vector, layer, how),
+            "action": "add",
+        }
+        for layer in chosen(vector, how, one_by_one=True)
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return write_whole(path, buffer.getvalue())
