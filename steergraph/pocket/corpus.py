@@ -51,11 +51,11 @@ def _notes(rng: random.Random, scene: Scene, issue: str) -> str:
         "code_reading": say_code_reading(rng, scene),
     }
     mistaken = rng.random()  # specialists guess, and the patch has to be right all the same
-    if mistaken < 0.08:
+    if mistaken < 0.04:
         said["code_reading"] = say_code_reading(rng, draw_scene(rng, TRAIN, size=0))
-    elif mistaken < 0.25:
+    elif mistaken < 0.12:
         said["code_reading"] = say_mistaken_reading(rng, scene)
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         said["bug_analysis"] = say_bug_analysis(rng, scene, issue, rng.choice(families()))
     names = [name for name in said if rng.random() < 0.75] or ["bug_analysis"]
     layout = rng.choice(
@@ -189,19 +189,19 @@ def draw_sample(seed: int, index: int, split: Split = "train", stage: float = 1.
     held_out = split == "held_out"
     words = HELD_OUT if held_out else TRAIN
     kind = rng.random()
-    if kind < 0.5 * (1 - stage) ** 2 + 0.02:
+    if kind < max(0.0, 0.5 - 2 * stage) + 0.02:
         return copy_sample(rng, words)
     size = rng.choices(
         (0, 1, 2, 3), ((1 - stage) ** 2 + 0.12, 0.3 * stage + (1 - stage) * stage, stage * 0.4, stage**2 * 0.22)
     )[0]
     kind = rng.random()
-    if kind < 0.06:
+    if kind < 0.05:
         return plain_sample(rng, words)
-    if kind < 0.14:
+    if kind < 0.11:
         return speech_sample(rng, words, "bug_analysis", 0, held_out)
-    if kind < 0.22:
+    if kind < 0.17:
         return speech_sample(rng, words, "test_reasoning", 0, held_out)
-    if kind < 0.36:
+    if kind < 0.32:
         return speech_sample(rng, words, "code_reading", size, held_out)
     return patch_sample(rng, words, size, held_out)
 

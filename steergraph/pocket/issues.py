@@ -99,7 +99,7 @@ def _example(rng: random.Random, scene: Scene, words: Words) -> str:
 def draw_issue(rng: random.Random, scene: Scene, words: Words, held_out: bool = False) -> str:
     """One issue of two to eight lines. It usually names the function, sometimes only the module or the feature."""
     defect = scene.defect
-    names_function = rng.random() < 0.8
+    names_function = rng.random() < 0.9
     titles: tuple[str, ...] = (
         (_HELD_OUT_TITLES if held_out else _TITLES)
         if names_function
@@ -107,7 +107,8 @@ def draw_issue(rng: random.Random, scene: Scene, words: Words, held_out: bool = 
     )
     doc = scene.piece.doc
     if rng.random() < 0.25:
-        titles = (rng.choice((defect.symptom.rstrip("."), f"{defect.function}: {defect.symptom}")),)
+        bare = not names_function or rng.random() < 0.2
+        titles = (defect.symptom.rstrip(".") if bare else f"{defect.function}: {defect.symptom}",)
     values = {
         "fn": rng.choice((defect.function, defect.function.split(".")[-1])),
         "module": scene.module,
@@ -128,13 +129,13 @@ def draw_issue(rng: random.Random, scene: Scene, words: Words, held_out: bool = 
     if names_function and rng.random() < 0.3:
         symptom = f"{values['fn']}: {symptom}"
     explicit = rng.random()
-    if explicit < 0.08 and defect.wrong:
+    if explicit < 0.1 and defect.wrong:
         body.append(fill(rng.choice(_EXPLICIT)))
-    elif explicit < 0.12 and not defect.wrong:
+    elif explicit < 0.16 and not defect.wrong:
         body.append(fill(rng.choice(_MISSING)))
     else:
         body.append(symptom)
-        if explicit > 0.94 and defect.wrong:
+        if explicit > 0.88 and defect.wrong:
             body.append(fill(rng.choice(_EXPLICIT)))
     if rng.random() < 0.4 or not lines:
         body.append(fill(rng.choice(_HELD_OUT_PURPOSES if held_out else _PURPOSES)))

@@ -57,11 +57,11 @@ class Plan:
     steps: int = 0
     """0: the clock decides."""
     batch_tokens: int = 4096
-    ramp_from: int = 3_000_000
-    ramp_to: int = 14_000_000
+    ramp_from: int = 11_300_000
+    ramp_to: int = 28_300_000
     """Tokens between which the curriculum's stage goes from 0 to 1."""
     pool: int = 256
-    cooldown: float = 0.4
+    cooldown: float = 0.3
     """The last share of the run, over which the learning rate falls to a twentieth."""
     size: str = "pocket"
     vocab_size: int = 2560
@@ -79,7 +79,7 @@ class Plan:
             return 0.1
         if progress.alphabet < self.vocab_size:
             return 0.7 if progress.alphabet < 300 else 0.5
-        return 0.4 if progress.lesson_loss > 0.3 else 0.04
+        return 0.3 if progress.lesson_loss > 0.8 else 0.04
 
     def rate(self, progress: Progress) -> float:
         falling = min(1.0, (1 - self.done(progress)) / self.cooldown)
