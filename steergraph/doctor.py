@@ -21,6 +21,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
+from steergraph.configs import cache_folder
+
 SECONDS = 5.0  # how long a program or a server may take to answer
 POSTGRES_SSL_REQUEST = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
 
@@ -152,9 +154,8 @@ def data_folder() -> str:
     return str(folder)
 
 
-def cache_folder() -> str:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "steergraph"
+def cache() -> str:
+    folder = cache_folder()
     present = next(path for path in (folder, *folder.parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=present):
@@ -192,7 +193,7 @@ PARTS: tuple[tuple[str, Callable[[], str], str], ...] = (
     ("postgres", postgres, "graph state stays on one machine, in SQLite"),
     ("ray", lambda: version_of("ray"), "batch runs and evaluations stay in one process"),
     ("data", data_folder, "tests on real data are skipped, and recorded results cannot be recomputed"),
-    ("cache", cache_folder, "mirrors and vectors have no place to be kept: set XDG_CACHE_HOME"),
+    ("cache", cache, "mirrors and vectors have no place to be kept: set XDG_CACHE_HOME"),
 )
 
 

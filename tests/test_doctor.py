@@ -150,13 +150,14 @@ def test_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("STEERGRAPH_DATA", str(tmp_path / "none"))
     with pytest.raises(doctor.Missing, match="STEERGRAPH_DATA"):
         doctor.data_folder()
+    monkeypatch.delenv("STEERGRAPH_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert str(tmp_path) in doctor.cache_folder()
+    assert str(tmp_path) in doctor.cache()
     assert not (tmp_path / "cache").exists(), "a report leaves nothing behind"
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(doctor.Missing, match="Not a directory"):
-        doctor.cache_folder()
+        doctor.cache()
 
 
 @pytest.mark.slow

@@ -330,7 +330,7 @@ def test_mirrors_made_at_once_are_one(tmp_path):
 
 
 def test_the_cache_folder(tmp_path, monkeypatch):
-    from steergraph.retrieval.mirrors import cache_folder
+    from steergraph.configs import cache_folder
 
     for name in ("STEERGRAPH_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)

@@ -19,7 +19,7 @@ from steergraph.vectors.engine.capture import capture
 from steergraph.vectors.engine.chat import Chat
 from steergraph.vectors.engine.loading import LoadedModel, load_model, wrap_model
 from steergraph.vectors.engine.protocol import Message
-from steergraph.vectors.extract import cache_folder, cached_vectors, ensure_vectors, model_folder
+from steergraph.vectors.extract import cached_vectors, ensure_vectors, model_folder
 from steergraph.vectors.library import load_vector
 
 
@@ -255,14 +255,3 @@ def test_a_wrong_set_is_told_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="two contrast sets are called 'own'"):
         ensure_vectors(loaded(), two, cache_dir=tmp_path)
     assert not (tmp_path / "vectors").exists()
-
-
-def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("STEERGRAPH_CACHE", raising=False)
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / ".cache" / "steergraph"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_folder() == tmp_path / "xdg" / "steergraph"
-    monkeypatch.setenv("STEERGRAPH_CACHE", str(tmp_path / "own"))
-    assert cache_folder() == tmp_path / "own"

@@ -4,6 +4,7 @@ Knows where the packaged YAML lives and how to report a broken file in one line.
 the floor that uses a file validates it.
 """
 
+import os
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -12,12 +13,21 @@ from typing import Any
 import yaml
 
 
-class ConfigError(ValueError):
-    """A configuration file is missing, is not YAML or has the wrong shape. The message is one line for a person."""
-
-
 class InputError(ValueError):
     """What the user gave cannot be used. The message is one line: what, where, what to do. Commands exit with 2."""
+
+
+class ConfigError(InputError):
+    """A configuration file is missing, is not YAML or has the wrong shape."""
+
+
+def cache_folder(cache_dir: str | Path | None = None) -> Path:
+    """`cache_dir`, else STEERGRAPH_CACHE, else XDG_CACHE_HOME/steergraph, else ~/.cache/steergraph; it may not exist."""
+    if cache_dir is not None:
+        return Path(cache_dir)
+    if own := os.environ.get("STEERGRAPH_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "steergraph"
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -27,7 +37,8 @@ def parse_yaml(text: str, where: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{where}{line}: not valid YAML: {getattr(error, 'problem', error)}") from error
+        said = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise ConfigError(f"{where}{line}: not valid YAML: {said}") from error
 
 
 def load_yaml(path: str | Path) -> Any:

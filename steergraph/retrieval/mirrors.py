@@ -16,22 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from steergraph.configs import InputError
+from steergraph.configs import InputError, cache_folder
 from steergraph.retrieval.git import NETWORK_TIMEOUT_S, GitError, run_git
 from steergraph.retrieval.local import allow_any_commit
 from steergraph.retrieval.sources import Bundle, Remote
 
 _STAMP = "steergraph-source"
 _STALE_S = 86_400.0
-
-
-def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """`cache_dir`, else STEERGRAPH_CACHE, else XDG_CACHE_HOME/steergraph, else ~/.cache/steergraph."""
-    if cache_dir is not None:
-        return Path(cache_dir)
-    if own := os.environ.get("STEERGRAPH_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "steergraph"
 
 
 def ensure_mirror(source: Bundle | Remote, cache_dir: str | Path | None = None) -> tuple[Path, bool]:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from steergraph.configs import ConfigError, InputError, load_config, load_yaml
+from steergraph.configs import ConfigError, load_config, load_yaml
 from steergraph.configs.prompts import fill_system
 from steergraph.vectors.steering import Frozen
 
@@ -25,7 +25,7 @@ MAX_TEXTS = 4096
 MAX_CHARACTERS = 20_000
 
 
-class ContrastError(ConfigError, InputError):
+class ContrastError(ConfigError):
     """A contrast set that can't be used. One line: which file, what, what to do."""
 
 

@@ -6,12 +6,11 @@ processes: files appear whole, and whoever comes last replaces a file by its equ
 """
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from steergraph.configs import InputError
+from steergraph.configs import InputError, cache_folder
 from steergraph.vectors.contrast import ContrastSet, is_path, load_contrast
 from steergraph.vectors.difference import METHOD, READ_POSITION, Reading, read_side
 from steergraph.vectors.difference import extract as extract
@@ -27,23 +26,14 @@ where the cache has it."""
 log = logging.getLogger(__name__)
 
 
-def cache_folder() -> Path:
-    """STEERGRAPH_CACHE, else steergraph under XDG_CACHE_HOME, else under ~/.cache. It need not exist."""
-    if named := os.environ.get("STEERGRAPH_CACHE"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "steergraph"
-
-
 def model_folder(info: ModelInfo, cache_dir: Path | None = None) -> Path:
     """Where the vectors of this model at this revision are kept."""
-    return (
-        (cache_dir or cache_folder()) / "vectors" / f"{quote(info.name, safe='')[:120]}@{quote(info.revision, safe='')}"
-    )
+    return cache_folder(cache_dir) / "vectors" / f"{quote(info.name, safe='')[:120]}@{quote(info.revision, safe='')}"
 
 
 def cached_vectors(model: str | None = None, cache_dir: Path | None = None) -> Iterator[tuple[Path, SteeringVector]]:
     """Every vector in the cache, or those of `model` (any revision). Damaged files are skipped with a warning."""
-    for path in sorted(((cache_dir or cache_folder()) / "vectors").glob("*/*.safetensors")):
+    for path in sorted((cache_folder(cache_dir) / "vectors").glob("*/*.safetensors")):
         try:
             vector = load_vector(path)
         except InputError as error:
