@@ -86,6 +86,7 @@ def _add_ask(commands: Any) -> None:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="pocket", help="pocket, a Hugging Face id, or a folder (default: pocket)")
     parser.add_argument("--roster", metavar="FILE", help="specialists of your own, laid over the packaged ones")
+    parser.add_argument("--vectors", metavar="DIR", help="a folder of vectors to speak with")
     parser.add_argument("--policy", metavar="FILE", help="a policy of your own, laid over the packaged one")
     parser.add_argument("--preset", default="auto", help="auto, baseline, static, dynamic, rag_* (default: auto)")
     parser.add_argument("--steering", choices=["none", "static", "dynamic"], help="replaces the preset's")
@@ -138,35 +139,37 @@ def _issue_input(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         if not arguments.instance:
             raise InputError("--swebench needs --instance ID")
         row = find_instance(arguments.swebench, arguments.instance)
-        task = task_of(row, _repo_of(arguments.repo or f"https://github.com/{row['repo']}"))
-        task = task.model_copy(update={"base_commit": arguments.commit or task.base_commit})
-        return row["instance_id"], task.model_dump(mode="json")
+        commit = arguments.commit or row["base_commit"]
+        task = task_of(row, _repo_of(arguments.repo or f"https://github.com/{row['repo']}", commit))
+        return row["instance_id"], task.model_copy(update={"base_commit": commit}).model_dump(mode="json")
     if not arguments.repo:
         raise InputError("--issue needs --repo, a folder, a bundle or a URL")
     problem = read_issue(arguments.issue)
     given = {
         "kind": "issue",
         "problem": problem,
-        "repo": _repo_of(arguments.repo),
+        "repo": _repo_of(arguments.repo, arguments.commit),
         "base_commit": arguments.commit,
     }
     return problem.strip().splitlines()[0][:40], given
 
 
-def _repo_of(source: str) -> str:
+def _repo_of(source: str, commit: str | None) -> str:
     """The source as a run may remember it: a local path made absolute, a URL without its credentials.
 
-    It is opened here, so that a wrong one is told before anything is written.
+    It is opened and the commit is looked up here, so that a wrong one is told before anything is written.
     """
     from steergraph.retrieval.git import redact
     from steergraph.retrieval.repository import Repository
 
-    Repository.open(source)
+    with Repository.open(source) as repository:
+        repository.resolve(commit)
     return str(Path(source).resolve()) if Path(source).exists() else redact(source)
 
 
 def _drive(arguments: argparse.Namespace, folder: Any, name: str = "run", given: dict[str, Any] | None = None) -> int:
     """Make or take the run folder, load the model, run, show, and say how it ended."""
+    import transformers
     from rich.console import Console
 
     from steergraph.agents.policy import Policy
@@ -174,16 +177,21 @@ def _drive(arguments: argparse.Namespace, folder: Any, name: str = "run", given:
     from steergraph.runs import RunFolder
     from steergraph.session import changed_files, command_line, run
     from steergraph.vectors.engine.local import LocalEngine
+    from steergraph.vectors.library import check_fits
     from steergraph.view import View
 
     console = Console(stderr=arguments.json, highlight=False)
     view = View(console)
     asked = folder.asked if folder else _asked(arguments, given or {}, command_line())
     Policy.load(asked["policy"]).axes(asked["context"]["preset"])
-    Roster.load(asked["roster"])
-    with LocalEngine(asked["model"]) as engine:
-        folder = folder or RunFolder.create(arguments.out, name, asked)
+    roster = Roster.load(asked["roster"])
+    transformers.logging.set_verbosity_error()
+    with LocalEngine(asked["model"], _library(asked["vectors"])) as engine:
         info = engine.info
+        roster.check(info)
+        for vector in engine.library.values():
+            check_fits(vector, info)
+        folder = folder or RunFolder.create(arguments.out, name, asked)
         view.line(
             f"steergraph {_version()}  {info.name} ({info.architecture}, {info.n_layers} layers, window {info.window})"
             f"  preset {asked['context']['preset']}  seed {asked['context']['seed']}",
@@ -220,6 +228,7 @@ def _asked(arguments: argparse.Namespace, given: dict[str, Any], command: str) -
     return {
         "model": arguments.model,
         "roster": arguments.roster,
+        "vectors": arguments.vectors,
         "policy": arguments.policy,
         "input": given,
         "context": {
@@ -237,6 +246,12 @@ def _asked(arguments: argparse.Namespace, given: dict[str, Any], command: str) -
         },
         "command": redact(command),
     }
+
+
+def _library(folder: str | None) -> Any:
+    from steergraph.vectors.library import Library
+
+    return Library.open(Path(folder)) if folder else None
 
 
 def _examples(path: str) -> list[str]:

@@ -62,8 +62,11 @@ class View:
         self.line(f"plan  {' > '.join(event['plan'])}   ({event['reason']}{cluster})", "dim")
 
     def _on_vectors(self, event: Mapping[str, Any]) -> None:
-        if event["done"] == event["of"]:
-            self.line(f"vector  {event['domain']}: made from {event['of']} prompts", "dim")
+        done, of = event["done"], event["of"]
+        if done == of:
+            self.line(f"vector  {event['domain']}: ready, from {of} prompts", "dim")
+        elif self.console.is_terminal:
+            self.console.print(Text(f"vector  {event['domain']}: {done} of {of} prompts", style="dim"), end="\r")
 
     def _on_step_start(self, event: Mapping[str, Any]) -> None:
         decision = event["decision"]

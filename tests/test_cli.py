@@ -104,6 +104,7 @@ BAD = {
     "model without weights": (["run", "--repo", BUNDLE, "--issue", "x", "--model", "empty"], "empty"),
     "unknown model": (["run", "--repo", BUNDLE, "--issue", "x", "--model", "./none"], "none"),
     "unknown preset": (["run", "--repo", BUNDLE, "--issue", "x", "--preset", "fast"], "fast"),
+    "unknown library": (["run", "--repo", BUNDLE, "--issue", "x", "--vectors", "nowhere"], "nowhere"),
     "bad roster": (["run", "--repo", BUNDLE, "--issue", "x", "--roster", "none.yaml"], "none.yaml"),
     "nothing to resume": (["run", "--resume", "empty"], "no run"),
     "no dataset": (["run", "--swebench", "none.parquet", "--instance", "a"], "none.parquet"),

@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from engine_help import TEXTS, ask, steer, tiny_library, tiny_loaded, tiny_vector
-from tiny_models import HIDDEN, LAYERS, WINDOW
+from tiny_models import HIDDEN, LAYERS, WINDOW, tiny_model
 
 from steergraph.configs import InputError
 from steergraph.vectors.engine.layers import decoder_layers
@@ -422,3 +424,14 @@ def test_the_worker_ends_when_idle_and_starts_again(engine: LocalEngine, monkeyp
         worker.join(20)
     assert engine._worker is None
     assert engine.generate([ask(tokens=1)])
+
+
+def test_a_script_that_forgets_to_close_ends_well() -> None:
+    code = (
+        "import sys\n"
+        "from steergraph import LocalEngine, Message, Request, Sampling\n"
+        "engine = LocalEngine(sys.argv[1])\n"
+        "engine.submit(Request(messages=(Message(role='user', content='hi'),), sampling=Sampling(max_new_tokens=150)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tiny_model("qwen3"))], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -50,7 +50,7 @@ def route(services: Services) -> Node:
         emit = runtime.stream_writer
         emit({"event": "route", "plan": list(planned.plan), "cluster": planned.cluster, "reason": planned.reason})
         if axes.steering != "none":
-            domains = {services.roster[name].domain for name in planned.plan if name != RETRIEVE}
+            domains = {v for name in planned.plan if name != RETRIEVE for v in services.roster[name].vectors}
             if axes.steering == "static" and task.kind == "issue":
                 domains.add(services.policy.static_domain)
 
@@ -101,7 +101,7 @@ def retrieve(services: Services) -> Node:
             services.repository(require_repo(task.repo)), str(task.base_commit), task.problem, named, room, count
         )
         record = found.model_dump(mode="json")
-        record |= {"query": task.problem, "suspects": named, "suspect_terms": record["query"]}
+        record["suspects"] = named
         runtime.stream_writer({"event": "retrieved", "budget": room, **record})
         return {
             "retrieval": record,

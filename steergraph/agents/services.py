@@ -65,7 +65,7 @@ class Services:
         if not isinstance(engine, LocalEngine):
             return
         with self._lock:
-            own = self.roster.domains
+            own = self.roster.contrast_sets
             missing = {d: own.get(d) for d in domains if d not in engine.library}
             wanted = {d: path for d, path in missing.items() if path or has_contrast(d)}
             if wanted:

@@ -46,6 +46,11 @@ class Specialist(Frozen):
         )
 
     @property
+    def vectors(self) -> tuple[str, ...]:
+        """Names of the vectors it speaks with: its domain's, or those of its fixed steering."""
+        return tuple(c.vector for c in self.steering.components) if self.steering else (self.domain,)
+
+    @property
     def machine_read(self) -> bool:
         return self.output == "edits"
 
@@ -95,9 +100,19 @@ class Roster(Frozen):
         raise InputError(f"no specialist called {name!r}; the roster has {names}")
 
     @property
-    def domains(self) -> dict[str, str | None]:
-        """Every domain on the roster, with the contrast set's path where it has one of its own."""
-        return {s.domain: s.contrast for s in self.specialists}
+    def contrast_sets(self) -> dict[str, str]:
+        """Paths of the roster's own contrast sets, by domain."""
+        return {s.domain: s.contrast for s in self.specialists if s.contrast}
+
+    def check(self, info: ModelInfo) -> None:
+        """Raise InputError where a fixed steering names a layer that the model does not have."""
+        for specialist in self.specialists:
+            for component in specialist.steering.components if specialist.steering else ():
+                if component.layer >= info.n_layers:
+                    raise InputError(
+                        f"{specialist.name}: layer {component.layer} is out of range: {info.name} has layers 0 to "
+                        f"{info.n_layers - 1}"
+                    )
 
 
 def resolve_steering(

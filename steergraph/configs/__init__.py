@@ -22,7 +22,7 @@ class ConfigError(InputError):
 
 
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """`cache_dir`, else STEERGRAPH_CACHE, else XDG_CACHE_HOME/steergraph, else ~/.cache/steergraph; it may not exist."""
+    """`cache_dir`, else STEERGRAPH_CACHE, else XDG_CACHE_HOME/steergraph, else ~/.cache/steergraph. May not exist."""
     if cache_dir is not None:
         return Path(cache_dir)
     if own := os.environ.get("STEERGRAPH_CACHE"):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from steergraph.configs import InputError, cache_folder
 from steergraph.retrieval.git import NETWORK_TIMEOUT_S, GitError, run_git
+from steergraph.retrieval.hardened import HardenedGit
 from steergraph.retrieval.local import allow_any_commit
 from steergraph.retrieval.sources import Bundle, Remote
 
@@ -64,11 +65,31 @@ def _clone(source: Bundle | Remote, mirror: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".new-", dir=mirror.parent) as temporary:
         made = Path(temporary) / "mirror"
         stamp = _stamp(source)
-        _run(source, ["clone", "--quiet", "--mirror", "--template=", "--", _address(source), str(made)], mirror.parent)
+        try:
+            git = HardenedGit()
+            git.update_environment(**_clone_environment(source))
+            git.clone("--quiet", "--mirror", "--", _address(source), str(made))
+        except GitError as error:
+            raise GitError(f"{source}: {error}") from error
         run_git(["config", "--file", str(made / "config"), "--remove-section", "remote.origin"])
         allow_any_commit(made)
         (made / _STAMP).write_text(stamp, encoding="utf-8")
         made.rename(mirror)
+
+
+def _clone_environment(source: Bundle | Remote) -> dict[str, str]:
+    """Transport, and for a URL the credentials and the helper that hands them to git, as variables for one clone."""
+    if isinstance(source, Bundle):
+        return {"GIT_ALLOW_PROTOCOL": "file"}
+    settings = credential_settings(source)
+    return {
+        "GIT_ALLOW_PROTOCOL": source.scheme,
+        "STEERGRAPH_USERNAME": source.username,
+        "STEERGRAPH_PASSWORD": source.password,
+        "GIT_CONFIG_COUNT": str(len(settings)),
+        **{f"GIT_CONFIG_KEY_{i}": key for i, key in enumerate(settings)},
+        **{f"GIT_CONFIG_VALUE_{i}": value for i, value in enumerate(settings.values())},
+    }
 
 
 def _fetch(source: Bundle | Remote, mirror: Path) -> None:

@@ -21,6 +21,7 @@ from steergraph.configs import InputError
 from steergraph.retrieval import contents, local, mirrors
 from steergraph.retrieval.contents import FileEntry, FileText
 from steergraph.retrieval.git import GitError, redact, run_git
+from steergraph.retrieval.hardened import HardenedGit
 from steergraph.retrieval.sources import Folder, Remote, Source, parse_source
 from steergraph.retrieval.working_copy import WorkingCopy, make_working_copy
 
@@ -38,6 +39,7 @@ class Repository:
         """What was opened: an absolute path, or a URL without credentials."""
         self.git_dir = git_dir
         """The view or mirror: a bare repository of ours. Read it; its refs may change under you."""
+        self._git = HardenedGit(str(git_dir))
         self._source = source
         self._origin = origin
         self._fresh = fresh
@@ -97,9 +99,8 @@ class Repository:
         name = "HEAD" if commit is None else _checked_name(commit)
         if not (_FULL.fullmatch(name.lower()) and self._has_commit(name.lower())):
             self._refresh(name)
-        asked = ["rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}"]
         try:
-            return run_git(asked, self.git_dir).decode("ascii").strip()
+            return str(self._git.rev_parse("--verify", "--end-of-options", f"{name}^{{commit}}"))
         except GitError as error:
             raise InputError(self._why_unknown(name, str(error))) from error
 

@@ -59,6 +59,8 @@ class BM25Retriever:
         suffixes: the files that are ranked; where a commit has none of them, every text file is.
         files: how many of the best files are cut into passages.
         own_share: how much of a passage's worth is its own score, the rest being its file's; 0 to 1.
+        floor: passages worth less than this share of the best one are left out, room or not: a small model takes what
+            it is shown for what is meant. 0 fills the budget.
         kept_terms: how many terms of files are kept in memory for the next commit.
     """
 
@@ -69,12 +71,14 @@ class BM25Retriever:
         suffixes: Sequence[str] = (".py",),
         files: int = 10,
         own_share: float = 0.6,
+        floor: float = 1 / 3,
         kept_terms: int = 20_000_000,
     ) -> None:
         self.include_tests = include_tests
         self.suffixes = tuple(suffixes)
         self.files = files
         self.own_share = own_share
+        self.floor = floor
         self.kept_terms = kept_terms
         self._terms: OrderedDict[str, tuple[str, ...]] = OrderedDict()
         self._held = 0
@@ -171,7 +175,8 @@ class BM25Retriever:
             )
             for key, (path, piece) in found.items()
         ]
-        return sorted(candidates, key=lambda c: -c.score), lines
+        least = self.floor * max((c.score for c in candidates), default=0.0)
+        return sorted((c for c in candidates if c.score >= least), key=lambda c: -c.score), lines
 
 
 def suspect_terms(suspects: Sequence[str], index: Index) -> list[str]:

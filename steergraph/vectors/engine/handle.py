@@ -1,13 +1,16 @@
-"""A submitted request as its owner sees it: wait, stream, cancel, await.
+"""A submitted request as its owner sees it: wait, stream, cancel, await; and the end that nobody asked for.
 
 Knows threads and futures. Knows nothing of models: the worker feeds it pieces of text and, once, its end.
 """
 
 import asyncio
+import atexit
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from steergraph.vectors.engine.protocol import Completion
 
@@ -86,3 +89,22 @@ class LocalHandle:
             if not self._future.done():
                 self._future.set_exception(error)
             self._changed.notify_all()
+
+
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
+def close_at_exit(engine: Closable) -> Callable[[], object]:
+    """Close `engine` when the interpreter goes down, if it is still there. Returns the function that takes this back.
+
+    A worker that is still inside torch at that moment takes the process with it.
+    """
+    closing = partial(_close, weakref.ref(engine))
+    atexit.register(closing)
+    return partial(atexit.unregister, closing)
+
+
+def _close(engine: "weakref.ref[Closable]") -> None:
+    if (left_open := engine()) is not None:
+        left_open.close()

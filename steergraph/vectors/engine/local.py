@@ -17,7 +17,7 @@ from steergraph.configs import InputError
 from steergraph.vectors.engine.capture import capture
 from steergraph.vectors.engine.chat import Chat
 from steergraph.vectors.engine.decode import Row, decode
-from steergraph.vectors.engine.handle import LocalHandle
+from steergraph.vectors.engine.handle import LocalHandle, close_at_exit
 from steergraph.vectors.engine.hooks import SteeringHooks
 from steergraph.vectors.engine.jobs import GenerationJob, Intake, Job, ScoreJob
 from steergraph.vectors.engine.loading import LoadedModel, load_model
@@ -79,6 +79,7 @@ class LocalEngine:
         self._changed = threading.Condition()
         self._worker: threading.Thread | None = None
         self._closing = False
+        self._forget = close_at_exit(self)
         self.counters = Counters()
 
     @property
@@ -142,6 +143,7 @@ class LocalEngine:
         if worker is not None and worker is not threading.current_thread():
             worker.join()
         self._hooks.remove()
+        self._forget()
 
     def __enter__(self) -> Self:
         return self
