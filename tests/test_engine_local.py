@@ -431,7 +431,8 @@ def test_a_script_that_forgets_to_close_ends_well() -> None:
         "import sys\n"
         "from steergraph import LocalEngine, Message, Request, Sampling\n"
         "engine = LocalEngine(sys.argv[1])\n"
-        "engine.submit(Request(messages=(Message(role='user', content='hi'),), sampling=Sampling(max_new_tokens=150)))\n"
+        "ask = Message(role='user', content='hi')\n"
+        "engine.submit(Request(messages=(ask,), sampling=Sampling(max_new_tokens=150)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tiny_model("qwen3"))], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
