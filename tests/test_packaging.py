@@ -15,7 +15,6 @@ from test_layout import imports, modules
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-UNIMPORTED = {"numpy"}  # needed all the same: Tensor.numpy() fails without it
 EXTRAS = PROJECT["optional-dependencies"]
 PINS = {
     canonicalize_name(name): version
@@ -72,7 +71,7 @@ def test_every_import_is_declared() -> None:
 
 
 def test_every_dependency_is_imported() -> None:
-    assert direct([PROJECT["dependencies"]]).keys() - imported() == UNIMPORTED
+    assert direct([PROJECT["dependencies"]]).keys() - imported() == set()
 
 
 def test_the_exact_set_fits_the_ranges() -> None:
