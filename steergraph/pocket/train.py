@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, Qwen3ForCausalLM
 
 from steergraph.configs import InputError
 from steergraph.pocket.corpus import Sample, draw_sample
@@ -57,8 +57,8 @@ class Plan:
     steps: int = 0
     """0: the clock decides."""
     batch_tokens: int = 4096
-    ramp_from: int = 11_300_000
-    ramp_to: int = 28_300_000
+    ramp_from: int = 11_000_000
+    ramp_to: int = 36_000_000
     """Tokens between which the curriculum's stage goes from 0 to 1."""
     pool: int = 256
     cooldown: float = 0.3
@@ -182,9 +182,9 @@ def export(out: Path, model: Any, tokenizer: Any) -> Path:
     """Save model (bfloat16 safetensors) and tokenizer as a folder that transformers loads, replacing the last one."""
     temporary, final = out / f"{MODEL}.part", out / MODEL
     shutil.rmtree(temporary, ignore_errors=True)
-    state = {name: value.detach().to(torch.bfloat16).cpu() for name, value in model.state_dict().items()}
-    model.config.dtype = "bfloat16"
-    model.save_pretrained(temporary, state_dict=state)
+    copy = Qwen3ForCausalLM(model.config).to(torch.bfloat16)
+    copy.load_state_dict(model.state_dict())
+    copy.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
     old = out / f"{MODEL}.old"
     shutil.rmtree(old, ignore_errors=True)
