@@ -92,6 +92,7 @@ def test_repair_is_bounded_told_why_and_samples():
     asked = [r for r in engine.requests if "fix bugs" in r.messages[0].content]
     assert "Feedback on your last edit" not in asked[0].messages[1].content
     assert all("Feedback on your last edit" in r.messages[1].content for r in asked[1:])
+    assert ["Notes:" in r.messages[1].content for r in asked] == [True, False, False]
     assert asked[0].sampling.temperature == 0 and asked[1].sampling.temperature > 0
     assert len({r.seed for r in asked}) == 3
     assert out["status"] == "edit_did_not_apply" and out["problems"]

@@ -174,16 +174,20 @@ def end_event(step: Step) -> dict[str, Any]:
 
 
 def sections_of(task: Task, state: Mapping[str, Any]) -> dict[str, str]:
-    """Every section a prompt can be built from, by name; empty ones included."""
+    """Every section a prompt can be built from, by name; empty ones included.
+
+    With feedback on a failed edit there are no notes: the edit may have failed because it followed them.
+    """
     retrieval = state.get("retrieval") or {}
-    notes = [note["text"].strip() for note in state.get("notes") or []]
+    feedback = state.get("feedback", "")
+    notes = [note["text"].strip() for note in state.get("notes") or [] if not feedback]
     return {
         "issue": task.problem,
         "question": format_question(task.problem, task.choices),
         "examples": "\n\n".join(task.examples),
         "context": "\n\n".join(passage["text"] for passage in retrieval.get("passages", [])),
         "notes": "\n".join(note for note in notes if note),
-        "feedback": state.get("feedback", ""),
+        "feedback": feedback,
     }
 
 
