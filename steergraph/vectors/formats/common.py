@@ -6,6 +6,7 @@ one number a layer: what the direction, as it lies in the file, is multiplied by
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,10 +54,11 @@ def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
     try:
         if not path.is_file():
             raise InputError(f"{path}: {'not a file' if path.exists() else 'no such file'}; give a vector's file")
-        if path.stat().st_size > limit:
-            raise InputError(f"{path}: {path.stat().st_size / 2**20:.0f} MiB; a vector has at most {limit // 2**20}")
         with path.open("rb") as handle:
-            return handle.read(limit + 1)[:limit]  # a file may grow between two looks
+            size = os.fstat(handle.fileno()).st_size
+            if size > limit:
+                raise InputError(f"{path}: {size / 2**20:.0f} MiB; a vector has at most {limit // 2**20}")
+            return handle.read(size)  # no more than that, should it grow meanwhile
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -142,7 +144,7 @@ def vector_of(path: Path, directions: Mapping[int, torch.Tensor], **fields: Any)
         made = make_vector(name, directions, **fields)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    if not all(math.isfinite(norm) for norm in made.raw_norms.values()):
+    if max(made.raw_norms.values()) > torch.finfo(torch.float32).max:
         raise InputError(f"{path}: a direction is too long to be one")
     return made
 

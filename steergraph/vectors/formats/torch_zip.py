@@ -164,13 +164,13 @@ def _tensor(told: Any) -> _Tensor:
     whole = [offset, *size, *stride]
     if not isinstance(storage, _Storage) or len(size) != len(stride) or len(size) > 8:
         raise _Odd("damaged: a tensor has an odd shape; make or copy it again")
-    if any(type(number) is not int or not 0 <= number <= storage.numel for number in whole):
+    if any(type(number) is not int or not 0 <= number < 2**48 for number in whole):
         raise _Odd("damaged: a tensor is larger than what is there; make or copy it again")
-    if 0 not in size:
-        if any(step == 0 and many > 1 for many, step in zip(size, stride, strict=True)):
-            raise _Odd("a tensor repeats its numbers; save a copy of it (.contiguous())")
-        if offset + sum((many - 1) * step for many, step in zip(size, stride, strict=True)) >= storage.numel:
-            raise _Odd("damaged: a tensor is larger than what is there; make or copy it again")
+    if any(step == 0 and many > 1 for many, step in zip(size, stride, strict=True)):
+        raise _Odd("a tensor repeats its numbers; save a copy of it (.contiguous())")
+    reach = offset + sum((many - 1) * step for many, step in zip(size, stride, strict=True)) if 0 not in size else -1
+    if reach >= storage.numel:
+        raise _Odd("damaged: a tensor is larger than what is there; make or copy it again")
     return _Tensor()
 
 
