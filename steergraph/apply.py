@@ -4,7 +4,9 @@ A file is only replaced where it still reads exactly as the base commit has it. 
 """
 
 import os
+import secrets
 import stat
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,20 +40,22 @@ def _swap(targets: Mapping[str, Path], staged: Mapping[str, Path]) -> None:
         for path, target in targets.items():
             kept = None
             if target.exists():
-                kept = target.with_name(f".{target.name}.steergraph-undo")
-                os.link(target, kept)
+                kept = target.with_name(f".{secrets.token_hex(8)}.undo")
+                os.link(target, kept, follow_symlinks=False)
             undo.append((target, kept))
             if path in staged:
                 staged[path].replace(target)
             else:
                 target.unlink()
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C too: all files or none
         for target, kept in reversed(undo):
             if kept is None:
                 target.unlink(missing_ok=True)
             else:
                 kept.replace(target)
-        raise InputError(f"cannot change {error.filename}: {error.strerror}; everything is as it was") from error
+        if isinstance(error, OSError):
+            raise InputError(f"cannot change {error.filename}: {error.strerror}; all is as it was") from error
+        raise
     finally:
         for temporary in staged.values():
             temporary.unlink(missing_ok=True)
@@ -81,8 +85,16 @@ def _bytes_of(path: Path) -> bytes | None:
 
 def _stage(target: Path, text: str) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.steergraph-new")
-    temporary.write_bytes(text.encode("utf-8"))
-    if target.exists():
-        temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+    # A name that nobody can foresee: a repository could have planted a link there.
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".new")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(text.encode("utf-8"))
+    temporary = Path(name)
+    temporary.chmod(stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask())
     return temporary
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -28,7 +28,7 @@ class Interrupted(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (the process's own by default). Returns the exit code; never raises for bad input."""
     parser = build_parser()
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(argv, argparse.Namespace(argv=argv))
     try:
         code: int = arguments.run(arguments)
         sys.stdout.flush()
@@ -93,8 +93,8 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--retrieval", choices=["on", "off"], help="replaces the preset's")
     parser.add_argument("--gate", choices=["on", "off"], help="replaces the preset's")
     parser.add_argument("--max-seconds", type=_positive, default=0.0, metavar="S", help="0: no limit")
-    parser.add_argument("--max-tokens", type=int, default=0, metavar="N", help="completion tokens; 0: no limit")
-    parser.add_argument("--max-repairs", type=int, default=None, metavar="N", help="repair rounds (default: policy's)")
+    parser.add_argument("--max-tokens", type=_count, default=0, metavar="N", help="completion tokens; 0: no limit")
+    parser.add_argument("--max-repairs", type=_count, default=None, metavar="N", help="repair rounds (default: 3)")
     parser.add_argument("--thinking", action="store_true", help="let the model think before it answers")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/TIME-NAME)")
@@ -107,8 +107,6 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.resume:
         return _drive(arguments, RunFolder.open(arguments.resume))
     name, given = _issue_input(arguments)
-    if arguments.apply and not (arguments.repo and (Path(arguments.repo) / ".git").exists()):
-        raise InputError("--apply changes a working tree: give --repo the folder of a repository")
     return _drive(arguments, None, name, given)
 
 
@@ -117,10 +115,12 @@ def _ask(arguments: argparse.Namespace) -> int:
 
     if arguments.resume:
         return _drive(arguments, RunFolder.open(arguments.resume))
-    question = sys.stdin.read() if arguments.question == "-" else arguments.question
+    from steergraph.issues import read_examples, read_stdin
+
+    question = read_stdin() if arguments.question == "-" else arguments.question
     if not question or not question.strip():
         raise InputError("the question is empty: give it as an argument, or - for standard input")
-    examples = _examples(arguments.examples) if arguments.examples else []
+    examples = read_examples(arguments.examples) if arguments.examples else []
     if len(arguments.choices) == 1 or len(arguments.choices) > 10:
         raise InputError("--choices takes 2 to 10 options")
     given = {"kind": "reasoning", "problem": question, "choices": arguments.choices, "examples": examples}
@@ -139,32 +139,28 @@ def _issue_input(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         if not arguments.instance:
             raise InputError("--swebench needs --instance ID")
         row = find_instance(arguments.swebench, arguments.instance)
-        commit = arguments.commit or row["base_commit"]
-        task = task_of(row, _repo_of(arguments.repo or f"https://github.com/{row['repo']}", commit))
-        return row["instance_id"], task.model_copy(update={"base_commit": commit}).model_dump(mode="json")
+        source = arguments.repo or f"https://github.com/{row['repo']}"
+        repo, sha = _pinned(source, arguments.commit or row["base_commit"])
+        return row["instance_id"], task_of(row, repo).model_copy(update={"base_commit": sha}).model_dump(mode="json")
     if not arguments.repo:
         raise InputError("--issue needs --repo, a folder, a bundle or a URL")
     problem = read_issue(arguments.issue)
-    given = {
-        "kind": "issue",
-        "problem": problem,
-        "repo": _repo_of(arguments.repo, arguments.commit),
-        "base_commit": arguments.commit,
-    }
+    repo, sha = _pinned(arguments.repo, arguments.commit)
+    given = {"kind": "issue", "problem": problem, "repo": repo, "base_commit": sha}
     return problem.strip().splitlines()[0][:40], given
 
 
-def _repo_of(source: str, commit: str | None) -> str:
-    """The source as a run may remember it: a local path made absolute, a URL without its credentials.
+def _pinned(source: str, commit: str | None) -> tuple[str, str]:
+    """The source as a run may remember it (a path made absolute, a URL without credentials), and the full commit id.
 
-    It is opened and the commit is looked up here, so that a wrong one is told before anything is written.
+    It is opened here, so that a wrong one is told before anything is written.
     """
     from steergraph.retrieval.git import redact
     from steergraph.retrieval.repository import Repository
 
     with Repository.open(source) as repository:
-        repository.resolve(commit)
-    return str(Path(source).resolve()) if Path(source).exists() else redact(source)
+        sha = repository.resolve(commit)
+    return str(Path(source).resolve()) if Path(source).exists() else redact(source), sha
 
 
 def _drive(arguments: argparse.Namespace, folder: Any, name: str = "run", given: dict[str, Any] | None = None) -> int:
@@ -173,6 +169,7 @@ def _drive(arguments: argparse.Namespace, folder: Any, name: str = "run", given:
     from rich.console import Console
 
     from steergraph.agents.policy import Policy
+    from steergraph.agents.sandbox import Sandbox
     from steergraph.agents.specialists import Roster
     from steergraph.runs import RunFolder
     from steergraph.session import changed_files, command_line, run
@@ -182,7 +179,12 @@ def _drive(arguments: argparse.Namespace, folder: Any, name: str = "run", given:
 
     console = Console(stderr=arguments.json, highlight=False)
     view = View(console)
-    asked = folder.asked if folder else _asked(arguments, given or {}, command_line())
+    asked = folder.asked if folder else _asked(arguments, given or {}, command_line(arguments.argv))
+    tree = Path(asked["input"].get("repo") or "nowhere")
+    if getattr(arguments, "apply", False) and not (tree / ".git").exists():
+        raise InputError("--apply changes a working tree: give --repo the folder of a repository")
+    if asked["context"]["test"]:
+        Sandbox.detect(unsafe=asked["context"]["unsafe_tests"])
     Policy.load(asked["policy"]).axes(asked["context"]["preset"])
     roster = Roster.load(asked["roster"])
     transformers.logging.set_verbosity_error()
@@ -208,7 +210,7 @@ def _drive(arguments: argparse.Namespace, folder: Any, name: str = "run", given:
                 f"interrupted; go on with: steergraph {arguments.command} --resume {folder.path}"
             ) from None
     if arguments.json:
-        print((folder.path / "outcome.json").read_text(encoding="utf-8"), end="")
+        print(json.dumps(json.loads((folder.path / "outcome.json").read_text(encoding="utf-8")), indent=2))
     view.line(f"run      {folder.path}", "dim")
     found = outcome.status in ("patched", "answered")
     if found and getattr(arguments, "apply", False):
@@ -226,10 +228,10 @@ def _asked(arguments: argparse.Namespace, given: dict[str, Any], command: str) -
 
     test = getattr(arguments, "test", None)
     return {
-        "model": arguments.model,
-        "roster": arguments.roster,
-        "vectors": arguments.vectors,
-        "policy": arguments.policy,
+        "model": str(Path(arguments.model).resolve()) if Path(arguments.model).is_dir() else arguments.model,
+        "roster": _absolute(arguments.roster),
+        "vectors": _absolute(arguments.vectors),
+        "policy": _absolute(arguments.policy),
         "input": given,
         "context": {
             "preset": arguments.preset,
@@ -248,31 +250,27 @@ def _asked(arguments: argparse.Namespace, given: dict[str, Any], command: str) -
     }
 
 
+def _absolute(path: str | None) -> str | None:
+    """A run may be resumed from another folder."""
+    return str(Path(path).resolve()) if path else None
+
+
 def _library(folder: str | None) -> Any:
     from steergraph.vectors.library import Library
 
     return Library.open(Path(folder)) if folder else None
 
 
-def _examples(path: str) -> list[str]:
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot read the examples: {error}") from error
-    if path.endswith(".json"):
-        try:
-            loaded = json.loads(text)
-        except ValueError as error:
-            raise InputError(f"{path}: not valid JSON: {error}") from error
-        if not (isinstance(loaded, list) and all(isinstance(item, str) for item in loaded)):
-            raise InputError(f"{path}: examples in JSON are a list of strings")
-        return loaded
-    return [block.strip() for block in text.split("\n\n") if block.strip()]
-
-
 def _positive(text: str) -> float:
     value = float(text)
     if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError("must be 0 or more")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 1_000_000_000:
         raise argparse.ArgumentTypeError("must be 0 or more")
     return value
 
@@ -284,7 +282,9 @@ def _version() -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"steergraph: {message}", file=sys.stderr)
+    from steergraph.view import harmless
+
+    print(f"steergraph: {' '.join(harmless(message).split())}", file=sys.stderr)
     return code
 
 

@@ -1,8 +1,9 @@
-"""Where an issue's text comes from: a file, standard input, a URL, or the argument itself.
+"""Where an issue's text comes from: a file, standard input, a URL, or the argument itself; and a question's examples.
 
 What is fetched is data: it is bounded in size and time, and only ever becomes text in a prompt.
 """
 
+import http.client
 import json
 import re
 import sys
@@ -11,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from steergraph.configs import InputError
+from steergraph.retrieval.git import redact
 
 MAX_BYTES = 1_000_000
 TIMEOUT_S = 20.0
@@ -23,7 +25,7 @@ def read_issue(source: str) -> str:
     Raises InputError where it is empty, not text, too long or can't be read.
     """
     if source == "-":
-        text = sys.stdin.read(MAX_BYTES + 1)
+        text = read_stdin()
     elif re.match(r"https?://\S+$", source):
         text = _fetch(source)
     elif _is_file(source):
@@ -37,6 +39,31 @@ def read_issue(source: str) -> str:
     if len(text) > MAX_BYTES:
         raise InputError(f"the issue is longer than {MAX_BYTES:,} characters")
     return text
+
+
+def read_examples(path: str) -> list[str]:
+    """Worked examples: a JSON list of strings, or text with a blank line between two. Raises InputError."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot read the examples: {error}") from error
+    if path.endswith(".json"):
+        try:
+            loaded = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"{path}: not valid JSON: {error}") from error
+        if not (isinstance(loaded, list) and all(isinstance(item, str) for item in loaded)):
+            raise InputError(f"{path}: examples in JSON are a list of strings")
+        return loaded
+    return [block.strip() for block in text.split("\n\n") if block.strip()]
+
+
+def read_stdin() -> str:
+    """Standard input as text. Raises InputError where it is not UTF-8."""
+    try:
+        return sys.stdin.read(MAX_BYTES + 1)
+    except UnicodeDecodeError as error:
+        raise InputError("standard input is not UTF-8 text") from error
 
 
 def _is_file(source: str) -> bool:
@@ -64,13 +91,16 @@ def _read(path: Path) -> str:
 def _fetch(url: str) -> str:
     github = _GITHUB.fullmatch(url)
     address = "https://api.github.com/repos/{}/{}/issues/{}".format(*github.groups()) if github else url
-    shown = re.sub(r"//[^/@]*@", "//", url)
+    shown = redact(url)
+    if "@" in url.split("/")[2]:
+        raise InputError(f"{shown}: an issue's URL cannot carry a user or a password")
     request = urllib.request.Request(address, headers={"User-Agent": "steergraph", "Accept": "*/*"})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
             body = response.read(MAX_BYTES + 1)
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        raise InputError(f"{shown}: cannot fetch the issue: {getattr(error, 'reason', error)}") from error
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+        why = redact(" ".join(str(getattr(error, "reason", error)).split()))
+        raise InputError(f"{shown}: cannot fetch the issue: {why}") from error
     if len(body) > MAX_BYTES:
         raise InputError(f"{shown}: the issue is longer than {MAX_BYTES:,} bytes")
     try:

@@ -3,6 +3,7 @@
 Every file but the trace is written whole or not at all; the trace grows by whole lines. Knows nothing of the terminal.
 """
 
+import fcntl
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +34,14 @@ class RunFolder:
         """A new folder, at `out` or as runs/TIME-name. Raises InputError where it can't be written or holds a run."""
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "run"
-        path = Path(out) if out else _unused(Path("runs") / f"{stamp}-{slug}")
-        if (path / "run.json").exists():
+        path = Path(out) if out else Path("runs") / f"{stamp}-{slug}"
+        if out and (path / "run.json").exists():
             raise InputError(f"{path} already holds a run: resume it with --resume, or name another folder")
-        folder = cls(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            path = _made(path, exist_ok=bool(out))
         except OSError as error:
             raise InputError(f"cannot make the run folder {path}: {error.strerror}") from error
+        folder = cls(path)
         folder.write("run.json", json.dumps(asked, indent=2) + "\n")
         return folder
 
@@ -48,7 +50,21 @@ class RunFolder:
         """An existing run's folder. Raises InputError where there is none."""
         if not (Path(path) / "run.json").is_file():
             raise InputError(f"{path}: no run to resume here (run.json is missing)")
-        return cls(Path(path))
+        folder = cls(Path(path))
+        lacking = {"model", "roster", "vectors", "policy", "input", "context", "command"} - folder.asked.keys()
+        if lacking:
+            raise InputError(f"{path}/run.json: not a run's record: it lacks {sorted(lacking)[0]}")
+        return folder
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run, across processes. Raises InputError where another process works on it."""
+        with (self.path / "run.json").open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise InputError(f"{self.path}: another process is working on this run") from error
+            yield
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -111,12 +127,17 @@ class RunFolder:
             connection.close()
 
 
-def _unused(path: Path) -> Path:
-    candidate, n = path, 1
-    while candidate.exists():
-        n += 1
-        candidate = path.with_name(f"{path.name}-{n}")
-    return candidate
+def _made(path: Path, exist_ok: bool) -> Path:
+    """Make the folder `path`, or the first of path-2, path-3, ... that is not there yet."""
+    for n in count(1):
+        candidate = path if n == 1 else path.with_name(f"{path.name}-{n}")
+        try:
+            candidate.mkdir(parents=True, exist_ok=exist_ok)
+            return candidate
+        except FileExistsError:
+            if exist_ok:
+                raise
+    raise AssertionError("count does not end")
 
 
 def _last_line_start(file: Any, size: int) -> int:

@@ -5,10 +5,13 @@ Knows the run folder and the graph. A run that was killed goes on from its last 
 
 import json
 import platform
+import shlex
+import signal
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from steergraph.agents.context import Context
@@ -29,7 +32,7 @@ def run(folder: RunFolder, engine: Engine, show: Show) -> Outcome:
     asked = folder.asked
     context = Context(**asked["context"])
     policy = Policy.load(asked.get("policy"))
-    with folder.checkpointer() as saver:
+    with folder.locked(), folder.checkpointer() as saver, _closing_on_interrupt(engine):
         graph = build_graph(engine=engine, roster=asked.get("roster"), policy=policy, checkpointer=saver)
         before = graph.get_state(THREAD)
         if not (before.values.get("status") and not before.next):
@@ -44,6 +47,31 @@ def run(folder: RunFolder, engine: Engine, show: Show) -> Outcome:
     outcome = Outcome.model_validate({k: v for k, v in values.items() if k in Outcome.model_fields})
     _write(folder, outcome, values, context, policy, engine)
     return outcome
+
+
+@contextmanager
+def _closing_on_interrupt(engine: Engine) -> Iterator[None]:
+    """Ctrl-C ends the generation at once: the graph waits for the node that runs, and that node for the engine."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupted(*_: object) -> None:
+        threading.Thread(target=engine.close, daemon=True).start()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def arm(context: Context) -> str:
+    """A name for the run's settings: the preset, and each axis that was given by itself."""
+    axes = ("steering", "retrieval", "gate")
+    given = [f"{axis}_{getattr(context, axis)}" for axis in axes if getattr(context, axis) is not None]
+    return "-".join([context.preset, *given])
 
 
 def changed_files(folder: RunFolder) -> tuple[str, dict[str, str | None]]:
@@ -75,7 +103,7 @@ def _write(
     }
     if values["task"]["kind"] == "issue":
         instance = values["task"].get("instance_id") or "local"
-        row = prediction(instance, outcome.patch, engine.info.name, context.preset)
+        row = prediction(instance, outcome.patch, engine.info.name, arm(context))
         folder.write("patch.diff", outcome.patch or "")
         folder.write("prediction.jsonl", json.dumps(row) + "\n")
     folder.write("outcome.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
@@ -88,6 +116,6 @@ def _version(name: str) -> str:
         return "unknown"
 
 
-def command_line() -> str:
-    """This process's command, for the record; the program by its name, never by its path."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+def command_line(arguments: Sequence[str] | None) -> str:
+    """The command, for the record. `arguments` are those of `main`; None: this process's own."""
+    return shlex.join(["steergraph", *(sys.argv[1:] if arguments is None else arguments)])

@@ -8,8 +8,8 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
 from steergraph.agents.context import Context
-from steergraph.agents.graph import FIXED_NODES, build_graph, next_step
-from steergraph.agents.specialists import Roster, resolve_steering
+from steergraph.agents.graph import build_graph, next_step
+from steergraph.agents.specialists import FIXED_NODES, Roster, resolve_steering
 from steergraph.agents.state import STATE_KEYS, Outcome
 from steergraph.configs import ConfigError, InputError
 from steergraph.vectors.engine.protocol import Request

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 LETTERS = "ABCDEFGHIJ"
 _MARKED = re.compile(r"^#{4}[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
-_SAID = re.compile(r"\banswer is:?\s*\(?([A-J])\)?(?![a-z])", re.IGNORECASE)
+_SAID = re.compile(r"\b[Aa]nswer is:?\s*\(?([A-J])\)?(?![A-Za-z])")
 _NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?")
 
 
@@ -21,17 +21,17 @@ def format_question(problem: str, choices: Sequence[str]) -> str:
     return f"{problem.strip()}\nOptions:\n{options}"
 
 
-def extract_answer(text: str, choices: Sequence[str] = ()) -> str | None:
+def extract_answer(text: str, choices: Sequence[str] = (), *, numeric: bool = True) -> str | None:
     """The answer in `text`, or None. With choices it is a letter of theirs.
 
     In order: the last `#### X` line; "the answer is (X)" (with choices); a choice's full text on the marked line;
-    the last number (without choices).
+    the last number (without choices, and only where the answer is `numeric`).
     """
     marked = _MARKED.findall(text)
     if not choices:
         if marked:
             return str(marked[-1]).strip()
-        numbers = _NUMBER.findall(text)
+        numbers = _NUMBER.findall(text) if numeric else []
         return str(numbers[-1]).replace(",", "").replace("$", "") if numbers else None
     valid = LETTERS[: len(choices)]
     if marked:
@@ -39,7 +39,7 @@ def extract_answer(text: str, choices: Sequence[str] = ()) -> str | None:
         letter = re.fullmatch(r"\(?([A-Ja-j])\)?\.?", said)
         if letter and letter[1].upper() in valid:
             return letter[1].upper()
-        for letter_of, choice in zip(valid, choices, strict=True):
+        for letter_of, choice in zip(valid, choices, strict=False):
             if said.casefold() == choice.strip().casefold():
                 return letter_of
     found = [match.upper() for match in _SAID.findall(text) if match.upper() in valid]

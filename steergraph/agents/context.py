@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from steergraph.agents.policy import Axes, Axis, Policy
+from steergraph.configs import InputError
 
 
 @dataclass(frozen=True)
@@ -36,5 +37,10 @@ class Context:
         return given if isinstance(given, cls) else cls()
 
     def axes(self, policy: Policy) -> Axes:
-        flag = {"on": True, "off": False, None: None}
-        return policy.axes(self.preset, self.steering, flag[self.retrieval], flag[self.gate])
+        return policy.axes(self.preset, self.steering, _flag("retrieval", self.retrieval), _flag("gate", self.gate))
+
+
+def _flag(name: str, value: str | None) -> bool | None:
+    if value not in ("on", "off", None):
+        raise InputError(f"{name} is {value!r}: say on or off, or leave it to the preset")
+    return None if value is None else value == "on"

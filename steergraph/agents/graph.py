@@ -4,6 +4,7 @@ Custom stream events and their fields are listed in docs/architecture.md.
 """
 
 from collections.abc import Hashable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,6 @@ from steergraph.agents.specialists import RETRIEVE, Roster, Specialist
 from steergraph.agents.state import Input, Output, State, Step
 from steergraph.retrieval.retriever import BM25Retriever, Retriever
 from steergraph.vectors.engine.protocol import Engine
-
-FIXED_NODES = frozenset({"route", RETRIEVE, "edit", "check", "answer", "finish"})
 
 
 def build_graph(
@@ -65,8 +64,9 @@ def build_graph(
     return graph_builder(services).compile(checkpointer=checkpointer, name="steergraph")
 
 
+@cache
 def graph() -> CompiledStateGraph[State, Context, Input, Output]:
-    """The zero-argument factory that langgraph.json names: pocket, everything by default."""
+    """The zero-argument factory that langgraph.json names: pocket and all defaults, one graph for every call."""
     return build_graph()
 
 
@@ -74,7 +74,8 @@ def graph_builder(services: Services) -> StateGraph[State, Context, Input, Outpu
     """The graph before it is compiled, for hosts that compile it themselves."""
     roster = services.roster
     builder = StateGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
-    builder.add_node("route", nodes.route(services))
+    plans = _successors(roster)
+    builder.add_node("route", nodes.route(services, plans))
     builder.add_node(RETRIEVE, nodes.retrieve(services))
     for specialist in roster.specialists:
         builder.add_node(specialist.name, _speaker(services, specialist.name))
@@ -89,7 +90,6 @@ def graph_builder(services: Services) -> StateGraph[State, Context, Input, Outpu
     def after_edit(state: State) -> str:
         return "check" if state.get("candidate") else _again_or_finish(services, state)
 
-    plans = _successors(roster)
     editors = [s.name for s in roster.specialists if s.output == "edits"]
     builder.add_edge(START, "route")
     builder.add_conditional_edges("route", next_step, _paths(plans["route"]))

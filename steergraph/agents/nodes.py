@@ -5,7 +5,8 @@ Each is a function of the state that returns the keys it changes. Where they lie
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,11 +19,12 @@ from steergraph.agents.check import TestCommand, TestRun, check_patch
 from steergraph.agents.context import Context
 from steergraph.agents.edits import parse_edits
 from steergraph.agents.patch import apply_edits, unified_diff
+from steergraph.agents.policy import Decision
 from steergraph.agents.sandbox import Sandbox
 from steergraph.agents.services import Services, require_repo
 from steergraph.agents.speak import prepare, sections_of, suspects
 from steergraph.agents.specialists import RETRIEVE
-from steergraph.agents.state import State, Task, Tests
+from steergraph.agents.state import Input, State, Task, Tests
 from steergraph.configs import InputError
 from steergraph.retrieval.repository import Repository
 from steergraph.vectors.engine.protocol import ScoreRequest
@@ -35,8 +37,11 @@ class Node(Protocol):
 _FEEDBACK_CHARACTERS = 600
 
 
-def route(services: Services) -> Node:
-    """Validate the task, pin its commit, plan its steps, and make the vectors they will need."""
+def route(services: Services, follows: Mapping[str, set[str]]) -> Node:
+    """Validate the task, pin its commit, plan its steps, and make the vectors they will need.
+
+    `follows` says which steps may follow which; a router's plan that goes another way is refused.
+    """
 
     def node(state: State, *, runtime: Runtime[Context]) -> dict[str, Any]:
         started = time.monotonic()
@@ -47,6 +52,9 @@ def route(services: Services) -> Node:
             sha = services.repository(require_repo(task.repo)).resolve(task.base_commit)
             task = task.model_copy(update={"base_commit": sha})
         planned = services.router(task, services.roster, retrieval=axes.retrieval)
+        for step, then in pairwise(("route", *planned.plan)):
+            if then not in follows.get(step, ()):
+                raise InputError(f"the plan {' > '.join(planned.plan)} is none of the roster's: add it to its plans")
         emit = runtime.stream_writer
         emit({"event": "route", "plan": list(planned.plan), "cluster": planned.cluster, "reason": planned.reason})
         if axes.steering != "none":
@@ -75,6 +83,7 @@ def route(services: Services) -> Node:
             "tests": {"before": None, "after": None},
             "patch": None,
             "answer": None,
+            "status": None,
             "tokens": 0,
             "seconds": time.monotonic() - started,
         }
@@ -162,7 +171,8 @@ def check(services: Services) -> Node:
             sandbox = Sandbox.detect(unsafe=context.unsafe_tests)
             seconds = context.test_seconds
             if context.max_seconds:
-                seconds = max(1.0, min(seconds, context.max_seconds - state["seconds"]))
+                runs = 1 if state.get("tests_before") else 2
+                seconds = max(1.0, min(seconds, (context.max_seconds - state["seconds"]) / runs))
             tests = TestCommand(command=context.test, timeout_s=seconds)
             runtime.stream_writer({"event": "testing", "sandbox": sandbox.kind, "command": context.test})
         known = state.get("tests_before")
@@ -206,7 +216,9 @@ def answer(services: Services) -> Node:
 
     def node(state: State, *, runtime: Runtime[Context]) -> dict[str, Any]:
         task = Task.model_validate(state["task"])
-        found = extract_answer(state["steps"][-1]["text"], task.choices)
+        last = state["steps"][-1]
+        numeric = services.roster[last["specialist"]].domain == "math"
+        found = extract_answer(last["text"], task.choices, numeric=numeric)
         how = "said"
         if found is None and task.choices:
             found, how = _likeliest(services, state, Context.of(runtime.context), task), "scored"
@@ -221,8 +233,12 @@ def finish(services: Services) -> Node:
 
     def node(state: State, *, runtime: Runtime[Context]) -> dict[str, Any]:
         status = state.get("status") or "no_edit"
+        retrieval = state.get("retrieval")
+        if status == "no_edit" and retrieval and not retrieval["passages"]:
+            status = "no_context"
         runtime.stream_writer({"event": "outcome", "status": status, "patch": state.get("patch")})
-        return {"status": status}
+        # The next task on this thread starts from nothing: what it does not name must not be this one's.
+        return {"status": status, **dict.fromkeys(Input.__annotations__)}
 
     return node
 
@@ -269,10 +285,11 @@ def _failed(status: str, problems: list[str]) -> dict[str, Any]:
 def _likeliest(services: Services, state: State, context: Context, task: Task) -> str:
     name = state["plan"][state["cursor"] - 1]
     turn = prepare(services, name, state, context)
+    steering = Decision.model_validate(state["steps"][-1]["decision"]).steering
     letters = LETTERS[: len(task.choices)]
     scores = services.engine.score(
         [
-            ScoreRequest(messages=turn.request.messages, continuation=f"#### {letter}", steering=turn.request.steering)
+            ScoreRequest(messages=turn.request.messages, continuation=f"#### {letter}", steering=steering)
             for letter in letters
         ]
     )

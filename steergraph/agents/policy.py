@@ -44,9 +44,21 @@ class Decision(Frozen):
     evidence: str
 
 
+class When(Frozen):
+    """Conditions; None is no condition."""
+
+    axis: Axis | None = None
+    gate: bool | None = None
+    vector: bool | None = None
+    context: bool | None = None
+    min_examples: int | None = None
+    thinking: bool | None = None
+    machine_read: bool | None = None
+
+
 class Rule(Frozen):
     name: str
-    when: dict[Literal["axis", "vector", "context", "min_examples", "thinking", "machine_read"], bool | int | str]
+    when: When
     then: Literal["on", "off", "outside_spans", "by_examples"]
     gated: bool = True
     reason: str
@@ -55,18 +67,16 @@ class Rule(Frozen):
     def matches(self, situation: Situation) -> bool:
         facts = {
             "axis": situation.axis,
+            "gate": situation.gate,
             "vector": situation.steering is not None,
             "context": situation.context,
             "thinking": situation.thinking,
             "machine_read": situation.machine_read,
         }
-        for key, wanted in self.when.items():
-            if key == "min_examples":
-                if situation.n_examples < int(wanted):
-                    return False
-            elif facts[key] != wanted:
-                return False
-        return situation.gate or not self.gated
+        wanted = self.when.model_dump(exclude_none=True)
+        if situation.n_examples < wanted.pop("min_examples", 0):
+            return False
+        return all(facts[key] == value for key, value in wanted.items()) and (situation.gate or not self.gated)
 
 
 class Axes(Frozen):

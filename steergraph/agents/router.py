@@ -36,14 +36,17 @@ def rules(task: Task, roster: Roster, *, retrieval: bool) -> Route:
 
 
 def reasoning_domain(problem: str, roster: Roster) -> str:
-    """The domain most of whose words the problem has; the first domain where none or several lead."""
+    """The domain most of whose words the problem has; the first of several that lead.
+
+    Where no domain has a word, a problem with two numbers is mathematics, and any other goes to the first domain.
+    """
     text = problem.lower()
     hits = {
         domain: sum(bool(re.search(rf"\b{re.escape(word)}\b", text)) for word in words)
         for domain, words in roster.reasoning_words.items()
     }
-    if "math" in hits and len(re.findall(r"\d+", text)) >= 2:
-        hits["math"] += 1
+    if not any(hits.values()) and "math" in hits and len(re.findall(r"\d+", text)) >= 2:
+        return "math"
     return max(hits, key=lambda domain: hits[domain])
 
 

@@ -38,14 +38,16 @@ class Services:
         self.router = router
         self.cache_dir = cache_dir
         self._engine = engine
-        self._own = engine is None
         self._repositories: dict[str, Repository] = {}
-        self._lock = Lock()
+        # One lock for each: a clone or an extraction takes minutes, and must not hold up a run that needs neither.
+        self._engine_lock, self._vectors_lock, self._repositories_lock = Lock(), Lock(), Lock()
 
     @property
     def engine(self) -> Engine:
         """The engine given, or one for `model`, loaded on the first call. Raises InputError where it can't be."""
-        with self._lock:
+        if self._engine is not None:
+            return self._engine
+        with self._engine_lock:
             if self._engine is None:
                 from steergraph.vectors.engine.local import LocalEngine
 
@@ -64,7 +66,7 @@ class Services:
         engine = self.engine
         if not isinstance(engine, LocalEngine):
             return
-        with self._lock:
+        with self._vectors_lock:
             own = self.roster.contrast_sets
             missing = {d: own.get(d) for d in domains if d not in engine.library}
             wanted = {d: path for d, path in missing.items() if path or has_contrast(d)}
@@ -73,17 +75,10 @@ class Services:
 
     def repository(self, source: str) -> Repository:
         """The repository at `source`, opened once. Raises InputError where there is none."""
-        with self._lock:
+        with self._repositories_lock:
             if source not in self._repositories:
                 self._repositories[source] = Repository.open(source, cache_dir=self.cache_dir)
             return self._repositories[source]
-
-    def close(self) -> None:
-        """Close the engine if this graph made it. Idempotent."""
-        with self._lock:
-            if self._own and self._engine is not None:
-                self._engine.close()
-                self._engine = None
 
 
 def require_repo(source: str | None) -> str:

@@ -32,6 +32,10 @@ class Turn(Frozen):
     decision: Decision
     prompt: FittedPrompt
     request: Request
+    guarded: bool
+    """Whether a steered answer is looked at; not with the gate off, where the published arms had no guard."""
+    tokens_left: int | None
+    """Completion tokens that the run may still spend; None: no limit."""
 
 
 def prepare(services: Services, name: str, state: State, context: Context) -> Turn:
@@ -63,8 +67,8 @@ def prepare(services: Services, name: str, state: State, context: Context) -> Tu
         )
     )
     repairing = attempt > 0
-    spent = state.get("tokens", 0)
-    bound = min(prompt.max_new_tokens, context.max_tokens - spent) if context.max_tokens else prompt.max_new_tokens
+    left = context.max_tokens - state.get("tokens", 0) if context.max_tokens else None
+    bound = prompt.max_new_tokens if left is None else min(prompt.max_new_tokens, left)
     request = Request(
         messages=prompt.messages,
         steering=decision.steering,
@@ -78,16 +82,38 @@ def prepare(services: Services, name: str, state: State, context: Context) -> Tu
         deadline_s=max(0.1, context.max_seconds - state.get("seconds", 0.0)) if context.max_seconds else None,
         enable_thinking=context.thinking,
     )
-    return Turn(specialist=specialist, attempt=attempt, decision=decision, prompt=prompt, request=request)
-
-
-def unsteered(turn: Turn, why: str) -> Turn:
-    """The same turn with steering off, because the guard refused the steered answer."""
-    decision = Decision(
-        mode="off", steering=None, rule="guard", reason=f"the steered answer was refused: {why}", evidence="this run"
+    return Turn(
+        specialist=specialist,
+        attempt=attempt,
+        decision=decision,
+        prompt=prompt,
+        request=request,
+        guarded=axes.gate,
+        tokens_left=left,
     )
-    request = turn.request.model_copy(update={"steering": None, "suspend": ()})
-    return turn.model_copy(update={"decision": decision, "request": request})
+
+
+def unsteered(turn: Turn, refused: Step) -> Turn | None:
+    """The same turn with steering off, because the guard refused the steered answer; None where the budget is spent."""
+    decision = Decision(
+        mode="off",
+        steering=None,
+        rule="guard",
+        reason=f"the steered answer was refused: {refused.guard}",
+        evidence="this run",
+    )
+    left = None if turn.tokens_left is None else turn.tokens_left - refused.tokens.completion
+    deadline = turn.request.deadline_s
+    seconds = None if deadline is None else deadline - refused.seconds
+    if (left is not None and left <= 0) or (seconds is not None and seconds <= 0):
+        return None
+    sampling = turn.request.sampling
+    if left is not None:
+        sampling = sampling.model_copy(update={"max_new_tokens": min(sampling.max_new_tokens, left)})
+    request = turn.request.model_copy(
+        update={"steering": None, "suspend": (), "sampling": sampling, "deadline_s": seconds}
+    )
+    return turn.model_copy(update={"decision": decision, "request": request, "tokens_left": left})
 
 
 def speak(services: Services, turn: Turn, emit: Emit) -> list[Step]:
@@ -98,12 +124,17 @@ def speak(services: Services, turn: Turn, emit: Emit) -> list[Step]:
         emit(start_event(current))
         started = time.monotonic()
         handle = services.engine.submit(current.request)
-        for piece in handle.stream():
-            emit({"event": "text", "specialist": current.specialist.name, "text": piece})
-        step = _step(services, current, handle.result(), time.monotonic() - started)
+        try:
+            for piece in handle.stream():
+                emit({"event": "text", "specialist": current.specialist.name, "text": piece})
+            completion = handle.result()
+        except BaseException:  # nobody waits for the rest of it
+            handle.cancel()
+            raise
+        step = _step(services, current, completion, time.monotonic() - started)
         emit(end_event(step))
         steps.append(step)
-        current = unsteered(current, step.guard) if step.guard else None
+        current = unsteered(current, step) if step.guard else None
     return steps
 
 
@@ -114,12 +145,13 @@ async def aspeak(services: Services, turn: Turn, emit: Emit) -> list[Step]:
     while current is not None:
         emit(start_event(current))
         started = time.monotonic()
-        handle = await asyncio.to_thread(services.engine.submit, current.request)
+        # Not in a thread: a cancellation in between would lose the handle. Checking a request takes milliseconds.
+        handle = services.engine.submit(current.request)
         completion = await _awaited(handle, current.specialist.name, emit)
         step = _step(services, current, completion, time.monotonic() - started)
         emit(end_event(step))
         steps.append(step)
-        current = unsteered(current, step.guard) if step.guard else None
+        current = unsteered(current, step) if step.guard else None
     return steps
 
 
@@ -130,14 +162,14 @@ async def _awaited(handle: Handle, name: str, emit: Emit) -> Completion:
             emit({"event": "text", "specialist": name, "text": piece})
         completion: Completion = await handle
         return completion
-    except asyncio.CancelledError:
+    except BaseException:  # cancellation above all
         handle.cancel()
         raise
 
 
 def _step(services: Services, turn: Turn, completion: Completion, seconds: float) -> Step:
     refused = None
-    if turn.decision.mode != "off" and completion.finish_reason in ("stop", "length"):
+    if turn.guarded and turn.decision.mode != "off" and completion.finish_reason in ("stop", "length"):
         refused = tripped(
             services.policy.guard, completion.text, completion.finish_reason, completion.usage.completion_tokens
         )

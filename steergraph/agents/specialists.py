@@ -19,7 +19,8 @@ from steergraph.vectors.steering import Component, Frozen, Steering
 
 Section = Literal["issue", "context", "notes", "feedback", "question", "examples"]
 RETRIEVE = "retrieve"
-PLANS = ("issue_with_retrieval", "issue_without_retrieval", "reasoning")
+FIXED_NODES = frozenset({"route", RETRIEVE, "edit", "check", "answer", "finish"})
+"""Names of the graph's other nodes, which no specialist can have."""
 
 
 class Specialist(Frozen):
@@ -79,13 +80,20 @@ class Roster(Frozen):
         """
         table: dict[str, Any] = {k: v for k, v in load_config("specialists").items() if k != "sections"}
         where = str(path or "configs/specialists.yaml")
-        if path is not None:
-            table = _overlay(table, load_yaml(path), Path(path))
         try:
+            if path is not None:
+                table = _overlay(table, load_yaml(path), Path(path))
             roster = cls.model_validate(table)
+        except (TypeError, AttributeError, KeyError) as error:
+            raise ConfigError(f"{where}: not a roster: see configs/specialists.yaml for its shape") from error
         except ValidationError as error:
             first = error.errors()[0]
             raise ConfigError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        answering = {s.name for s in roster.specialists if s.output == "answer"}
+        for name in roster.reasoning_words.keys() - answering:
+            raise ConfigError(f"{where}: reasoning_words names {name!r}, who is no specialist with output: answer")
+        for name in {s.name for s in roster.specialists} & FIXED_NODES:
+            raise ConfigError(f"{where}: no specialist can be called {name!r}: the graph has a node of that name")
         for plan, steps in roster.plans.items():
             unknown = set(steps) - {s.name for s in roster.specialists} - {RETRIEVE, "DOMAIN"}
             if unknown:

@@ -38,7 +38,7 @@ class Task(Frozen):
     version: str | None = None
     project: str | None = None
     """`owner/name` as SWE-bench spells it; chooses the repository's cluster."""
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] = Field(default=(), max_length=10)
     examples: tuple[str, ...] = ()
 
     @field_validator("problem")

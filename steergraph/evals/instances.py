@@ -30,6 +30,8 @@ def read_instances(path: str | Path) -> list[dict[str, str]]:
     if not rows:
         raise InputError(f"{path}: the dataset has no rows")
     for number, row in enumerate(rows, 1):
+        if not isinstance(row, Mapping):
+            raise InputError(f"{path}: row {number} is not an object")
         missing = [name for name in COLUMNS if name != "version" and not row.get(name)]
         if missing:
             raise InputError(f"{path}: row {number} lacks {missing[0]}, so this is not a SWE-bench dataset")
@@ -76,7 +78,7 @@ def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
         return rows
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".jsonl":
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
     if path.suffix == ".json":
         loaded = json.loads(text)
         listed = list(loaded.values()) if isinstance(loaded, dict) else loaded
