@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steergraph.configs import InputError
+from steergraph.vectors import exchange_command
 
 if TYPE_CHECKING:
     from steergraph.vectors.library import SteeringVector
 
 
 def add_parser(subparsers: Any) -> None:
-    """Register `vectors` and its three commands on the `add_subparsers()` object of the `steergraph` command."""
+    """Register `vectors` and its commands on the `add_subparsers()` object of the `steergraph` command."""
     vectors = subparsers.add_parser("vectors", help="make, list and inspect steering vectors")
     commands = vectors.add_subparsers(dest="vectors_command", required=True, metavar="COMMAND")
 
@@ -40,6 +41,8 @@ def add_parser(subparsers: Any) -> None:
     show.add_argument("vector", metavar="NAME|FILE", help="a vector of the cache, or a .safetensors file")
     show.add_argument("--model", help="of this model, where several have a vector of that name")
     show.set_defaults(run=run_show)
+
+    exchange_command.add_commands(commands)
 
 
 def run_extract(arguments: argparse.Namespace) -> int:
@@ -101,7 +104,7 @@ def run_show(arguments: argparse.Namespace) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    path, vector = _find(arguments.vector, _model_name(arguments.model))
+    path, vector = find_vector(arguments.vector, arguments.model)
     console = Console(highlight=False)
     cell = _cell(vector)
     facts = {
@@ -180,6 +183,11 @@ def _out(given: str | None, count: int) -> Path | None:
 def _model_name(given: str | None) -> str | None:
     """A folder is known by its last name, as a loaded model is."""
     return Path(given).expanduser().resolve().name if given and Path(given).expanduser().is_dir() else given
+
+
+def find_vector(named: str, model: str | None) -> "tuple[Path, SteeringVector]":
+    """The vector that somebody names, by file or by its name in the cache, and where it lies. Raises InputError."""
+    return _find(named, _model_name(model))
 
 
 def _find(named: str, model: str | None) -> "tuple[Path, SteeringVector]":

@@ -58,7 +58,10 @@ def detect(path: str | Path) -> str:
     Raises InputError where it is none of them.
     """
     path = Path(path)
-    data = read_bytes(path)
+    return _kind(read_bytes(path), path)
+
+
+def _kind(data: bytes, path: Path) -> str:
     if data[:4] in (MAGIC, MAGIC[::-1]):
         return "gguf"
     if data[:4] == b"PK\x03\x04":
@@ -96,15 +99,16 @@ def read_vectors(
     Raises InputError (one line) for everything that is wrong with the file.
     """
     path = Path(path)
-    kind = detect(path)
+    data = read_bytes(path)
+    kind = _kind(data, path)
     if side is not None and kind != "svec":
         raise InputError(f"{path}: side is for .svec files; this is {kind}")
     readers: dict[str, Callable[[], list[SteeringVector]]] = {
-        "gguf": lambda: [gguf.read(path)],
-        "lm-eval": lambda: [lm_eval.read(path)],
-        "svec": lambda: [svec.read(path, side=side)],
-        "easysteer": lambda: easysteer.read(path),
-        "neuronpedia": lambda: [neuronpedia.read(path)],
+        "gguf": lambda: [gguf.read(data, path)],
+        "lm-eval": lambda: [lm_eval.read(data, path)],
+        "svec": lambda: [svec.read(data, path, side=side)],
+        "easysteer": lambda: easysteer.read(data, path),
+        "neuronpedia": lambda: [neuronpedia.read(data, path)],
         "steergraph": lambda: [load_vector(path)],
     }
     vectors = readers[kind]()

@@ -36,13 +36,13 @@ APPLY: dict[Positions, dict[str, Any]] = {
 MAX_ENTRIES = 1024
 
 
-def read(path: Path) -> list[SteeringVector]:
+def read(data: bytes, path: Path) -> list[SteeringVector]:
     """The vectors that a specification names, one for each GGUF, with the doses that it asks for.
 
     Sources are read from the specification's own folder and nowhere else. Raises InputError, also for what our steering
     can't say: other algorithms, `normalize`, single tokens.
     """
-    found = parse_json(read_bytes(path), path)
+    found = parse_json(data, path)
     for wrapper in ("steering", "spec"):
         found = found[wrapper] if isinstance(found.get(wrapper), dict) else found
     entries = found.get("vectors")
@@ -60,7 +60,7 @@ def read(path: Path) -> list[SteeringVector]:
             raise InputError(f"{where} uses normalize or an algorithm other than direct; steering here only adds")
         source = _beside(entry["source"], path, where)
         if source.name not in loaded:
-            loaded[source.name] = gguf.read(source)
+            loaded[source.name] = gguf.read(read_bytes(source), source)
         asked.setdefault(source.name, []).extend(_doses(entry, loaded[source.name], where))
     made = []
     for name, vector in loaded.items():

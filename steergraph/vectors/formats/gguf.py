@@ -24,7 +24,6 @@ from steergraph.vectors.formats.common import (
     number_of,
     origin,
     parse_json,
-    read_bytes,
     short,
     text_of,
     vector_of,
@@ -37,9 +36,9 @@ BAKED = "steergraph.alpha_baked"
 TEXTS = ("name", "model", "revision", "method", "contrast_hash", "read_position")
 
 
-def read(path: Path) -> SteeringVector:
-    """The vector in a control-vector file. Raises InputError."""
-    found = gguf_file.parse(read_bytes(path), path)
+def read(data: bytes, path: Path) -> SteeringVector:
+    """The vector in the control-vector file `data`, called `path` in complaints. Raises InputError."""
+    found = gguf_file.parse(data, path)
     architecture = found.values.get("general.architecture")
     if architecture not in ARCHITECTURES:
         raise InputError(f"{path}: a GGUF file of {short(architecture)}, not a control vector")

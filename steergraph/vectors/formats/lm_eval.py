@@ -32,9 +32,9 @@ KEYS = {"steering_vector", "steering_coefficient", "action", "bias", "head_index
 HOOKPOINT = re.compile(r"(?:[A-Za-z_]\w*\.)*(?:layers|layer|h|blocks)\.([0-9]{1,4})", re.ASCII)
 
 
-def read(path: Path) -> SteeringVector:
+def read(data: bytes, path: Path) -> SteeringVector:
     """The vector in a steering file. No pickle is run. Raises InputError, for `clamp` and single heads too."""
-    found = torch_zip.load(path)
+    found = torch_zip.load(data, path)
     if not isinstance(found, dict) or not 1 <= len(found) <= MAX_LAYERS:
         raise InputError(f"{path}: not lm-eval's dictionary of one entry a hookpoint")
     directions, scales, names = {}, {}, {}

@@ -21,7 +21,6 @@ from steergraph.vectors.formats.common import (
     numbers,
     origin,
     parse_json,
-    read_bytes,
     row_of,
     short,
     text_of,
@@ -34,9 +33,9 @@ MAX_STRENGTH = 300.0
 HOOKS = {"hook_resid_post": 0, "hook_resid_pre": 1}
 
 
-def read(path: Path) -> SteeringVector:
+def read(data: bytes, path: Path) -> SteeringVector:
     """The vector in an upload body. Raises InputError."""
-    found = parse_json(read_bytes(path), path)
+    found = parse_json(data, path)
     hook = found.get("hookType")
     if not isinstance(hook, str) or hook not in HOOKS:
         raise InputError(f"{path}: its hookType is {short(hook)}, not hook_resid_post or hook_resid_pre")

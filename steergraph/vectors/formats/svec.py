@@ -25,7 +25,6 @@ from steergraph.vectors.formats.common import (
     numbers,
     origin,
     parse_json,
-    read_bytes,
     row_of,
     text_of,
     vector_of,
@@ -36,13 +35,13 @@ Side = Literal["input", "output"]
 BAKED = "steergraph_alpha_baked"
 
 
-def read(path: Path, *, side: Side | None = None) -> SteeringVector:
+def read(data: bytes, path: Path, *, side: Side | None = None) -> SteeringVector:
     """The vector in a `.svec`. `side` says where its directions are added: the "input" or the "output" of the block
     that a key names; None takes 1-D directions for CAST's (input) and 2-D ones for AISteer360's (output).
 
     Raises InputError, for several directions a layer (positions, planes, heads) too.
     """
-    found = parse_json(read_bytes(path), path)
+    found = parse_json(data, path)
     listed = found.get("directions")
     if not isinstance(listed, dict) or not listed:
         raise InputError(f"{path}: it has no directions by layer")

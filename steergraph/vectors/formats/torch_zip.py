@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from steergraph.configs import InputError
-from steergraph.vectors.formats.common import read_bytes, short
+from steergraph.vectors.formats.common import short
 
 MAX_PICKLE = 2**20
 MAX_RECORDS = 4096
@@ -50,9 +50,8 @@ class _Tensor:
 _MARK = object()
 
 
-def load(path: Path) -> Any:
+def load(data: bytes, path: Path) -> Any:
     """What `torch.save` put there: dictionaries, texts, numbers and float tensors, on the CPU. Raises InputError."""
-    data = read_bytes(path)
     try:
         packed = _looked_at(data)
         return torch.load(io.BytesIO(packed), map_location="cpu", weights_only=True)
