@@ -127,7 +127,9 @@ def _check_path(path: Path) -> None:
     if size > MAX_FILE_BYTES:
         raise InputError(f"{path}: {size / 2**20:.0f} MiB; a steering vector has at most {MAX_FILE_BYTES // 2**20}")
     if path.suffix.lower() == ".gguf":
-        raise InputError(f"{path}: a GGUF file; make it a {SUFFIX} file first: steergraph vectors import {path.name} --out .")
+        raise InputError(
+            f"{path}: a GGUF file; make it a {SUFFIX} file first: steergraph vectors import {path.name} --out ."
+        )
 
 
 def _header(vector: SteeringVector) -> dict[str, str]:
