@@ -46,8 +46,8 @@ def check_run(checkout: Path) -> None:
     out = Path.cwd() / "run"
     command(
         *("run", "--repo", str(checkout / "examples" / "pantry.bundle")),
-        *("--issue", str(checkout / "examples" / "issues" / "stock.md")),
-        *("--test", "python -m unittest tests.test_stock", "--unsafe-tests", "--out", str(out)),
+        *("--issue", str(checkout / "examples" / "issues" / "labels.md")),
+        *("--test", "python -m unittest tests.test_labels", "--unsafe-tests", "--out", str(out)),
     )
     outcome = json.loads((out / "outcome.json").read_text(encoding="utf-8"))
     assert outcome["patch"] and (out / "patch.diff").read_text(encoding="utf-8") == outcome["patch"]

@@ -208,16 +208,19 @@ def end_event(step: Step) -> dict[str, Any]:
 def sections_of(task: Task, state: Mapping[str, Any]) -> dict[str, str]:
     """Every section a prompt can be built from, by name; empty ones included.
 
-    With feedback on a failed edit there are no notes: the edit may have failed because it followed them.
+    With feedback on a failed edit there are no notes, because the edit may have failed by following them, and each
+    repair round halves the passages, best first: a small model that looked in the wrong place looks at less.
     """
     retrieval = state.get("retrieval") or {}
     feedback = state.get("feedback", "")
+    passages = retrieval.get("passages", [])
+    rounds = state.get("attempt", 0) if feedback else 0
     notes = [note["text"].strip() for note in state.get("notes") or [] if not feedback]
     return {
         "issue": task.problem,
         "question": format_question(task.problem, task.choices),
         "examples": "\n\n".join(task.examples),
-        "context": "\n\n".join(passage["text"] for passage in retrieval.get("passages", [])),
+        "context": "\n\n".join(passage["text"] for passage in passages[: max(1, len(passages) >> rounds)]),
         "notes": "\n".join(note for note in notes if note),
         "feedback": feedback,
     }
