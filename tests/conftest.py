@@ -49,7 +49,7 @@ def vector() -> Callable[[str], Any]:
             method="mean_difference",
             contrast_hash="0" * 16,
             read_position="last_prompt_token",
-            raw_norms=dict.fromkeys(range(12), 8 ** 0.5),
+            raw_norms=dict.fromkeys(range(12), 8**0.5),
             median_residual_norms=dict.fromkeys(range(12), 10.0),
         )
 
