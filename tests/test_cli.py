@@ -95,7 +95,7 @@ BAD = {
     "unknown commit": (["run", "--repo", BUNDLE, "--issue", "x", "--commit", "0" * 40], "0000000"),
     "commit that is an option": (["run", "--repo", BUNDLE, "--issue", "x", "--commit=--output=x"], "commit"),
     "transport": (["run", "--repo", "ext::sh -c touch% pwned", "--issue", "x"], "ext"),
-    "upload pack": (["run", "--repo=--upload-pack=touch pwned", "--issue", "x"], "option|starts with"),
+    "upload pack": (["run", "--repo=--upload-pack=touch pwned", "--issue", "x"], "cannot start with"),
     "empty issue": (["run", "--repo", BUNDLE, "--issue", ""], "empty"),
     "blank issue": (["run", "--repo", BUNDLE, "--issue", "  "], "empty"),
     "missing issue file": (["run", "--repo", BUNDLE, "--issue", "no/such.md"], "no/such.md"),
