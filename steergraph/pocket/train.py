@@ -269,7 +269,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tiny", action="store_true", help="a toy, to try the trainer")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    torch.set_flush_denormal(True)
     plan = Plan(seed=given.seed, minutes=given.minutes, steps=given.steps)
     if given.tiny:
         plan = Plan(given.seed, given.minutes, given.steps, 1024, size="tiny", vocab_size=512, pool=32)
@@ -286,4 +285,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    torch.set_flush_denormal(True)  # of the whole process, so only where the process is ours
     raise SystemExit(main())
