@@ -176,8 +176,8 @@ class BM25Retriever:
             for key, (path, piece) in found.items()
         ]
         # Okapi's scores can be negative where the files are few: then nothing is a share of the best.
-        best = max((c.score for c in candidates), default=0.0)
-        least = self.floor * best if best > 0 else float("-inf")
+        most = max((c.score for c in candidates), default=0.0)
+        least = self.floor * most if most > 0 else float("-inf")
         return sorted((c for c in candidates if c.score >= least), key=lambda c: -c.score), lines
 
 
