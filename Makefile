@@ -1,6 +1,6 @@
 # Two commands: `make run` (the main job on an example) and `make test`. Both set up what they need first.
 #
-#   ISSUE=stock make run                 another of the issues under examples/issues
+#   make run ISSUE=stock                  another of the issues under examples/issues
 #   make setup TORCH="torch==2.13.0 --index-url URL"
 #                                         another torch build: what to hand to `pip install`; remembered in .venv
 #   make setup PYTHON=python3.13          another interpreter (3.11 or newer)
