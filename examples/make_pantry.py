@@ -58,6 +58,28 @@ HISTORY: tuple[Addition | Change, ...] = (
     Addition("A report for the door", module("report")),
     Change("Keep the place of a jar", "pantry/shelf.py", "self.jars[place] = new", "self.jars[place] = old"),
     Change("Shorten the report", "pantry/report.py", 'return "\\n".join(lines)', '"\\n".join(lines)'),
+    Addition("A fridge and a budget", (*module("fridge"), *module("budget"))),
+    Change(
+        "Say it the other way round",
+        "pantry/fridge.py",
+        "return closed and not too_warm(degrees)",
+        "return closed or not too_warm(degrees)",
+    ),
+    Addition("Guests for dinner", module("guests")),
+    Change("Spell the sum out", "pantry/budget.py", "total += bills[shop]", "total = bills[shop]"),
+    Change(
+        "Look at the diet only",
+        "pantry/guests.py",
+        'return [guest["name"] for guest in guests if eats_no_meat(guest)]',
+        'return [guest["diet"] for guest in guests if eats_no_meat(guest)]',
+    ),
+    Addition("Kitchen scales", module("scales")),
+    Change(
+        "There is always a reading",
+        "pantry/scales.py",
+        "return sum(readings) / len(readings) if readings else 0",
+        "return sum(readings) / len(readings)",
+    ),
 )
 
 

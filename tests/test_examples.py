@@ -20,6 +20,10 @@ REPAIRS = {
     "rotation": ("pantry/rotation.py", "return ordered[: count - 1]", "return ordered[:count]"),
     "prices": ("pantry/prices.py", "cost = price + amount", "cost = price * amount"),
     "shelf": ("pantry/shelf.py", "self.jars[place] = old", "self.jars[place] = new"),
+    "fridge": ("pantry/fridge.py", "closed or not too_warm", "closed and not too_warm"),
+    "guests": ("pantry/guests.py", '[guest["diet"] for', '[guest["name"] for'),
+    "budget": ("pantry/budget.py", "total = bills[shop]", "total += bills[shop]"),
+    "scales": ("pantry/scales.py", "/ len(readings)", "/ len(readings) if readings else 0"),
     "report": ("pantry/report.py", '    "\\n".join(lines)', '    return "\\n".join(lines)'),
 }
 
