@@ -1,0 +1,106 @@
+"""One task through the graph, begun or gone on with: its events to a trace, its end as a record.
+
+Knows the compiled graph and its checkpoints. Knows nothing of folders or the terminal.
+"""
+
+import platform
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph.state import CompiledStateGraph
+
+from steergraph.agents.context import Context
+from steergraph.agents.policy import Policy
+from steergraph.agents.state import Outcome
+from steergraph.vectors.engine.protocol import Engine, ModelInfo
+
+Take = Callable[[Mapping[str, Any]], None]
+"""Called with an event of the graph's custom stream."""
+_UNTRACED = ("text", "vectors")
+_VERSIONS = ("steergraph", "torch", "transformers", "langgraph", "swebench", "rank-bm25", "unidiff", "gitpython")
+
+
+def drive(
+    graph: CompiledStateGraph[Any, Any, Any, Any],
+    thread: RunnableConfig,
+    given: Mapping[str, Any],
+    context: Context,
+    trace: Take,
+    show: Take | None = None,
+) -> dict[str, Any]:
+    """Run `given` on `thread`, or go on with what its checkpoints hold, and return the state's values at the end.
+
+    A thread that is at its end is not run again. `trace` gets every event but the pieces of text; `show` gets all.
+    """
+    before = graph.get_state(thread)
+    if not (before.values.get("status") and not before.next):
+        if before.next:
+            trace({"event": "resumed", "next": list(before.next)})
+        start = None if before.next else given
+        for event in graph.stream(start, thread, context=context, stream_mode="custom", durability="sync"):
+            if event["event"] not in _UNTRACED:
+                trace(event)
+            if show:
+                show(event)
+    return dict(graph.get_state(thread).values)
+
+
+def outcome_of(values: Mapping[str, Any]) -> Outcome:
+    """The outcome that a finished state holds."""
+    return Outcome.model_validate({k: v for k, v in values.items() if k in Outcome.model_fields})
+
+
+def record_of(
+    values: Mapping[str, Any], context: Context, policy: Policy, info: ModelInfo, command: str
+) -> dict[str, Any]:
+    """`outcome.json`: a finished state's outcome, its task and plan, and what made it."""
+    retrieval = values.get("retrieval") or {}
+    return outcome_of(values).model_dump(mode="json") | {
+        "task": values["task"],
+        "plan": values["plan"],
+        "cluster": values.get("cluster"),
+        "query": retrieval.get("query"),
+        "provenance": provenance(context, policy, info, command),
+    }
+
+
+def provenance(context: Context, policy: Policy, info: ModelInfo, command: str) -> dict[str, Any]:
+    """Model, settings, versions and command, for every record that a run leaves."""
+    return {
+        "model": info.model_dump(mode="json"),
+        "preset": context.preset,
+        "axes": context.axes(policy).model_dump(mode="json"),
+        "seed": context.seed,
+        "command": command,
+        "versions": {name: _version(name) for name in _VERSIONS} | {"python": platform.python_version()},
+    }
+
+
+@contextmanager
+def closing_on_interrupt(engine: Engine) -> Iterator[None]:
+    """Ctrl-C ends the generation at once: the graph waits for the node that runs, and that node for the engine."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupted(*_: object) -> None:
+        threading.Thread(target=engine.close, daemon=True).start()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except Exception:  # a source tree that was never installed has no metadata
+        return "unknown"

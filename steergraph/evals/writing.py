@@ -1,0 +1,90 @@
+"""Files of a run that survive a kill: written whole or not at all, or grown by whole lines; and one writer at a time.
+
+Knows files. Knows nothing of what is in them.
+"""
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from steergraph.configs import InputError
+
+
+class CannotWrite(InputError):
+    """A file of the run cannot be written: a full disk, a read-only folder. Nothing more can be kept."""
+
+
+def write_whole(target: Path, text: str) -> None:
+    """Write a file by rename, so that it is there whole or as it was. Raises CannotWrite."""
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=target.parent, prefix=f".{target.name}.", delete=False, encoding="utf-8", newline=""
+        ) as file:
+            temporary = Path(file.name)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise CannotWrite(f"cannot write {target}: {error.strerror}") from error
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Add one JSON line. A line that a kill cut short is dropped first. Raises CannotWrite."""
+    try:
+        with path.open("a+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size:
+                file.seek(size - 1)
+                if file.read(1) != b"\n":
+                    file.truncate(_last_line_start(file, size))
+            file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+    except OSError as error:
+        raise CannotWrite(f"cannot write {path}: {error.strerror}") from error
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The JSON object in `path`, or None where there is none, or none that is whole."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+@contextmanager
+def held(path: Path, refused: str) -> Iterator[None]:
+    """Hold the file `path` across processes. Raises InputError with the line `refused` where another one holds it.
+
+    The kernel lets go of it when the process ends, however it ends.
+    """
+    try:
+        file = path.open("ab")
+    except OSError as error:
+        raise CannotWrite(f"cannot write {path}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(refused) from error
+        yield
+
+
+def _last_line_start(file: Any, size: int) -> int:
+    position = size
+    while position > 0:
+        step = min(65536, position)
+        file.seek(position - step)
+        found = file.read(step).rfind(b"\n")
+        if found >= 0:
+            return int(position - step + found + 1)
+        position -= step
+    return 0
