@@ -32,6 +32,11 @@ _SECONDS = 10.0  # how long to wait for another process's write
 _TOUCH_S = 3600  # how exactly the time of last use is known
 _BATCH = 500
 _STALE_S = 86_400.0
+_PASSING = {
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT,
+}  # fmt: skip
+"""What is no damage of the file."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (
     id INTEGER PRIMARY KEY, kind TEXT NOT NULL, version INTEGER NOT NULL, blob TEXT NOT NULL,
@@ -85,13 +90,13 @@ class TermCache:
                 for at in range(0, len(blobs), _BATCH):
                     some = blobs[at : at + _BATCH]
                     rows = connection.execute(
-                        "SELECT id, blob, used, crc, value FROM entry JOIN content USING (id)"
+                        "SELECT id, blob, used, crc, value FROM entry LEFT JOIN content USING (id)"
                         f" WHERE kind = ? AND version = ? AND blob IN ({','.join('?' * len(some))})",
                         (kind, version, *some),
                     )
                     for number, blob, used, crc, value in rows:
                         key = Key(kind, version, blob)
-                        if not isinstance(value, bytes) or crc != _checksum(key, value):
+                        if not isinstance(value, bytes) or not isinstance(used, int) or crc != _checksum(key, value):
                             damaged.append(number)
                             continue
                         found[key] = value
@@ -153,7 +158,7 @@ class TermCache:
             return
         excess = used - self.max_bytes * 9 // 10
         gone: list[int] = []
-        for number, size in connection.execute("SELECT id, size FROM entry ORDER BY used, id"):
+        for number, size in connection.execute("SELECT id, CAST(size AS INTEGER) FROM entry ORDER BY used, id"):
             gone.append(number)
             excess -= size
             if excess <= 0:
@@ -177,9 +182,9 @@ class TermCache:
     def _fail(self, what: str, error: Exception) -> None:
         said = getattr(error, "strerror", None) or error
         _LOG.warning("%s: cannot %s the term cache (%s): going on without", self.folder, what, said)
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF not in _PASSING:
             self._begin_anew()
-        else:  # busy, full, read-only: it may be better next time, except where it cannot even be opened
+        else:  # it may be better next time, except where it cannot even be opened
             self._off = self._connection is None
 
     def _connected(self) -> sqlite3.Connection | None:
@@ -190,6 +195,7 @@ class TermCache:
             self._path = max(self._files(), default=self._file(1))
             self._sweep()
             connection = sqlite3.connect(self._path, timeout=_SECONDS, check_same_thread=False, isolation_level=None)
+            connection.text_factory = lambda data: data.decode("utf-8", "replace")  # a damaged key must not raise
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
