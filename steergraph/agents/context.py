@@ -30,6 +30,12 @@ class Context:
     """None: the policy's."""
     seed: int = 0
     thinking: bool = False
+    temperature: float = 0.0
+    """Of every step that is no repair, which has the policy's. With more than 0, top_p is the policy's too."""
+    dose: float = 1.0
+    """Factor on every steering's alpha."""
+    vector: str | None = None
+    """A domain whose vector every specialist speaks with, instead of its own; None: each with its own."""
 
     @classmethod
     def of(cls, given: Any) -> "Context":

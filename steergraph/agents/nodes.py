@@ -61,6 +61,8 @@ def route(services: Services, follows: Mapping[str, set[str]]) -> Node:
             domains = {v for name in planned.plan if name != RETRIEVE for v in services.roster[name].vectors}
             if axes.steering == "static" and task.kind == "issue":
                 domains.add(services.policy.static_domain)
+            if context.vector:
+                domains.add(context.vector)
 
             def progress(domain: str, done: int, of: int) -> None:
                 emit({"event": "vectors", "domain": domain, "done": done, "of": of})

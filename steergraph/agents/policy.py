@@ -162,7 +162,7 @@ class Policy(Frozen):
         if rule.then == "by_examples":
             factor = self._examples_factor(situation)
             mode = "on" if factor else "off"
-            steering = _scaled(steering, factor) if steering and factor else None
+            steering = scaled(steering, factor) if steering and factor else None
             reason = f"{rule.reason} (alpha x {factor:g})"
         else:
             mode = rule.then
@@ -177,5 +177,6 @@ class Policy(Frozen):
         return table[max(reached)] if reached else 1.0
 
 
-def _scaled(steering: Steering, factor: float) -> Steering:
+def scaled(steering: Steering, factor: float) -> Steering:
+    """The same steering at `factor` times its dose."""
     return Steering(components=tuple(c.model_copy(update={"alpha": c.alpha * factor}) for c in steering.components))

@@ -41,6 +41,7 @@ class Services:
         self._repositories: dict[str, Repository] = {}
         # One lock for each: a clone or an extraction takes minutes, and must not hold up a run that needs neither.
         self._engine_lock, self._vectors_lock, self._repositories_lock = Lock(), Lock(), Lock()
+        self._opening: dict[str, Lock] = {}
 
     @property
     def engine(self) -> Engine:
@@ -76,6 +77,8 @@ class Services:
     def repository(self, source: str) -> Repository:
         """The repository at `source`, opened once. Raises InputError where there is none."""
         with self._repositories_lock:
+            opening = self._opening.setdefault(source, Lock())
+        with opening:  # a clone holds up nobody who works in another repository
             if source not in self._repositories:
                 self._repositories[source] = Repository.open(source, cache_dir=self.cache_dir)
             return self._repositories[source]

@@ -13,7 +13,7 @@ from steergraph.agents.answers import format_question
 from steergraph.agents.budget import FittedPrompt, fit
 from steergraph.agents.context import Context
 from steergraph.agents.guard import tripped
-from steergraph.agents.policy import Decision, Situation
+from steergraph.agents.policy import Decision, Situation, scaled
 from steergraph.agents.services import Services
 from steergraph.agents.specialists import Specialist, resolve_steering
 from steergraph.agents.state import State, Step, Task, Tokens
@@ -50,8 +50,11 @@ def prepare(services: Services, name: str, state: State, context: Context) -> Tu
         engine.library,
         engine.info,
         cluster=state.get("cluster"),
-        static_domain=policy.static_domain if axes.steering == "static" and task.kind == "issue" else None,
+        static_domain=context.vector
+        or (policy.static_domain if axes.steering == "static" and task.kind == "issue" else None),
     )
+    if steering is not None and context.dose != 1.0:
+        steering, evidence = scaled(steering, context.dose), None  # nothing is known of another dose
     prompt = fit(specialist, sections_of(task, state), engine.count_tokens, engine.info.window)
     decision = policy.decide(
         Situation(
@@ -74,8 +77,8 @@ def prepare(services: Services, name: str, state: State, context: Context) -> Tu
         steering=decision.steering,
         suspend=specialist.spans if decision.mode == "outside_spans" else (),
         sampling=Sampling(
-            temperature=policy.repair.temperature if repairing else 0.0,
-            top_p=policy.repair.top_p if repairing else 1.0,
+            temperature=policy.repair.temperature if repairing else context.temperature,
+            top_p=policy.repair.top_p if repairing or context.temperature else 1.0,
             max_new_tokens=max(1, bound),
         ),
         seed=context.seed + attempt,

@@ -6,7 +6,7 @@ read from a row: gold patches, tests and hints stay on disk.
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,7 @@ COLUMNS = ("instance_id", "repo", "base_commit", "version", "problem_statement")
 def read_instances(path: str | Path) -> list[dict[str, str]]:
     """The rows of a dataset file, cut to `COLUMNS`. Raises InputError where the file is no SWE-bench dataset."""
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no dataset at {path}: give a parquet, JSON or JSONL file")
-    try:
-        rows = list(_rows(path))
-    except InputError:
-        raise
-    except Exception as error:  # every reader has exceptions of its own; the user needs one line
-        raise InputError(f"{path}: not a readable {path.suffix or 'dataset'} file: {_first_line(error)}") from error
+    rows, _ = find_rows(path)
     if not rows:
         raise InputError(f"{path}: the dataset has no rows")
     for number, row in enumerate(rows, 1):
@@ -68,23 +61,37 @@ def prediction(instance_id: str, patch: str | None, model: str, preset: str) -> 
     return {"instance_id": instance_id, "model_patch": patch or "", "model_name_or_path": name}
 
 
-def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
+def find_rows(path: Path) -> tuple[list[Any], tuple[str, ...] | None]:
+    """Every row of a dataset file, and its columns where all rows have the same (parquet; None for the others).
+
+    Of a parquet file only `COLUMNS` are read. Raises InputError where there is no file or it can't be read.
+    """
+    if not path.is_file():
+        raise InputError(f"no dataset at {path}: give a parquet, JSON or JSONL file")
+    try:
+        return _rows(path)
+    except InputError:
+        raise
+    except Exception as error:  # every reader has exceptions of its own; the user needs one line
+        raise InputError(f"{path}: not a readable {path.suffix or 'dataset'} file: {_first_line(error)}") from error
+
+
+def _rows(path: Path) -> tuple[list[Any], tuple[str, ...] | None]:
     if path.suffix == ".parquet":
         import pyarrow.parquet
 
-        present = set(pyarrow.parquet.read_schema(path).names)
-        table = pyarrow.parquet.read_table(path, columns=[name for name in COLUMNS if name in present])
-        rows: list[dict[str, Any]] = table.to_pylist()
-        return rows
+        names = tuple(pyarrow.parquet.read_schema(path).names)
+        table = pyarrow.parquet.read_table(path, columns=[name for name in COLUMNS if name in names])
+        return table.to_pylist(), names
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".jsonl":
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
+        return [json.loads(line) for line in text.split("\n") if line.strip()], None
     if path.suffix == ".json":
         loaded = json.loads(text)
         listed = list(loaded.values()) if isinstance(loaded, dict) else loaded
         if not all(isinstance(row, dict) for row in listed):
             raise InputError(f"{path}: a dataset is a list of instances")
-        return list(listed)
+        return list(listed), None
     raise InputError(f"{path}: a dataset is a .parquet, .json or .jsonl file")
 
 
