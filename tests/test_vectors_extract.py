@@ -14,13 +14,13 @@ from tiny_models import ARCHITECTURES, LAYERS, tiny_model, tiny_network, tiny_to
 
 from steergraph.configs import InputError
 from steergraph.vectors.contrast import ContrastSet, load_contrast
-from steergraph.vectors.difference import auroc, extract, read_side
-from steergraph.vectors.engine.capture import capture
+from steergraph.vectors.difference import extract, read_side
 from steergraph.vectors.engine.chat import Chat
 from steergraph.vectors.engine.loading import LoadedModel, load_model, wrap_model
 from steergraph.vectors.engine.protocol import Message
 from steergraph.vectors.extract import cached_vectors, ensure_vectors, model_folder
 from steergraph.vectors.library import load_vector
+from steergraph.vectors.methods import auroc
 
 
 @cache
@@ -93,14 +93,15 @@ def test_the_median_norm_leaves_out_first_tokens() -> None:
     model, small = loaded(), contrast()
     vector = extract(model, small)
     chat = Chat(model.tokenizer)
-    sides = [
-        capture(model, [chat.prompt([Message(role="user", content=text)]) for text in texts]).median_norm
-        for texts in (small.positives, small.neutrals)
-    ]
-    for layer in range(LAYERS):  # fewer than 16 texts a side: one chunk each
-        assert vector.median_residual_norms[layer] == pytest.approx(
-            float(sides[0][layer] + sides[1][layer]) / 2, rel=1e-5
-        )
+    medians = []
+    for text in (*small.positives, *small.neutrals):
+        ids = torch.tensor([chat.prompt([Message(role="user", content=text)])])
+        with torch.no_grad():
+            states = model.model(ids, output_hidden_states=True).hidden_states
+        medians.append([float(state[0, 1:].norm(dim=-1).quantile(0.5)) for state in states[1:]])
+    for layer in range(LAYERS - 1):
+        wanted = torch.tensor([row[layer] for row in medians]).quantile(0.5)
+        assert vector.median_residual_norms[layer] == pytest.approx(float(wanted), rel=1e-4)
 
 
 def test_auroc_by_hand() -> None:
@@ -118,8 +119,8 @@ def test_a_system_prompt_is_read_on_its_own_side() -> None:
     model = loaded()
     plain, framed = contrast(), contrast(system="You fix bugs.", neutral_system="You chat.")
     assert extract(model, plain).hash != extract(model, framed).hash
-    texts = plain.positives
-    assert not torch.equal(read_side(model, None, texts).last, read_side(model, "You fix bugs.", texts).last)
+    sides = [read_side(model, each, "positives").at["last_prompt_token"] for each in (plain, framed)]
+    assert not torch.equal(*sides)
 
 
 def test_a_text_longer_than_the_window_is_named() -> None:

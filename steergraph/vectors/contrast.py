@@ -19,7 +19,11 @@ from steergraph.configs import ConfigError, load_config, load_yaml
 from steergraph.configs.prompts import fill_system
 from steergraph.vectors.steering import Frozen
 
+Read = Literal["last_prompt_token", "prompt_mean", "answer_mean", "marker"]
+"""Where a set's texts are read (as `reading.ReadPosition`, which can't be asked here without torch)."""
+
 NEUTRAL_SYSTEM = "You are a helpful assistant."
+PACKAGED_NEUTRALS = ("neutral", "neutral_fr")
 MIN_TEXTS = 8
 MAX_TEXTS = 4096
 MAX_CHARACTERS = 20_000
@@ -47,6 +51,17 @@ class ContrastSet(Frozen):
     neutral_system: str | None = None
     """System prompt of the neutrals; given exactly where `system` is."""
     held_out_every: int = Field(default=4, ge=2)
+    read: Read = "last_prompt_token"
+    """`last_prompt_token`: the token that produces the first word of an answer. `prompt_mean`: the mean over the prompt
+    without its first token. `answer_mean`: the texts are answers to `question`; the mean over them. `marker`: the last
+    token of the last `marker` in the prompt."""
+    marker: str | None = None
+    question: str | None = None
+    source: str = ""
+    """The dataset file and recipe that the texts are from, where they are from one."""
+    positive_ids: tuple[str, ...] = ()
+    neutral_ids: tuple[str, ...] = ()
+    """The rows they are from, so that an evaluation can leave them out."""
 
     @model_validator(mode="after")
     def _usable(self) -> "ContrastSet":
@@ -66,13 +81,18 @@ class ContrastSet(Frozen):
             raise ValueError(f"a text is among positives and neutrals: {sorted(both)[0][:60]!r}")
         if (self.system is None) != (self.neutral_system is None):
             raise ValueError("system and neutral_system are given together or not at all")
+        for field, read in (("marker", "marker"), ("question", "answer_mean")):
+            if (getattr(self, field) is not None) != (self.read == read) or getattr(self, field) == "":
+                raise ValueError(f"{field} is given exactly where read is {read}")
         return self
 
     @property
     def hash(self) -> str:
-        """SHA-256 of all that the vector depends on (texts, system prompts, split), hex, first 16 characters. Names and
-        the description do not count."""
+        """SHA-256 of all that the vector depends on (texts, system prompts, split, read position), hex, first 16
+        characters. Names and the description do not count."""
         counted = [self.positives, self.neutrals, self.system, self.neutral_system, self.held_out_every]
+        if self.read != "last_prompt_token":
+            counted += [self.read, self.marker, self.question]
         return hashlib.sha256(json.dumps(counted, ensure_ascii=False).encode("utf-8", "replace")).hexdigest()[:16]
 
     @property
@@ -85,7 +105,7 @@ class ContrastSet(Frozen):
 def packaged_sets() -> tuple[str, ...]:
     """Names of the packaged contrast sets, in alphabetical order."""
     found = (entry.name for entry in files("steergraph.configs").joinpath("contrast").iterdir())
-    return tuple(sorted(name[:-5] for name in found if name.endswith(".yaml") and name != "neutral.yaml"))
+    return tuple(sorted(name[:-5] for name in found if name.endswith(".yaml") and not name.startswith("neutral")))
 
 
 def has_contrast(domain: str) -> bool:
@@ -101,8 +121,9 @@ def is_path(name: str | Path) -> bool:
 def load_contrast(name: str | Path) -> ContrastSet:
     """The packaged set called `name`, or the one in the user's YAML file at that path.
 
-    In a file, `neutrals` may be a list, the path of a YAML list beside the file, or left out: then the packaged neutral
-    texts are taken. Raises ContrastError (one line) where there is no such set or it can't be used.
+    In a file, `neutrals` may be a list, the path of a YAML list beside the file, the name of packaged neutral texts
+    (neutral, neutral_fr), or left out: then the English ones are taken. Raises ContrastError (one line) where there is
+    no such set or it can't be used.
     """
     try:
         if is_path(name):
@@ -141,8 +162,8 @@ def _build(table: Any, where: str, folder: Path | None) -> ContrastSet:
 
 
 def _neutrals(named: Any, where: str, folder: Path | None) -> Any:
-    if named is None or named == "neutral":
-        return load_config("contrast/neutral")
+    if named is None or named in PACKAGED_NEUTRALS:
+        return load_config(f"contrast/{named or 'neutral'}")
     if isinstance(named, str) and folder is not None:
         return load_yaml(folder / named)
     raise ContrastError(f"{where}: neutrals is a list of texts, a YAML file beside this one, or left out")

@@ -1,44 +1,25 @@
-"""From a contrast set to a steering vector: the mean difference at every layer, and how well it separates unseen texts.
+"""From a contrast set to a steering vector: a direction at every layer, and how well it separates unseen texts.
 
-Knows contrast sets and how to listen to a model. Knows nothing of steering or of where vectors are kept.
-
-The texts go through the same chat template as a generation, with the generation prompt, and are read at the last prompt
-token: the place that produces the first generated token.
+Knows contrast sets and how to listen to a model; how a direction is found is `methods`' business, what is read
+`reading`'s. Knows nothing of steering or of where vectors are kept.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from steergraph.configs import InputError
 from steergraph.vectors.contrast import ContrastSet
-from steergraph.vectors.engine.capture import capture
-from steergraph.vectors.engine.chat import Chat
 from steergraph.vectors.engine.loading import LoadedModel
-from steergraph.vectors.engine.protocol import Message
 from steergraph.vectors.library import SteeringVector
+from steergraph.vectors.methods import Method, auroc, direction
+from steergraph.vectors.reading import Frame, Reading, Report, read_texts
 
-METHOD = "mean_difference"
-READ_POSITION = "last_prompt_token"
-CHUNK = 16
-"""Texts between two reports of progress. Fixed, so that the same vector comes out whatever the batch size is."""
+METHOD: Method = "mean_difference"
 SILENT = 1e-5
 """A difference of less than this part of the residual is rounding, and such a layer gets no direction. In a first block
 with a short convolution or window, the last prompt token sees only the template, which all texts share."""
-
-Report = Callable[[int], None]
-"""Called after each chunk with how many texts it had."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a model made of one side of a contrast set."""
-
-    last: torch.Tensor
-    """[layers, texts, hidden], float32: the residual at each text's last prompt token."""
-    medians: torch.Tensor
-    """[layers, chunks]: the residual's median length over the tokens of each chunk, without first tokens."""
 
 
 def extract(
@@ -46,104 +27,121 @@ def extract(
     contrast: ContrastSet,
     *,
     name: str | None = None,
+    method: Method = METHOD,
     batch_size: int = 8,
     report: Report = lambda count: None,
+    positive: Reading | None = None,
     neutral: Reading | None = None,
 ) -> SteeringVector:
     """The vector of `contrast` on the model, called `name` (the set's own name by default).
 
-    `neutral` is a reading of the set's neutral side on the same model, where one is at hand. Raises InputError where a
-    text does not fit the model's window, the two sides do not differ, or activations are not finite.
+    `positive` and `neutral` are readings of the set's sides on the same model at the set's read position, where they
+    are at hand. Raises InputError where a text does not fit the model's window, the two sides do not differ, or
+    activations are not finite.
     """
     where = f"contrast set {contrast.name!r}"
-    neutral = neutral or read_side(loaded, contrast.neutral_system, contrast.neutrals, where, batch_size, report)
-    positive = read_side(loaded, contrast.system, contrast.positives, where, batch_size, report)
-    held_positive, held_neutral = contrast.held_out
-    directions = mean_difference(positive.last, held_positive, neutral.last, held_neutral)
-    if not bool(torch.isfinite(directions).all()):
+    neutral = neutral or read_side(loaded, contrast, "neutrals", batch_size, report)
+    positive = positive or read_side(loaded, contrast, "positives", batch_size, report)
+    high, low = positive.at[contrast.read], neutral.at[contrast.read]
+    if not bool(torch.isfinite(high).all() and torch.isfinite(low).all()):
         raise InputError(f"{where}: the activations of {loaded.info.name} overflow; load it in float32 or bfloat16")
-    norms = directions.norm(dim=-1)
+    held_high, held_low = contrast.held_out
+    used_high, used_low = _others(held_high, high.shape[1]), _others(held_low, low.shape[1])
     medians = torch.cat([positive.medians, neutral.medians], dim=1).quantile(0.5, dim=1)
-    layers = [layer for layer in range(loaded.info.n_layers) if norms[layer] > SILENT * medians[layer]]
-    if not layers:
+    directions: dict[int, torch.Tensor] = {}
+    chosen: dict[str, dict[str, Any]] = {}
+    for layer in range(loaded.info.n_layers):
+        found, how = direction(method, high[layer, used_high], low[layer, used_low])
+        if float(found.norm()) > SILENT * float(medians[layer]):
+            directions[layer], chosen[str(layer)] = found, how
+    if not directions:
         raise InputError(f"{where}: {loaded.info.name} does not tell its two sides apart at any layer")
     scores = {
-        layer: auroc(positive.last[layer, list(held_positive)], neutral.last[layer, list(held_neutral)], direction)
-        for layer, direction in enumerate(directions)
-        if layer in layers
+        layer: auroc(high[layer, list(held_high)], low[layer, list(held_low)], found)
+        for layer, found in directions.items()
     }
+    layers = sorted(directions)
     return SteeringVector(
         name=name or contrast.name,
         directions={k: directions[k].float().contiguous() for k in layers},
         model=loaded.info.name,
         revision=loaded.info.revision,
         hidden_size=loaded.info.hidden_size,
-        method=METHOD,
+        method=method,
         contrast_hash=contrast.hash,
-        read_position=READ_POSITION,
-        raw_norms={k: float(norms[k]) for k in layers},
+        read_position=contrast.read,
+        raw_norms={k: float(directions[k].norm()) for k in layers},
         median_residual_norms={k: float(medians[k]) for k in layers},
-        metadata={
-            "contrast": contrast.name,
-            "domain": contrast.domain,
-            "language": contrast.language,
-            "architecture": loaded.info.architecture,
-            "n_layers": loaded.info.n_layers,
-            "dtype": str(loaded.model.dtype).removeprefix("torch."),
-            "chat_template": loaded.info.kind == "instruct",
-            "system_prompt": contrast.system is not None,
-            "used": {
-                "positives": len(contrast.positives) - len(held_positive),
-                "neutrals": len(contrast.neutrals) - len(held_neutral),
-            },
-            "held_out": {"positives": len(held_positive), "neutrals": len(held_neutral)},
-            "held_out_auroc": {str(k): round(scores[k], 4) for k in layers},
-        },
+        settings=_settings(contrast, method, chosen),
+        metadata=_metadata(loaded, contrast, scores, positive.massive + neutral.massive),
     )
+
+
+def _metadata(
+    loaded: LoadedModel, contrast: ContrastSet, scores: dict[int, float], massive: torch.Tensor
+) -> dict[str, Any]:
+    held_high, held_low = map(len, contrast.held_out)
+    facts: dict[str, Any] = {
+        "contrast": contrast.name,
+        "domain": contrast.domain,
+        "language": contrast.language,
+        "architecture": loaded.info.architecture,
+        "n_layers": loaded.info.n_layers,
+        "dtype": str(loaded.model.dtype).removeprefix("torch."),
+        "chat_template": loaded.info.kind == "instruct",
+        "system_prompt": contrast.system is not None,
+        "used": {"positives": len(contrast.positives) - held_high, "neutrals": len(contrast.neutrals) - held_low},
+        "held_out": {"positives": held_high, "neutrals": held_low},
+        "held_out_auroc": {str(layer): round(score, 4) for layer, score in sorted(scores.items())},
+        "massive_tokens": {str(layer): int(massive[layer]) for layer in sorted(scores) if massive[layer]},
+        "source": contrast.source,
+        "positive_ids": list(contrast.positive_ids),
+        "neutral_ids": list(contrast.neutral_ids),
+    }
+    return {name: fact for name, fact in facts.items() if fact not in ({}, [], "")}
 
 
 def read_side(
     loaded: LoadedModel,
-    system: str | None,
-    texts: Sequence[str],
-    where: str = "texts",
+    contrast: ContrastSet,
+    side: str,
     batch_size: int = 8,
     report: Report = lambda count: None,
 ) -> Reading:
-    """Run `texts` as user messages, under `system` where it is given. `report` gets the size of each chunk read."""
-    chat = Chat(loaded.tokenizer)
-    opening = (Message(role="system", content=system),) if system is not None else ()
-    sequences = [chat.prompt((*opening, Message(role="user", content=text))) for text in texts]
-    lasts, medians = [], []
-    for start in range(0, len(sequences), CHUNK):
-        chunk = sequences[start : start + CHUNK]
-        try:
-            captured = capture(loaded, chunk, batch_size=min(batch_size, CHUNK))
-        except InputError as error:
-            raise InputError(f"{where}: from text {start} on: {error}") from error
-        lasts.append(captured.last)
-        medians.append(captured.median_norm)
-        report(len(chunk))
-    return Reading(last=torch.cat(lasts, dim=1), medians=torch.stack(medians, dim=1))
+    """Read one side of a set ("positives" or "neutrals") where the set says. `report` gets the size of each chunk
+    read."""
+    texts = contrast.positives if side == "positives" else contrast.neutrals
+    return read_texts(
+        loaded,
+        texts,
+        (contrast.read,),
+        frame=frame_of(contrast, side),
+        where=f"contrast set {contrast.name!r}: {side}",
+        batch_size=batch_size,
+        report=report,
+    )
 
 
-def mean_difference(
-    positive: torch.Tensor, held_positive: Sequence[int], neutral: torch.Tensor, held_neutral: Sequence[int]
-) -> torch.Tensor:
-    """[layers, hidden], float64: mean of the positives minus mean of the neutrals ([layers, texts, hidden] each),
-    without those held out."""
-    means = []
-    for side, held in ((positive, set(held_positive)), (neutral, set(held_neutral))):
-        used = [index for index in range(side.shape[1]) if index not in held]
-        # float64: the two means are nearly equal where the residual has a few huge entries.
-        means.append(side[:, used].double().mean(dim=1))
-    return means[0] - means[1]
+def frame_of(contrast: ContrastSet, side: str) -> Frame:
+    """What stands around the texts of one side."""
+    system = contrast.system if side == "positives" else contrast.neutral_system
+    return Frame(system=system, question=contrast.question, marker=contrast.marker)
 
 
-def auroc(positive: torch.Tensor, neutral: torch.Tensor, direction: torch.Tensor) -> float:
-    """How often a positive ([n, hidden]) lies further along `direction` than a neutral ([m, hidden]), over all n*m
-    pairs; ties count half. 0.5 is chance, 1 a clean separation."""
-    unit = direction.double() / direction.double().norm()
-    high, low = positive.double() @ unit, neutral.double() @ unit
-    wins = (high[:, None] > low[None, :]).double() + 0.5 * (high[:, None] == low[None, :]).double()
-    return float(wins.mean())
+def _others(held: Sequence[int], count: int) -> list[int]:
+    out = set(held)
+    return [index for index in range(count) if index not in out]
+
+
+def _settings(contrast: ContrastSet, method: Method, chosen: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What the direction depends on beside the texts, and what the method chose at each layer."""
+    settings: dict[str, Any] = {}
+    if contrast.marker:
+        settings["marker"] = contrast.marker
+    if contrast.question:
+        settings["question"] = contrast.question
+    for key in sorted({key for how in chosen.values() for key in how}):
+        settings[key] = {layer: how[key] for layer, how in chosen.items()}
+    if method == "paired_pca":
+        settings["sign"] = "majority of pairs, by layer"
+    return settings

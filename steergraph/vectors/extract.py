@@ -1,8 +1,9 @@
 """Vectors on first use: taken from the user's cache folder, or made and put there.
 
-Knows the cache's layout: one folder for each model and revision, one file for each vector, named after it and the
-hash of its contrast set. A changed model or set is another file; nothing is ever out of date. Safe with several
-processes: files appear whole, and whoever comes last replaces a file by its equal.
+Knows the cache's layout: one folder for each model and revision, one file for each vector, named after it, the hash of
+its contrast set and, where it is not the mean difference, its method. A changed model or set is another file; nothing
+is ever out of date. Safe with several processes: files appear whole, and whoever comes last replaces a file by its
+equal.
 """
 
 import logging
@@ -12,12 +13,14 @@ from urllib.parse import quote
 
 from steergraph.configs import InputError, cache_folder
 from steergraph.vectors.contrast import ContrastSet, is_path, load_contrast
-from steergraph.vectors.difference import METHOD, READ_POSITION, Reading, read_side
+from steergraph.vectors.difference import METHOD, read_side
 from steergraph.vectors.difference import extract as extract
 from steergraph.vectors.engine.loading import LoadedModel
 from steergraph.vectors.engine.protocol import ModelInfo
 from steergraph.vectors.files import file_name
 from steergraph.vectors.library import Library, SteeringVector, check_fits, load_vector, save_vector
+from steergraph.vectors.methods import Method
+from steergraph.vectors.reading import Reading
 
 Progress = Callable[[str, int, int], None]
 """Called with a vector's name, how many of its texts have been read and how many there are. Once, with both equal,
@@ -45,30 +48,32 @@ def cached_vectors(model: str | None = None, cache_dir: Path | None = None) -> I
 
 def ensure_vectors(
     loaded: LoadedModel,
-    domains: Mapping[str, str | Path | None] | Iterable[str | Path],
+    domains: Mapping[str, str | Path | None] | Iterable[str | Path | ContrastSet],
     *,
+    method: Method = METHOD,
     cache_dir: Path | None = None,
     progress: Progress | None = None,
     batch_size: int = 8,
 ) -> Library:
     """A library with one vector for each of `domains`, each from the cache or made now.
 
-    `domains` are names of packaged contrast sets and paths of a user's own, or a mapping from vector name to the path
-    of its set (None: the packaged set of that name). A damaged cache entry is made anew; a cache that can't be written
-    costs a warning. Raises InputError (ContrastError for a bad set) before anything is extracted.
+    `domains` are names of packaged contrast sets, paths of a user's own and sets themselves, or a mapping from vector
+    name to the path of its set (None: the packaged set of that name). A damaged cache entry is made anew; a cache that
+    can't be written costs a warning. Raises InputError (ContrastError for a bad set) before anything is extracted.
     """
     sets: dict[str, ContrastSet] = {}
     for name, contrast in _sets(domains):
         if name in sets and sets[name] != contrast:
             raise InputError(f"two contrast sets are called {name!r}: give one of them another name")
         sets[name] = contrast
-    neutrals: dict[tuple[str | None, tuple[str, ...]], Reading] = {}
+    neutrals: dict[tuple[object, ...], Reading] = {}
     vectors: dict[str, SteeringVector] = {}
     for name, contrast in sets.items():
-        path = model_folder(loaded.info, cache_dir) / file_name(f"{name}-{contrast.hash}")
-        vector = _cached(path, name, contrast, loaded.info)
+        suffix = "" if method == METHOD else f"-{method}"
+        path = model_folder(loaded.info, cache_dir) / file_name(f"{name}-{contrast.hash}{suffix}")
+        vector = _cached(path, name, contrast, method, loaded.info)
         if vector is None:
-            vector = _make(loaded, name, contrast, neutrals, batch_size, progress)
+            vector = _make(loaded, name, contrast, method, neutrals, batch_size, progress)
             _keep(vector, path, loaded.info)
         elif progress is not None:
             total = len(contrast.positives) + len(contrast.neutrals)
@@ -77,17 +82,22 @@ def ensure_vectors(
     return Library(vectors)
 
 
-def _sets(domains: Mapping[str, str | Path | None] | Iterable[str | Path]) -> Iterator[tuple[str, ContrastSet]]:
+def _sets(
+    domains: Mapping[str, str | Path | None] | Iterable[str | Path | ContrastSet],
+) -> Iterator[tuple[str, ContrastSet]]:
     if isinstance(domains, Mapping):
         for name, path in domains.items():
             yield name, load_contrast(Path(path) if path else name)
         return
     for named in domains:
+        if isinstance(named, ContrastSet):
+            yield named.name, named
+            continue
         contrast = load_contrast(named)
         yield (contrast.name if is_path(named) else str(named)), contrast
 
 
-def _cached(path: Path, name: str, contrast: ContrastSet, info: ModelInfo) -> SteeringVector | None:
+def _cached(path: Path, name: str, contrast: ContrastSet, method: Method, info: ModelInfo) -> SteeringVector | None:
     """The cache's vector where it has a whole and matching one."""
     if not info.revision or not path.exists():
         return None
@@ -98,7 +108,7 @@ def _cached(path: Path, name: str, contrast: ContrastSet, info: ModelInfo) -> St
         log.warning("%s; it is made again", error)
         return None
     made = (vector.name, vector.contrast_hash, vector.method, vector.read_position, vector.revision)
-    wanted = (name, contrast.hash, METHOD, READ_POSITION, info.revision)
+    wanted = (name, contrast.hash, method, contrast.read, info.revision)
     return vector if made == wanted else None
 
 
@@ -106,12 +116,13 @@ def _make(
     loaded: LoadedModel,
     name: str,
     contrast: ContrastSet,
-    neutrals: dict[tuple[str | None, tuple[str, ...]], Reading],
+    method: Method,
+    neutrals: dict[tuple[object, ...], Reading],
     batch_size: int,
     progress: Progress | None,
 ) -> SteeringVector:
     """Extract, with the neutral side read once for all sets that share it."""
-    side = (contrast.neutral_system, contrast.neutrals)
+    side = (contrast.read, contrast.marker, contrast.question, contrast.neutral_system, contrast.neutrals)
     total = len(contrast.positives) + len(contrast.neutrals)
     done = 0
 
@@ -124,8 +135,10 @@ def _make(
     if side in neutrals:
         done = len(contrast.neutrals)
     else:
-        neutrals[side] = read_side(loaded, *side, f"contrast set {contrast.name!r}", batch_size, report)
-    return extract(loaded, contrast, name=name, batch_size=batch_size, report=report, neutral=neutrals[side])
+        neutrals[side] = read_side(loaded, contrast, "neutrals", batch_size, report)
+    return extract(
+        loaded, contrast, name=name, method=method, batch_size=batch_size, report=report, neutral=neutrals[side]
+    )
 
 
 def _keep(vector: SteeringVector, path: Path, info: ModelInfo) -> None:

@@ -31,6 +31,7 @@ MAX_HIDDEN = 2**17
 MAX_METADATA = 2**20
 """Characters of metadata altogether."""
 TEXTS = ("name", "model", "revision", "method", "contrast_hash", "read_position")
+HASH = re.compile("[0-9a-f]{16}")
 NUMBERS = ("raw_norms", "median_residual_norms")
 
 
@@ -113,7 +114,8 @@ def write_whole(path: Path, data: bytes) -> Path:
 def _check_path(path: Path) -> None:
     if path.suffix.lower() in PICKLES:
         raise InputError(
-            f"{path}: a pickle, which can run code, is not opened; convert it where you trust it: python -c "
+            f"{path}: a pickle, which can run code, is not opened; lm-eval's are read without running "
+            f"any: steergraph vectors import {path} --out . ; convert any other where you trust it: python -c "
             '"import torch; from steergraph.vectors.library import make_vector, save_vector; '
             "save_vector(make_vector('NAME', torch.load('FILE', weights_only=True), model='MODEL'), "
             "'NAME.safetensors')\" (the file holds one direction by layer)"
@@ -142,6 +144,10 @@ def _header(vector: SteeringVector) -> dict[str, str]:
     try:
         structured = {name: json.dumps(_by_layer(getattr(vector, name))) for name in NUMBERS}
         structured["metadata"] = json.dumps(dict(vector.metadata), allow_nan=False, sort_keys=True)
+        if vector.settings:
+            structured["settings"] = json.dumps(dict(vector.settings), allow_nan=False, sort_keys=True)
+        if vector.parents:
+            structured["parents"] = json.dumps(list(vector.parents))
     except (TypeError, ValueError) as error:
         raise InputError(f"vector {vector.name!r}: its metadata is not JSON: {error}") from error
     return {
@@ -177,9 +183,14 @@ def _fields(header: Mapping[str, str], path: Path) -> dict[str, Any]:
             raise InputError(f"{path}: {name} is not a number by layer")
         fields[name] = {int(layer): value for layer, value in values.items()}
         _check_numbers(fields[name], f"{path}: {name}")
-    fields["metadata"] = _json(header["metadata"], f"{path}: metadata")
-    if not isinstance(fields["metadata"], dict):
-        raise InputError(f"{path}: metadata is not a mapping")
+    for name in ("metadata", "settings"):
+        fields[name] = _json(header.get(name, "{}"), f"{path}: {name}")
+        if not isinstance(fields[name], dict):
+            raise InputError(f"{path}: {name} is not a mapping")
+    parents = _json(header.get("parents", "[]"), f"{path}: parents")
+    if not isinstance(parents, list) or not all(isinstance(p, str) and HASH.fullmatch(p) for p in parents):
+        raise InputError(f"{path}: parents is not a list of hashes")
+    fields["parents"] = tuple(parents)
     return fields
 
 

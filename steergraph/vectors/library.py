@@ -6,9 +6,10 @@ one lies on disk is `files`' business, whose `load_vector` and `save_vector` are
 
 import difflib
 import hashlib
+import json
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,10 @@ class SteeringVector(BaseModel):
     median_residual_norms: Mapping[int, float]
     """Median length of the residual at each layer, over the prompts it was made from, first tokens excluded. Empty
     where it is not known: the engine then measures it."""
+    settings: Mapping[str, Any] = {}
+    """What the method depends on or chose, JSON-like: a marker, the shrinkage by layer, the weights of a sum."""
+    parents: tuple[str, ...] = ()
+    """Hashes of the vectors it was made of; empty where it was made of texts."""
     metadata: Mapping[str, Any] = {}
     """Anything else worth knowing, JSON-like: held-out AUROC by layer, counts, versions."""
 
@@ -78,7 +83,19 @@ class SteeringVector(BaseModel):
             _feed(digest, self.directions[layer].detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
         for norms in (self.raw_norms, self.median_residual_norms):
             _feed(digest, b"".join(struct.pack("<qd", layer, norms[layer]) for layer in sorted(norms)))
+        if self.settings or self.parents:  # fields that came later: a vector without them keeps its hash
+            later = {"settings": dict(self.settings), "parents": list(self.parents)}
+            _feed(digest, json.dumps(json.loads(json.dumps(later)), sort_keys=True).encode())
         return digest.hexdigest()[:16]
+
+    @property
+    def held_out_auroc(self) -> dict[int, float]:
+        """AUROC of the projection of held-out texts by layer; empty where it was not measured."""
+        scores = self.metadata.get("held_out_auroc")
+        if not isinstance(scores, Mapping):
+            return {}
+        found = ((str(layer), score) for layer, score in scores.items())
+        return {int(k): float(v) for k, v in found if k.isdecimal() and isinstance(v, int | float)}
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> "SteeringVector":
         copied = super().model_copy(update=update, deep=deep)
@@ -105,6 +122,8 @@ def make_vector(
     contrast_hash: str = "",
     read_position: str = "unknown",
     median_residual_norms: Mapping[int, float] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    parents: Sequence[str] = (),
     metadata: Mapping[str, Any] | None = None,
 ) -> SteeringVector:
     """A vector from bare directions, whatever their layers are called: 15, "15" and "layer_15" are all layer 15.
@@ -133,6 +152,8 @@ def make_vector(
         read_position=read_position,
         raw_norms={layer: float(direction.double().norm()) for layer, direction in kept.items()},
         median_residual_norms=dict(median_residual_norms or {}),
+        settings=dict(settings or {}),
+        parents=tuple(parents),
         metadata=dict(metadata or {}),
     )
 
