@@ -69,3 +69,6 @@ class Receipt(Frozen):
     steered_ranges: tuple[tuple[int, int], ...]
     """Half-open ranges [start, end) of edited positions in the row's own numbering: 0 is the first prompt token
     after padding; a token generated as number k sits at prompt_tokens + k."""
+    claimed: bool = False
+    """Whether it only says what a server was asked to do, with positions counted from its usage; False where the engine
+    that ran the model wrote it."""
