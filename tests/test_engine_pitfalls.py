@@ -15,13 +15,12 @@ from tiny_models import ARCHITECTURES, HIDDEN, LAYERS, OTHER_LAYOUTS, tiny_model
 
 from steergraph.vectors.engine.capture import block_outputs, capture
 from steergraph.vectors.engine.chat import Chat
-from steergraph.vectors.engine.decode import Trail
-from steergraph.vectors.engine.hooks import ActiveBatch, LayerEdit, SteeringHooks, apply_edit
+from steergraph.vectors.engine.hooks import ActiveBatch, SteeringHooks
 from steergraph.vectors.engine.layers import decoder_layers, hidden_of, replace_hidden
 from steergraph.vectors.engine.loading import LoadedModel, load_model
 from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.plans import stack_plans
 from steergraph.vectors.engine.protocol import Message, Sampling, ScoreRequest
+from steergraph.vectors.engine.trail import Trail
 from steergraph.vectors.library import Library
 from steergraph.vectors.steering import Component, Steering
 
@@ -35,9 +34,9 @@ def steered(
     """Steer all positions of forwards over `rows` rows of PROMPT's length."""
     own = hooks or SteeringHooks(loaded.model)
     try:
-        edits = stack_plans([plan(steering, loaded)], HIDDEN, loaded.device)
-        with own.steering(edits) as batch, torch.no_grad():
-            batch.at(torch.zeros(1, len(PROMPT), dtype=torch.long), torch.ones(1, len(PROMPT), dtype=torch.bool))
+        placed = [plan(steering, loaded).place(len(PROMPT))] * rows
+        with own.steering(placed, loaded.device) as batch, torch.no_grad():
+            batch.at([0] * rows, len(PROMPT))
             yield batch
     finally:
         if hooks is None:
@@ -161,15 +160,14 @@ def test_07_pads_are_never_edited(architecture: str) -> None:
     rows = [(PROMPT, [9], steer()), ([1, 60], [9], steer())]
     with block_outputs(loaded.model) as seen:
         logits_of(loaded, [(prompt, answer, None) for prompt, answer, _ in rows])
-        plain = {layer: hidden.clone() for layer, hidden in seen.items()}
-        hooks = SteeringHooks(loaded.model)
-    hooks.remove()
+        plain = seen[1].clone()
     pads = len(PROMPT) - 2
-    edits = stack_plans([plan(steering, loaded) for _, _, steering in rows], HIDDEN, loaded.device)
-    positions = torch.arange(len(PROMPT))[None] - torch.tensor([[0], [pads]])
-    edited = apply_edit(plain[1], edits[1], (positions < 0).long(), positions >= 0)
-    assert torch.equal(edited[1, :pads], plain[1][1, :pads])
-    assert not torch.equal(edited[1, pads:], plain[1][1, pads:])
+    batch = ActiveBatch([plan(steering, loaded).place(len(prompt)) for prompt, _, steering in rows], loaded.device)
+    batch.at([0, -pads], len(PROMPT))
+    edited = plain.clone()
+    batch.edit(1, edited)
+    assert torch.equal(edited[1, :pads], plain[1, :pads])
+    assert not (edited[1, pads:] == plain[1, pads:]).all(dim=-1).any()
 
 
 def test_08_convolution_blocks_are_steered_like_attention_blocks() -> None:
@@ -183,11 +181,6 @@ def test_08_convolution_blocks_are_steered_like_attention_blocks() -> None:
         assert torch.allclose(edited[layer] - plain[layer], dose[None], atol=1e-4)
 
 
-def _edit(*deltas: torch.Tensor) -> LayerEdit:
-    delta = torch.stack(deltas)[:, None].expand(-1, 2, -1).contiguous()
-    return LayerEdit(delta, None, torch.ones(len(deltas), 2, dtype=torch.bool))
-
-
 def test_09_small_doses_are_summed_before_they_are_rounded() -> None:
     """In bfloat16 each of four adds of 0.25 to 128 rounds away; their sum does not."""
     loaded = tiny_loaded()
@@ -195,8 +188,10 @@ def test_09_small_doses_are_summed_before_they_are_rounded() -> None:
     component = Component(vector="v", layer=1, alpha=1.0, unit="raw")
     four = plan(Steering(components=(component,) * 4), loaded, Library({"v": quarter}))
     hidden = torch.full((1, 1, HIDDEN), 128.0, dtype=torch.bfloat16)
-    edits = stack_plans([four], HIDDEN, loaded.device)
-    edited = apply_edit(hidden, edits[1], torch.zeros(1, 1, dtype=torch.long), torch.ones(1, 1, dtype=torch.bool))
+    batch = ActiveBatch([four.place(1)], loaded.device)
+    batch.at([0], 1)
+    edited = hidden.clone()
+    batch.edit(1, edited)
     assert edited.dtype == torch.bfloat16 and torch.equal(edited, hidden + 1)
     naive = hidden
     for _ in range(4):
@@ -208,7 +203,7 @@ def test_09_norms_in_half_precision_do_not_overflow() -> None:
     loaded = tiny_loaded()
     big = torch.full((HIDDEN,), 60_000.0, dtype=torch.float16)
     row = plan(steer(alpha=1.0), loaded, Library({"v": tiny_vector(loaded.info, directions={1: big})}))
-    assert row.adds[1].norm(dim=-1).tolist() == pytest.approx([1.0, 1.0])
+    assert row.adds[1].norm(dim=-1).tolist() == pytest.approx([1.0])
 
 
 def test_10_the_first_token_counts_in_no_mean_and_no_median() -> None:
@@ -290,7 +285,7 @@ def test_16_an_exception_leaves_the_model_unsteered() -> None:
     with (
         steered(loaded, steer(), hooks=hooks),
         pytest.raises(RuntimeError, match="already steered"),
-        hooks.steering({}),
+        hooks.steering([], loaded.device),
     ):
         pass
     hooks.remove()
@@ -313,16 +308,14 @@ def test_16_a_client_that_goes_away_leaves_the_model_unsteered() -> None:
 def test_17_the_edit_takes_the_hidden_states_type_and_device() -> None:
     """Quantised weights have another type than the residual, and a spread model other devices than its input's."""
     loaded = tiny_loaded()
-    edits = stack_plans([plan(steer(), loaded)], HIDDEN, loaded.device)
+    batch = ActiveBatch([plan(steer(), loaded).place(2)], loaded.device)
+    batch.at([0], 2)
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
-        batch = ActiveBatch(edits)
-        batch.at(torch.zeros(1, 2, dtype=torch.long), torch.ones(1, 2, dtype=torch.bool))
-        edited = batch.edit(1, torch.zeros(1, 2, HIDDEN, dtype=dtype))
-        assert edited is not None and edited.dtype == dtype
-    batch = ActiveBatch(edits)
-    batch.at(torch.zeros(1, 2, dtype=torch.long), torch.ones(1, 2, dtype=torch.bool))
-    elsewhere = batch.edit(1, torch.zeros(1, 2, HIDDEN, device="meta"))
-    assert elsewhere is not None and elsewhere.device.type == "meta"
+        hidden = torch.zeros(1, 2, HIDDEN, dtype=dtype)
+        batch.edit(1, hidden)
+        assert hidden.dtype == dtype and hidden.any()
+    batch.edit(1, torch.zeros(1, 2, HIDDEN, device="meta"))
+    assert batch.patches[1][0].delta.device.type == "meta"
 
 
 def test_17_a_model_in_bfloat16_generates_and_scores_steered() -> None:

@@ -5,10 +5,13 @@ A `Steering` is asked for; a `Receipt` is what the engine says it did. Knows not
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
 
 Unit = Literal["unit_vector", "raw", "residual"]
 Positions = Literal["all", "generated"]
+TokenRange = tuple[int, int | None]
+"""Half-open [start, end) in the row's own numbering: 0 is the first prompt token, None is no end. Negative numbers count
+back from the end of the prompt: -1 is its last token."""
 Operation = Literal["add", "ablate"]
 
 
@@ -30,11 +33,20 @@ class Component(Frozen):
     unit: Unit = "unit_vector"
     """`unit_vector`: alpha times the direction at length 1 (the published convention). `raw`: alpha times the mean
     difference as extracted. `residual`: alpha times the median residual norm at that layer, along the direction."""
-    positions: Positions = "all"
+    positions: Positions | TokenRange = "all"
     """`all`: prompt and generated tokens. `generated`: from the last prompt token on, which produces the first
-    generated token."""
+    generated token. Or a range of tokens: (0, None) is `all`, (-1, None) is `generated`."""
     operation: Operation = "add"
     """`add` the dose, or `ablate`: remove the component along the direction."""
+
+    @field_validator("positions")
+    @classmethod
+    def _some_positions(cls, given: Positions | TokenRange) -> Positions | TokenRange:
+        if isinstance(given, tuple):
+            start, end = given
+            if end == 0 or (end is not None and (start < 0) == (end < 0) and start >= end):
+                raise ValueError(f"positions {start} to {end} hold no token; the end must be behind the start")
+        return given
 
 
 class Steering(Frozen):
@@ -52,7 +64,7 @@ class AppliedComponent(Frozen):
     layer: int
     alpha: float
     unit: Unit
-    positions: Positions
+    positions: Positions | TokenRange
     operation: Operation
     relative_dose: float
     """Norm of what was added over the median residual norm at that layer. 0 for `ablate`."""

@@ -11,54 +11,13 @@ from typing import Any
 import torch
 
 from steergraph.vectors.engine.forward import Forward, Padded, pad_left
-from steergraph.vectors.engine.hooks import GENERATED, PROMPT, ActiveBatch, SteeringHooks
+from steergraph.vectors.engine.hooks import ActiveBatch, SteeringHooks
 from steergraph.vectors.engine.loading import LoadedModel
-from steergraph.vectors.engine.plans import RowPlan, stack_plans
+from steergraph.vectors.engine.plans import RowPlan
 from steergraph.vectors.engine.protocol import FinishReason, Sampling
 from steergraph.vectors.engine.sampling import draw, row_generator
 from steergraph.vectors.engine.text import AnswerText, SpanWatch
-from steergraph.vectors.steering import Receipt
-
-
-class Trail:
-    """Which positions of a row were edited, in the row's own numbering."""
-
-    def __init__(self, plan: RowPlan, prompt_tokens: int) -> None:
-        self._plan = plan
-        self._first = prompt_tokens - 1
-        self._edits = (plan.edits(PROMPT), plan.edits(GENERATED))
-        self._ranges: list[tuple[int, int]] = []
-        self._produced = 0
-        self.last_edited = False
-        """Whether the newest position was edited: the next token is then produced from an edited residual."""
-
-    def passed(self, start: int, end: int, on: bool = True) -> None:
-        """Positions [start, end) went through the model, with steering `on` or not."""
-        if end <= start:
-            return
-        split = min(max(self._first, start), end)
-        for level, first, last in ((PROMPT, start, split), (GENERATED, split, end)):
-            if on and self._edits[level] and first < last:
-                self._add(first, last)
-        self.last_edited = on and self._edits[GENERATED if end > self._first else PROMPT]
-
-    def produced(self) -> None:
-        """A token was produced from the newest position and kept."""
-        self._produced += self.last_edited
-
-    def _add(self, start: int, end: int) -> None:
-        if self._ranges and self._ranges[-1][1] == start:
-            start = self._ranges.pop()[0]
-        self._ranges.append((start, end))
-
-    def receipt(self) -> Receipt:
-        prompt = sum(max(0, min(end, self._first + 1) - start) for start, end in self._ranges)
-        return Receipt(
-            components=self._plan.applied,
-            prompt_positions=prompt,
-            generated_positions=self._produced,
-            steered_ranges=tuple(self._ranges),
-        )
+from steergraph.vectors.engine.trail import Trail
 
 
 @dataclass
@@ -165,8 +124,8 @@ class _Loop:
         width = padded.ids.shape[1]
         # Room for every column that can come, so that a step only slices it.
         self._mask = torch.nn.functional.pad(padded.mask, (0, max(row.room for row in rows)), value=1)
-        edits = stack_plans([row.plan for row in rows], self._loaded.info.hidden_size, self._loaded.device)
-        with self._hooks.steering(edits) as batch:
+        plans = [row.plan.place(len(row.prompt)) for row in rows]
+        with self._hooks.steering(plans, self._loaded.device) as batch:
             logits = self._prefill(padded, batch, prefill_chunk or width)
             while True:
                 tokens = self._take(logits)
@@ -178,13 +137,12 @@ class _Loop:
 
     def _prefill(self, padded: Padded, batch: ActiveBatch, chunk: int) -> torch.Tensor:
         lengths = [len(row.prompt) for row in self._rows if row is not None]
-        last = torch.tensor(lengths, device=self._loaded.device)[:, None] - 1
         width = padded.ids.shape[1]
         logits = torch.empty(0)
         for start in range(0, width, chunk):
             end = min(start + chunk, width)
             positions = padded.positions[:, start:end]
-            batch.at((positions >= last).long(), positions >= 0)
+            batch.at([start - (width - length) for length in lengths], end - start)
             logits = self._call(padded.ids[:, start:end], padded.mask[:, :end], positions)
             for row, length in zip(self._rows, lengths, strict=True):
                 if row is not None:
@@ -198,7 +156,7 @@ class _Loop:
         # A row that could not leave the batch goes on as a shadow: never edited, never read.
         at = [row.position if row is not None else 0 for row in self._rows]
         positions = torch.tensor(at, device=device)[:, None]
-        batch.at(torch.full_like(positions, GENERATED), torch.tensor(on, device=device)[:, None])
+        batch.at(at, 1, on)
         logits = self._call(torch.tensor(tokens, device=device)[:, None], self._mask[:, :width], positions)
         for row, steered in zip(self._rows, on, strict=True):
             if row is not None:
@@ -239,7 +197,7 @@ class _Loop:
         rows = torch.tensor(kept, device=self._loaded.device)
         self._cache.reorder_cache(rows)
         self._mask = self._mask[rows]
-        batch.select(rows)
+        batch.select(kept)
         self._rows = [self._rows[index] for index in kept]
         return [tokens[index] for index in kept]
 

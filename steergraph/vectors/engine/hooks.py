@@ -1,92 +1,76 @@
-"""Steering inside a running model: hooks that are installed once and read per-row tensors.
+"""Steering inside a running model: hooks that are installed once and read the patches of the forward that runs.
 
-Knows blocks, rows and positions. Knows nothing of vectors' names, doses or requests: `plans` turns those into tensors.
-While a batch is active, each forward must be announced with `ActiveBatch.at`, which says where its columns stand.
+Knows blocks and the batch that is active. Knows nothing of vectors, doses or requests: `plans` turns those into tensors,
+`patches` lays them out. While a batch is active, each forward must be announced with `ActiveBatch.at`, which says where
+its columns stand.
+
+A block's output is edited in place: nothing is allocated, and whoever else holds that tensor (transformers' own hooks
+for `output_hidden_states`, say) sees what the next block sees.
 """
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from steergraph.vectors.engine.layers import decoder_layers, hidden_of, replace_hidden
+from steergraph.vectors.engine.patches import Patch, Piece, layer_patches, pieces_of
+from steergraph.vectors.engine.plans import PlacedPlan
 from steergraph.vectors.library import SteeringError
-
-PROMPT, GENERATED = 0, 1
-"""The two levels of an edit: before the last prompt token, and from it on."""
-
-
-@dataclass(frozen=True)
-class LayerEdit:
-    """What is done to the rows of a batch at one layer. Everything already summed, in float32."""
-
-    delta: torch.Tensor
-    """[rows, 2, hidden]: added at each level."""
-    basis: torch.Tensor | None
-    """[rows, 2, k, hidden]: orthonormal directions removed before adding, zeros where a row has fewer than k."""
-    touched: torch.Tensor
-    """[rows, 2] bool: whether the row is edited at that level at all."""
-
-    def select(self, rows: torch.Tensor) -> "LayerEdit":
-        """The edit of a batch that keeps only `rows`."""
-        return LayerEdit(self.delta[rows], None if self.basis is None else self.basis[rows], self.touched[rows])
-
-    def to(self, device: torch.device) -> "LayerEdit":
-        if self.delta.device == device:
-            return self
-        basis = None if self.basis is None else self.basis.to(device)
-        return LayerEdit(self.delta.to(device), basis, self.touched.to(device))
-
-
-def apply_edit(hidden: torch.Tensor, edit: LayerEdit, level: torch.Tensor, on: torch.Tensor) -> torch.Tensor:
-    """`hidden` [rows, tokens, hidden] edited where `on` [rows, tokens] and the edit's `touched` agree; `level` [rows,
-    tokens] chooses the edit's level. Every other position keeps its bits: it is selected, not added to with zero."""
-    active = on & edit.touched.gather(1, level)
-    edited = hidden.float()
-    if edit.basis is not None:
-        for which in (PROMPT, GENERATED):
-            inside = torch.einsum("bth,bkh->btk", edited, edit.basis[:, which])
-            removed = torch.einsum("btk,bkh->bth", inside, edit.basis[:, which])
-            edited = torch.where((level == which)[..., None], edited - removed, edited)
-    edited = edited + torch.take_along_dim(edit.delta, level[..., None], dim=1)
-    # One cast, after everything is added: half precision would round away what is small against the residual.
-    return torch.where(active[..., None], edited.to(hidden.dtype), hidden)
 
 
 class ActiveBatch:
-    """The steering of the batch that is running now."""
+    """The steering of the batch that is running now, row by row."""
 
-    def __init__(self, edits: Mapping[int, LayerEdit]) -> None:
-        self.edits = dict(edits)
-        self.level = torch.zeros(0, 0, dtype=torch.long)
-        self.on = torch.zeros(0, 0, dtype=torch.bool)
+    def __init__(self, plans: Sequence[PlacedPlan], device: torch.device) -> None:
+        self._plans = list(plans)
+        self._device = device
+        self._pieces: list[tuple[Piece, ...]] = []
+        self.patches: dict[int, tuple[Patch, ...]] = {}
+        """By layer, for the forward that was announced last."""
+        self.rows = self.width = 0
+        """Its shape."""
         self.thread = threading.get_ident()
 
-    def at(self, level: torch.Tensor, on: torch.Tensor) -> None:
-        """Announce the next forward's columns: each one's level, and whether it may be edited (never at a pad)."""
-        self.level, self.on = level, on
+    def at(self, starts: Sequence[int], width: int, on: Sequence[bool] | None = None) -> None:
+        """Announce the next forward: row k's first of `width` columns is its position `starts[k]` (negative at a pad),
+        and it is steered unless `on[k]` is false. Costs nothing where it is like the last one, as in decoding."""
+        pieces = [
+            pieces_of(plan, start, width) if plan.spans and (on is None or on[row]) else ()
+            for row, (plan, start) in enumerate(zip(self._plans, starts, strict=True))
+        ]
+        if pieces != self._pieces or width != self.width:
+            self._pieces = pieces
+            self.patches = layer_patches(self._plans, pieces, width, self._device)
+        self.rows, self.width = len(pieces), width
 
-    def select(self, rows: torch.Tensor) -> None:
-        """Rows have left the batch; `rows` are those that stay."""
-        self.edits = {layer: edit.select(rows.to(edit.delta.device)) for layer, edit in self.edits.items()}
+    def select(self, rows: Sequence[int]) -> None:
+        """Rows have left the batch; `rows` are those that stay, in their new order."""
+        self._plans = [self._plans[row] for row in rows]
+        self._pieces = []
 
-    def edit(self, layer: int, hidden: torch.Tensor) -> torch.Tensor | None:
-        """`hidden` with this layer's edit, or None where the layer has none."""
-        edit = self.edits.get(layer)
-        if edit is None:
-            return None
-        if hidden.shape[:2] != self.level.shape:
+    def join(self, plans: Sequence[PlacedPlan]) -> None:
+        """Rows have come in behind those that are there."""
+        self._plans.extend(plans)
+        self._pieces = []
+
+    def edit(self, layer: int, hidden: torch.Tensor) -> None:
+        """Edit `hidden` [rows, width, hidden] in place, as this layer's patches say."""
+        patches = self.patches.get(layer)
+        if patches is None:
+            return
+        if hidden.shape[0] != self.rows or hidden.shape[1] != self.width:
             raise SteeringError(
-                f"layer {layer} ran on {tuple(hidden.shape[:2])} rows, tokens; announced: {tuple(self.level.shape)}"
+                f"layer {layer} ran on {tuple(hidden.shape[:2])} rows, tokens; announced: {(self.rows, self.width)}"
             )
-        if edit.delta.device != hidden.device:
+        if hidden.device != patches[0].device:
             # A model may be spread over devices: the tensors follow the layer's hidden states, and stay there.
-            edit = self.edits[layer] = edit.to(hidden.device)
-        return apply_edit(hidden, edit, self.level.to(hidden.device), self.on.to(hidden.device))
+            patches = self.patches[layer] = tuple(patch.to(hidden.device) for patch in patches)
+        for patch in patches:
+            patch.apply(hidden)
 
 
 class SteeringHooks:
@@ -101,21 +85,30 @@ class SteeringHooks:
         ]
 
     def _hook(self, layer: int) -> Any:
-        def hook(_module: nn.Module, _arguments: Any, output: Any) -> Any:
+        def hook(_module: nn.Module, arguments: Any, output: Any) -> Any:
             batch = self._batch
-            if batch is None or (not torch.compiler.is_compiling() and batch.thread != threading.get_ident()):
+            if batch is None or layer not in batch.patches:
                 return None
-            edited = batch.edit(layer, hidden_of(output))
-            return None if edited is None else replace_hidden(output, edited)
+            if not torch.compiler.is_compiling() and batch.thread != threading.get_ident():
+                return None
+            hidden = output if isinstance(output, torch.Tensor) else hidden_of(output)
+            if hidden.requires_grad or (arguments and hidden is arguments[0]):
+                # Someone else needs it as it is: for gradients, or because the layer hands on its own input.
+                hidden = hidden.clone()
+                batch.edit(layer, hidden)
+                return replace_hidden(output, hidden)
+            batch.edit(layer, hidden)
+            return None
 
         return hook
 
     @contextmanager
-    def steering(self, edits: Mapping[int, LayerEdit]) -> Iterator[ActiveBatch]:
-        """Steer this thread's forwards with `edits` (by layer) until the block ends, however it ends."""
+    def steering(self, plans: Sequence[PlacedPlan], device: torch.device) -> Iterator[ActiveBatch]:
+        """Steer this thread's forwards, row k by `plans[k]`, until the block ends, however it ends. `device` is where
+        the hidden states are expected."""
         if self._batch is not None:
             raise RuntimeError("the model is already steered by another batch")
-        self._batch = ActiveBatch(edits)
+        self._batch = ActiveBatch(plans, device)
         try:
             yield self._batch
         finally:

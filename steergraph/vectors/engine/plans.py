@@ -1,35 +1,112 @@
-"""From a `Steering` and a library to tensors: what each row adds and removes at which layer.
+"""From a `Steering` and a library to tensors: what each row adds and removes at which layer, and where.
 
-Knows units, doses and what makes a vector fit a model. Knows nothing of hooks or forwards.
+Knows units, doses, positions and what makes a vector fit a model. Knows nothing of hooks, batches or forwards.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
-from steergraph.vectors.engine.hooks import GENERATED, PROMPT, LayerEdit
 from steergraph.vectors.engine.protocol import ModelInfo
 from steergraph.vectors.library import Library, SteeringError, check_fits
-from steergraph.vectors.steering import AppliedComponent, Component, Steering
+from steergraph.vectors.steering import AppliedComponent, Component, Positions, Steering, TokenRange
+
+FOREVER = 2**62
+"""The end of a range that has none."""
+Active = int
+"""A set of a plan's ranges as bits: bit k is set where `ranges[k]` holds the position."""
 
 
 @dataclass(frozen=True)
 class RowPlan:
-    """One row's steering as tensors, float32 on the CPU."""
+    """One row's steering as tensors, float32 on the CPU. The same for every prompt."""
 
     applied: tuple[AppliedComponent, ...] = ()
+    ranges: tuple[TokenRange, ...] = ()
+    """The distinct ranges of its components, as `Component.positions` means them."""
     adds: Mapping[int, torch.Tensor] = field(default_factory=dict)
-    """[2, hidden] by layer: the sum of what is added at each level (`hooks.PROMPT`, `hooks.GENERATED`)."""
-    bases: Mapping[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
-    """Orthonormal [k, hidden] by layer, for each level: what is removed."""
+    """[ranges, hidden] by layer: the sum of what is added in each range."""
+    ablated: Mapping[int, tuple[tuple[torch.Tensor, ...], ...]] = field(default_factory=dict)
+    """By layer and range: the directions [hidden] that are removed there."""
+    _known: dict[tuple[int, Active], "LayerEdit"] = field(default_factory=dict, repr=False, compare=False)
+    _edits: dict[Active, bool] = field(default_factory=dict, repr=False, compare=False)
 
-    def edits(self, level: int) -> bool:
-        """Whether anything at all is done at `level`."""
-        return any(bool(add[level].any()) for add in self.adds.values()) or any(
-            len(bases[level]) for bases in self.bases.values()
-        )
+    @cached_property
+    def layers(self) -> tuple[int, ...]:
+        """Every layer at which something may be done, in order."""
+        return tuple(sorted({*self.adds, *self.ablated}))
+
+    def edit(self, layer: int, active: Active) -> "LayerEdit":
+        """What is done at `layer` where the ranges in `active` overlap. Made once, then kept."""
+        found = self._known.get((layer, active))
+        if found is None:
+            within = [index for index in range(len(self.ranges)) if active >> index & 1]
+            total = self.adds[layer][within].sum(dim=0) if layer in self.adds and within else None
+            if total is not None and not bool(total.any()):
+                total = None
+            basis = _orthonormal([one for index in within for one in self._removed(layer, index)])
+            found = self._known[layer, active] = LayerEdit(total, basis)
+        return found
+
+    def _removed(self, layer: int, index: int) -> tuple[torch.Tensor, ...]:
+        return self.ablated[layer][index] if layer in self.ablated else ()
+
+    def edits(self, active: Active) -> bool:
+        """Whether anything at all is done where the ranges in `active` overlap."""
+        found = self._edits.get(active)
+        if found is None:
+            found = any(not self.edit(layer, active).empty for layer in self.layers)
+            self._edits[active] = found
+        return found
+
+    def place(self, prompt_tokens: int) -> "PlacedPlan":
+        """The plan of a row whose prompt has so many tokens."""
+        return PlacedPlan(self, tuple(_absolute(given, prompt_tokens) for given in self.ranges))
+
+
+@dataclass(frozen=True)
+class LayerEdit:
+    """What is done to a residual: directions removed first, then one sum added."""
+
+    delta: torch.Tensor | None
+    """[hidden]"""
+    basis: torch.Tensor | None
+    """[k, hidden], orthonormal."""
+
+    @property
+    def empty(self) -> bool:
+        return self.delta is None and self.basis is None
+
+
+@dataclass(frozen=True)
+class PlacedPlan:
+    """A row's plan once its prompt is known."""
+
+    plan: RowPlan
+    spans: tuple[tuple[int, int], ...]
+    """[start, end) of each of the plan's ranges, in the row's own numbering."""
+
+    def active(self, position: int) -> Active:
+        """The ranges that hold `position`."""
+        found = 0
+        for index, (start, end) in enumerate(self.spans):
+            if start <= position < end:
+                found |= 1 << index
+        return found
+
+    def pieces(self, start: int, end: int) -> list[tuple[int, int, Active]]:
+        """[start, end) cut where what is done changes, without the pieces where nothing is."""
+        edges = {start, end, *(edge for span in self.spans for edge in span if start < edge < end)}
+        cuts = sorted(edges)
+        found = []
+        for first, last in zip(cuts, cuts[1:], strict=False):
+            active = self.active(first)
+            if self.plan.edits(active):
+                found.append((first, last, active))
+        return found
 
 
 def check_steering(steering: Steering, library: Library, info: ModelInfo) -> None:
@@ -49,53 +126,43 @@ def plan_row(
 ) -> RowPlan:
     """Tensors for one row. `measured_median(layer)` stands in where a vector does not know the residual's median norm.
 
-    Components of one row and layer are summed before anything is added to the model. Directions to ablate are made
-    orthonormal first, and removed before the sum is added. Raises SteeringError as `check_steering` does.
+    Components of one row, layer and position are summed before anything is added to the model. Directions to ablate
+    are made orthonormal first, and removed before the sum is added. Raises SteeringError as `check_steering` does.
     """
+    ranges = tuple(dict.fromkeys(token_range(component.positions) for component in steering.components))
     adds: dict[int, torch.Tensor] = {}
-    directions: dict[int, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
+    ablated: dict[int, list[list[torch.Tensor]]] = {}
     applied = []
     for component in steering.components:
-        layer = component.layer
-        levels = (PROMPT, GENERATED) if component.positions == "all" else (GENERATED,)
+        layer, place = component.layer, ranges.index(token_range(component.positions))
         direction = _direction(component, library, info)
         vector = library[component.vector]
         dose = 0.0
         if component.operation == "ablate":
-            kept = directions.setdefault(layer, ([], []))
-            for level in levels:
-                kept[level].append(direction)
+            ablated.setdefault(layer, [[] for _ in ranges])[place].append(direction)
         else:
             median = vector.median_residual_norms.get(layer) or measured_median(layer)
             added = _added(component, direction, median)
-            total = adds.setdefault(layer, torch.zeros(2, len(direction)))
-            for level in levels:
-                total[level] += added
+            adds.setdefault(layer, torch.zeros(len(ranges), len(direction)))[place] += added
             dose = float(added.norm()) / median if median else 0.0
         applied.append(AppliedComponent(**component.model_dump(), vector_hash=vector.hash, relative_dose=dose))
-    bases = {layer: (_orthonormal(kept[PROMPT]), _orthonormal(kept[GENERATED])) for layer, kept in directions.items()}
-    return RowPlan(tuple(applied), adds, bases)
+    kept = {layer: tuple(tuple(one) for one in by_range) for layer, by_range in ablated.items()}
+    return RowPlan(tuple(applied), ranges, adds, kept)
 
 
-def stack_plans(plans: Sequence[RowPlan], hidden_size: int, device: torch.device) -> dict[int, LayerEdit]:
-    """The batch's edits by layer: row k of every tensor is `plans[k]`. Layers that no row edits are absent."""
-    layers = {layer for plan in plans for layer in (*plan.adds, *plan.bases)}
-    return {layer: edit for layer in sorted(layers) if (edit := _stack(plans, layer, hidden_size, device)) is not None}
+def token_range(positions: Positions | TokenRange) -> TokenRange:
+    """`positions` as a range: from the first token, or from the last of the prompt, without an end."""
+    if positions == "all":
+        return (0, None)
+    return (-1, None) if positions == "generated" else positions
 
 
-def _stack(plans: Sequence[RowPlan], layer: int, hidden_size: int, device: torch.device) -> LayerEdit | None:
-    delta = torch.zeros(len(plans), 2, hidden_size)
-    rank = max((len(basis) for plan in plans for basis in plan.bases.get(layer, ())), default=0)
-    basis = torch.zeros(len(plans), 2, rank, hidden_size)
-    for row, plan in enumerate(plans):
-        if layer in plan.adds:
-            delta[row] = plan.adds[layer]
-        for level, directions in enumerate(plan.bases.get(layer, ())):
-            basis[row, level, : len(directions)] = directions
-    touched = delta.ne(0).any(dim=-1) | basis.ne(0).flatten(2).any(dim=-1)
-    if not bool(touched.any()):
-        return None
-    return LayerEdit(delta.to(device), basis.to(device) if rank else None, touched.to(device))
+def _absolute(given: TokenRange, prompt_tokens: int) -> tuple[int, int]:
+    start, end = given
+    start = max(0, prompt_tokens + start) if start < 0 else start
+    if end is None:
+        return start, FOREVER
+    return start, prompt_tokens + end if end < 0 else end
 
 
 def _direction(component: Component, library: Library, info: ModelInfo) -> torch.Tensor:
@@ -120,8 +187,8 @@ def _added(component: Component, direction: torch.Tensor, median: float) -> torc
     return per_alpha * (component.alpha * scale)
 
 
-def _orthonormal(directions: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Orthonormal rows that span `directions`; nearly parallel ones count once."""
+def _orthonormal(directions: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """Orthonormal rows [k, hidden] that span `directions`; nearly parallel ones count once. None for no directions."""
     kept: list[torch.Tensor] = []
     for direction in directions:
         rest = direction.double() / direction.double().norm()
@@ -129,4 +196,4 @@ def _orthonormal(directions: Sequence[torch.Tensor]) -> torch.Tensor:
             rest = rest - (rest @ other) * other
         if rest.norm() > 1e-4:
             kept.append(rest / rest.norm())
-    return torch.stack(kept).float() if kept else torch.zeros(0, 0)
+    return torch.stack(kept).float() if kept else None

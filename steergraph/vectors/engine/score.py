@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import torch
 
-from steergraph.vectors.engine.decode import Trail
 from steergraph.vectors.engine.forward import Forward, pad_left
 from steergraph.vectors.engine.hooks import SteeringHooks
 from steergraph.vectors.engine.loading import LoadedModel
-from steergraph.vectors.engine.plans import RowPlan, stack_plans
+from steergraph.vectors.engine.plans import RowPlan
 from steergraph.vectors.engine.protocol import Scores
+from steergraph.vectors.engine.trail import Trail
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ def forced_logits(loaded: LoadedModel, hooks: SteeringHooks, rows: Sequence[Scor
     longest = max(len(row.continuation) for row in rows)
     with loaded.lock, torch.inference_mode():
         padded = pad_left(sequences, loaded.pad_id, loaded.device)
-        last = torch.tensor([len(row.prompt) - 1 for row in rows], device=loaded.device)[:, None]
-        edits = stack_plans([row.plan for row in rows], loaded.info.hidden_size, loaded.device)
-        with hooks.steering(edits) as batch:
-            batch.at((padded.positions >= last).long(), padded.positions >= 0)
+        width = padded.ids.shape[1]
+        plans = [row.plan.place(len(row.prompt)) for row in rows]
+        with hooks.steering(plans, loaded.device) as batch:
+            batch.at([len(sequence) - width for sequence in sequences], width)
             logits, _ = Forward(loaded)(padded.ids, padded.mask, padded.positions, keep=longest)
         return [logits[index, -len(row.continuation) :].float() for index, row in enumerate(rows)]
 
