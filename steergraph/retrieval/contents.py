@@ -10,11 +10,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from steergraph.configs import InputError
 from steergraph.retrieval.git import run_git
+from steergraph.retrieval.objects import ObjectReader
 
 MAX_TEXT_BYTES = 1_000_000
-_BATCH_BYTES = 32_000_000
 _LFS = b"version https://git-lfs.github.com/spec/"
 _KINDS: dict[str, Literal["file", "symlink", "submodule"]] = {
     "100644": "file",
@@ -80,24 +79,9 @@ def why_no_text(entry: FileEntry) -> str | None:
     return None
 
 
-def read_blobs(git_dir: Path, blobs: Sequence[str], sizes: Sequence[int]) -> Iterator[bytes]:
-    """The bytes of `blobs`, in their order, read in batches of a bounded size. Raises InputError for a missing one."""
-    batch: list[str] = []
-    held = 0
-    for blob, size in zip(blobs, sizes, strict=True):
-        if batch and held + size > _BATCH_BYTES:
-            yield from _read_batch(git_dir, batch)
-            batch, held = [], 0
-        batch.append(blob)
-        held += size
-    if batch:
-        yield from _read_batch(git_dir, batch)
-
-
-def read_texts(git_dir: Path, entries: Sequence[FileEntry]) -> Iterator[FileText]:
+def read_texts(reader: ObjectReader, entries: Sequence[FileEntry]) -> Iterator[FileText]:
     """The text of each of `entries`, in their order."""
-    readable = [entry for entry in entries if why_no_text(entry) is None]
-    contents = read_blobs(git_dir, [e.blob for e in readable], [e.size or 0 for e in readable])
+    contents = reader.read([entry.blob for entry in entries if why_no_text(entry) is None])
     for entry in entries:
         reason = why_no_text(entry)
         if reason is not None:
@@ -116,16 +100,3 @@ def decode(path: str, data: bytes) -> FileText:
         return FileText(path=path, text=data.decode("utf-8"))
     except UnicodeDecodeError:
         return FileText(path=path, text=None, reason="not UTF-8")
-
-
-def _read_batch(git_dir: Path, blobs: Sequence[str]) -> Iterator[bytes]:
-    out = run_git(["cat-file", "--batch"], git_dir, input="".join(f"{blob}\n" for blob in blobs).encode("ascii"))
-    at = 0
-    for blob in blobs:
-        end = out.index(b"\n", at)
-        header = out[at:end].split()
-        if len(header) != 3 or header[1] != b"blob":
-            raise InputError(f"the object {blob} is missing from the repository: fetch it (a partial clone?)")
-        size = int(header[2])
-        yield out[end + 1 : end + 1 + size]
-        at = end + 1 + size + 1

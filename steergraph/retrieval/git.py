@@ -16,6 +16,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from steergraph.configs import InputError
 
@@ -122,19 +123,47 @@ def run_git(
 
     Raises GitError where git is missing, fails or takes too long.
     """
+    process = start_git(args, cwd, subprocess.PIPE, protocols=protocols, settings=settings, environment=environment)
+    try:
+        out, err = process.communicate(input or b"", timeout=timeout)
+    except subprocess.TimeoutExpired as error:
+        kill_git(process)
+        raise GitError(f"git {args[0]}: took longer than {timeout:g} s and was stopped") from error
+    except BaseException:  # Ctrl-C too: its own session never sees the terminal's signal
+        kill_git(process)
+        raise
+    if process.returncode:
+        raise GitError(f"git {args[0]}: {last_words(err)}")
+    return out
+
+
+def start_git(
+    args: Sequence[str],
+    cwd: Path | None,
+    stderr: int | IO[bytes],
+    *,
+    protocols: Sequence[str] = (),
+    settings: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """A process of git with pipes to its standard input and output; the arguments are `run_git`'s.
+
+    Whoever starts it ends it, with `kill_git` if need be: it is in a session of its own. Raises GitError where git is
+    missing.
+    """
     values = {name: os.environ[name] for name in _KEPT if name in os.environ}
     # A relative folder on PATH would be looked up inside the repository.
     values["PATH"] = ":".join(p for p in values.get("PATH", os.defpath).split(":") if p.startswith("/"))
     values |= _ENVIRONMENT | {"GIT_ALLOW_PROTOCOL": ":".join(protocols)} | dict(environment or {})
     options = [word for item in (_SETTINGS | dict(settings or {})).items() for word in ("-c", "=".join(item))]
     try:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             ["git", "--no-pager", *options, *args],
             cwd=cwd or "/",
             env=values,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             start_new_session=True,
         )
     except FileNotFoundError as error:
@@ -143,20 +172,10 @@ def run_git(
         raise GitError("git is not installed, or not on PATH: install it, then run this again") from error
     except (OSError, ValueError) as error:
         raise GitError(f"git {args[0]}: cannot start it: {redact(str(error))}") from error
-    try:
-        out, err = process.communicate(input or b"", timeout=timeout)
-    except subprocess.TimeoutExpired as error:
-        _kill(process)
-        raise GitError(f"git {args[0]}: took longer than {timeout:g} s and was stopped") from error
-    except BaseException:  # Ctrl-C too: its own session never sees the terminal's signal
-        _kill(process)
-        raise
-    if process.returncode:
-        raise GitError(f"git {args[0]}: {_last_words(err)}")
-    return out
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def kill_git(process: subprocess.Popen[bytes]) -> None:
+    """Kill what `start_git` started, and what that started; its pipes are closed."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
@@ -164,7 +183,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.communicate()
 
 
-def _last_words(err: bytes) -> str:
+def last_words(err: bytes) -> str:
     """Of what git said, the first line that names the fault, without control codes."""
     lines = [line.strip() for line in err.decode("utf-8", "replace").splitlines() if line.strip()]
     named = [line for line in lines if line.startswith(("fatal:", "error:"))]

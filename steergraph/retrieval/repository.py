@@ -22,6 +22,7 @@ from steergraph.retrieval import contents, local, mirrors
 from steergraph.retrieval.contents import FileEntry, FileText
 from steergraph.retrieval.git import GitError, redact, run_git
 from steergraph.retrieval.hardened import HardenedGit
+from steergraph.retrieval.objects import ObjectReader, find_missing, missing_objects
 from steergraph.retrieval.sources import Folder, Remote, Source, parse_source
 from steergraph.retrieval.working_copy import WorkingCopy, make_working_copy
 
@@ -32,13 +33,15 @@ _KEPT_TREES = 8
 
 
 class Repository:
-    """Made by `Repository.open`. Closing it, or leaving it as a context manager, removes a folder's view only."""
+    """Made by `Repository.open`. Closing it, or leaving it as a context manager, removes a folder's view only (and ends
+    the processes of git that read from it)."""
 
     def __init__(self, source: Source, git_dir: Path, origin: Path | None, fresh: bool) -> None:
         self.source = str(source)
         """What was opened: an absolute path, or a URL without credentials."""
         self.git_dir = git_dir
         """The view or mirror: a bare repository of ours. Read it; its refs may change under you."""
+        self.objects = ObjectReader(git_dir)
         self._git = HardenedGit(str(git_dir))
         self._source = source
         self._origin = origin
@@ -75,7 +78,8 @@ class Repository:
         return opened
 
     def close(self) -> None:
-        """Remove the view, if there is one. Idempotent."""
+        """End what reads from git, and remove the view, if there is one. Idempotent."""
+        self.objects.close()
         if self._finalizer is not None:
             self._finalizer()
 
@@ -97,10 +101,16 @@ class Repository:
         InputError where it is unknown, ambiguous, or no commit's name.
         """
         name = "HEAD" if commit is None else _checked_name(commit)
-        if not (_FULL.fullmatch(name.lower()) and self._has_commit(name.lower())):
-            self._refresh(name)
+        if name in self._trees:
+            return name
         try:
-            return str(self._git.rev_parse("--verify", "--end-of-options", f"{name}^{{commit}}"))
+            if _FULL.fullmatch(name.lower()):
+                return self._commit_of(name)
+        except GitError:
+            pass
+        self._refresh(name)
+        try:
+            return self._commit_of(name)
         except GitError as error:
             raise InputError(self._why_unknown(name, str(error))) from error
 
@@ -117,23 +127,23 @@ class Repository:
         return next(self.read_many(sha, [path]))
 
     def read_many(self, sha: str, paths: Iterable[str]) -> Iterator[FileText]:
-        """The texts of `paths` at commit `sha`, in their order, read in batches."""
+        """The texts of `paths` at commit `sha`, in their order, streamed."""
         tree = self._tree(sha)
         wanted = list(paths)
-        known = contents.read_texts(self.git_dir, [tree[path] for path in wanted if path in tree])
+        known = contents.read_texts(self.objects, [tree[path] for path in wanted if path in tree])
         for path in wanted:
             yield next(known) if path in tree else FileText(path=path, text=None, reason="no such file")
 
     def read_entries(self, entries: Sequence[FileEntry]) -> Iterator[FileText]:
-        """The texts of `entries` (from `files`), in their order, read in batches."""
-        return contents.read_texts(self.git_dir, entries)
+        """The texts of `entries` (from `files`), in their order, streamed."""
+        return contents.read_texts(self.objects, entries)
 
     def read_bytes(self, sha: str, path: str) -> bytes | None:
         """The bytes of the regular file `path` at commit `sha`, of any size; None where there is no such file."""
         entry = self._tree(sha).get(path)
         if entry is None or entry.kind != "file":
             return None
-        return next(contents.read_blobs(self.git_dir, [entry.blob], [entry.size or 0]))
+        return next(self.objects.read([entry.blob]))
 
     def working_copy(self, sha: str, into: Path) -> WorkingCopy:
         """A fresh repository in the new folder `into` that holds commit `sha` alone, checked out. See `WorkingCopy`.
@@ -148,12 +158,18 @@ class Repository:
                 self._trees.move_to_end(sha)
                 return self._trees[sha]
         full = self.resolve(sha)
-        tree = {entry.path: entry for entry in contents.list_tree(self.git_dir, full)}
+        try:
+            tree = {entry.path: entry for entry in contents.list_tree(self.git_dir, full)}
+        except GitError as error:
+            raise (missing_objects(find_missing(self.git_dir, full)) or error) from error
         with self._lock:
             self._trees[full] = tree
             while len(self._trees) > _KEPT_TREES:
                 self._trees.popitem(last=False)
         return tree
+
+    def _commit_of(self, name: str) -> str:
+        return str(self._git.rev_parse("--verify", "--end-of-options", f"{name}^{{commit}}"))
 
     def _has_commit(self, sha: str) -> bool:
         try:

@@ -16,6 +16,7 @@ from typing import Any, Self
 from steergraph.configs import InputError
 from steergraph.retrieval.contents import list_tree
 from steergraph.retrieval.git import TIMEOUT_S, GitError, run_git
+from steergraph.retrieval.objects import find_missing, missing_objects
 
 # The highest-ranking attributes: they take away what a tree's own .gitattributes would do to bytes and to diffs.
 # working-tree-encoding has no "off", so it and the drivers are made unspecified.
@@ -100,7 +101,8 @@ def _make(source: Path, sha: str, into: Path, object_format: str) -> WorkingCopy
         run_git(["update-ref", "--no-deref", "HEAD", sha], into)
         run_git(["read-tree", "--reset", "-u", "HEAD"], into)
     except GitError as error:
-        raise GitError(f"cannot check out {sha[:12]}, objects may be missing (a partial clone?): {error}") from error
+        missing = missing_objects(find_missing(source, sha))
+        raise GitError(f"cannot check out {sha[:12]}: {missing or error}") from error
     _write(git_dir / "config", config + _CONFIG % b"true")
     return WorkingCopy(into, sha, _make_links(into, sha))
 
