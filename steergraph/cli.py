@@ -3,6 +3,7 @@
     steergraph run --repo PATH|URL --issue FILE|-|TEXT|URL [--test CMD]
     steergraph ask "..." [--choices A B C]
     steergraph vectors extract|list|show
+    steergraph bench swebench --dataset FILE|NAME --run-id ID
     steergraph doctor
 
 Exit codes: 0 a checked patch or an answer, 1 none found, 2 bad input, 130 interrupted (and resumable).
@@ -21,6 +22,9 @@ EXIT_FOUND, EXIT_NONE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 COMMANDS = (
     "steergraph.run_command",
     "steergraph.vectors.command",
+    "steergraph.evals.eval_command",
+    "steergraph.bench_command",
+    "steergraph.web.serve_command",
     "steergraph.doctor",
 )
 """Modules with `add_parser(subparsers)`, in the order of the help. They import nothing heavy before they run."""
