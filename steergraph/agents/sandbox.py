@@ -34,6 +34,7 @@ from pydantic import Field
 
 from steergraph.agents.sandbox_cgroup import PidsGroup
 from steergraph.agents.sandbox_inside import Kind as Kind
+from steergraph.agents.sandbox_inside import Mount as Mount
 from steergraph.agents.sandbox_inside import SandboxUnavailable as SandboxUnavailable
 from steergraph.agents.sandbox_inside import command_line, configuration, extra_options
 from steergraph.agents.sandbox_watch import Bounds, Namespace, Watch, kill_tree, tree
@@ -103,13 +104,15 @@ class Sandbox(Frozen):
         max_processes: int = 256,
         disk_mb: int = 1024,
         env: Mapping[str, str] | None = None,
+        mounts: Sequence[Mount] = (),
     ) -> RunResult:
         """Run `command` with `cwd` as its writable working folder, which should be a copy that is thrown away.
 
         A command given as text goes to `/bin/sh -c`, inside. `python` is the interpreter that runs this, with its
         environment. `env` is added to the few variables that are set; none of ours are handed on. Standard input is
-        empty. Never raises for what the command does. Raises SandboxUnavailable where the sandbox itself cannot be set
-        up, InputError where `cwd` is no folder.
+        empty. `mounts` are seen beside the copy; writable ones should lie in `cwd`, whose growth is bounded. Never
+        raises for what the command does. Raises SandboxUnavailable where the sandbox itself cannot be set up,
+        InputError where `cwd` is no folder.
         """
         if not cwd.is_dir():
             raise InputError(f"{cwd}: no such folder to run a command in")
@@ -126,7 +129,7 @@ class Sandbox(Frozen):
             group = PidsGroup.create(bounds.processes + 8) if os.getuid() == 0 else None
             if group:
                 stack.callback(group.remove)
-            config = configuration(self.kind, words, cwd.resolve(), private, bounds, dict(env or {}))
+            config = configuration(self.kind, words, cwd.resolve(), private, bounds, dict(env or {}), mounts)
             try:
                 return self._start_and_follow(config, cwd, timeout_s, output_bytes, bounds, group)
             except OSError as error:

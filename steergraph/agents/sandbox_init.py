@@ -101,6 +101,8 @@ def build_root(config: dict[str, Any]) -> None:
     for source, target in config["read_only"]:
         bind(source, root + target, MS_RDONLY | MS_NOSUID | MS_NODEV)
     bind(config["copy"], root + config["cwd"], MS_NOSUID | MS_NODEV)
+    for source, target, writable in config["mounts"]:
+        bind(source, root + target, MS_NOSUID | MS_NODEV | (0 if writable else MS_RDONLY))
     os.makedirs(f"{root}/proc", exist_ok=True)  # noqa: PTH103
     mount("proc", f"{root}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     # The last user namespace is made in `become_nobody`; nothing inside may make more of them. Newer kernels bound the

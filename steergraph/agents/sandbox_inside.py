@@ -9,16 +9,25 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from steergraph.agents.sandbox_init import PROC_READ_ONLY
 from steergraph.agents.sandbox_watch import Bounds
 from steergraph.configs import InputError
 
 Kind = Literal["bwrap", "unshare", "limits"]
+
+
+class Mount(NamedTuple):
+    """A file or folder of ours that a sandbox sees at `target`, an absolute path, read-only unless `writable`."""
+
+    source: Path
+    target: str
+    writable: bool = False
+
 
 WORKSPACE = "/workspace"
 _UID = 1000
@@ -37,14 +46,22 @@ class SandboxUnavailable(InputError):
 
 
 def configuration(
-    kind: Kind, words: list[str], cwd: Path, private: Path, bounds: Bounds, env: dict[str, str]
+    kind: Kind,
+    words: list[str],
+    cwd: Path,
+    private: Path,
+    bounds: Bounds,
+    env: dict[str, str],
+    mounts: Sequence[Mount] = (),
 ) -> dict[str, object]:
     """What the first process inside is told: the command, its folder, variables, limits and mounts.
 
     `private` is an empty folder of this run's own. Raises SandboxUnavailable where the interpreter's folder holds
-    the user's home.
+    the user's home, or where there are mounts and the kind has none.
     """
     isolated = kind != "limits"
+    if mounts and not isolated:
+        raise SandboxUnavailable("this needs a sandbox with mounts of its own: install bubblewrap")
     home = "/tmp" if isolated else str(_folder(private / "home"))
     inside = {
         "PATH": f"{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin",
@@ -79,6 +96,7 @@ def configuration(
         "tmpfs_bytes": (bounds.disk_mb << 20) // 4,
         "symlinks": [(path, str(Path(path).readlink())) for path in _SYSTEM if Path(path).is_symlink()],
         "read_only": _read_only(private) if isolated else [],
+        "mounts": [(str(mount.source.resolve()), mount.target, mount.writable) for mount in mounts],
     }
 
 
@@ -119,7 +137,10 @@ def _bwrap_options(config: Mapping[str, object]) -> list[str]:
         options += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
     for source, target in config["read_only"]:  # type: ignore[attr-defined]
         options += ["--ro-bind", source, target]
-    options += ["--bind", str(config["copy"]), WORKSPACE, "--chdir", WORKSPACE, "--remount-ro", "/"]
+    options += ["--bind", str(config["copy"]), WORKSPACE]
+    for source, target, writable in config["mounts"]:  # type: ignore[attr-defined]
+        options += ["--bind" if writable else "--ro-bind", source, target]
+    options += ["--chdir", WORKSPACE, "--remount-ro", "/"]
     return options
 
 

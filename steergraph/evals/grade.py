@@ -1,0 +1,256 @@
+"""Grading in the sandbox: every prediction of a run gets a verdict, and no verdict is given in an unproved environment.
+
+Knows the order of things: checkout, environment, gold, prediction, official report. The gold patch of an instance must
+be resolved in an environment before a prediction for it is graded there; otherwise the prediction is `ungraded`.
+"""
+
+import json
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from steergraph.agents.sandbox import Sandbox, SandboxUnavailable
+from steergraph.configs import InputError
+from steergraph.evals.environments import Environment, EnvironmentFailed, environment_for
+from steergraph.evals.grade_official import Official
+from steergraph.evals.grade_rows import SAFE_NAME, Prediction, Row, gold_predictions
+from steergraph.evals.grade_sandbox import Bounds, run_patch, write_text
+from steergraph.evals.grade_verdict import Verdict, count, keep, kept, why_unresolved
+from steergraph.evals.pins import Pins, Recipe
+from steergraph.evals.repos import Repos
+from steergraph.evals.wheels import FetchFailed
+from steergraph.evals.writing import held
+from steergraph.retrieval.repository import Repository
+
+LOGS = Path("logs/run_evaluation")
+
+
+class Places(NamedTuple):
+    """Where repositories are, and the folders of environments and of the run's output."""
+
+    repos: Repos
+    cache: Path
+    out: Path
+    fetch: bool = True
+    """Whether a package index may be asked for wheels."""
+
+
+class Grader:
+    """Grades predictions on `rows` in the sandbox. A context manager; safe to use from several threads."""
+
+    def __init__(
+        self, rows: Mapping[str, Row], pins: Pins, places: Places, sandbox: Sandbox, bounds: Bounds, run_id: str
+    ) -> None:
+        if not SAFE_NAME.fullmatch(run_id):
+            raise InputError(f"{run_id[:80]!r} cannot name a run: letters, digits, dot, dash and underscore can")
+        self._rows, self._pins, self._places, self._sandbox, self._bounds = rows, pins, places, sandbox, bounds
+        self._versions = {name: row.version for name, row in rows.items()}
+        self.logs = places.out / LOGS / run_id
+        self._official = Official()
+        self._lock = threading.Lock()
+        self._repositories: dict[str, Repository] = {}
+        self._by_key: dict[str, threading.Lock] = {}
+        self._failed: dict[str, str] = {}
+
+    def close(self) -> None:
+        self._official.close()
+        for repository in self._repositories.values():
+            repository.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def grade(self, prediction: Prediction) -> Verdict:
+        """The verdict on one prediction: kept from before, or made now and kept. Raises nothing for what a patch does.
+
+        Raises SandboxUnavailable, and OfficialError where swebench is missing.
+        """
+        row = self._rows[prediction.instance_id]
+        folder = self.logs / prediction.model / row.instance_id
+        if found := kept(folder, row, prediction):
+            return found
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            verdict = self._grade(row, prediction, folder)
+        except SandboxUnavailable:
+            raise
+        except (InputError, OSError) as error:
+            verdict = self._said(row, prediction, "ungraded", " ".join(str(error).split())[:300])
+        keep(folder, verdict)
+        return verdict
+
+    def grade_all(
+        self, predictions: Sequence[Prediction], jobs: int = 1, tell: Callable[[Verdict], None] = lambda _: None
+    ) -> list[Verdict]:
+        """Grade all, `jobs` at a time. `tell` sees each as it ends.
+
+        Raises InputError where another process grades this run.
+        """
+        order = sorted(predictions, key=lambda each: (self._rows[each.instance_id].repo, each.instance_id, each.model))
+
+        def one(prediction: Prediction) -> Verdict:
+            verdict = self.grade(prediction)
+            with self._lock:
+                tell(verdict)
+            return verdict
+
+        self.logs.mkdir(parents=True, exist_ok=True)
+        refused = f"another process grades the run {self.logs.name}: wait, or take another --run-id"
+        with held(self.logs / ".lock", refused), ThreadPoolExecutor(max(1, jobs)) as pool:
+            futures = [pool.submit(one, prediction) for prediction in order]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def summarise(self, verdicts: Sequence[Verdict], predictions: Sequence[Prediction], dataset: Path) -> list[Path]:
+        """Write the harness's final report for each model, and `run.json` for `swebench report`.
+
+        Ungraded predictions are left out of the harness's own counts, and listed in the report with the reason.
+        """
+        meta = {"dataset": str(dataset), "split": "test", "task_repo": None}
+        write_text(
+            self.logs / "run.json",
+            json.dumps({**meta, "created_at": datetime.now(UTC).isoformat(timespec="seconds")}, indent=2) + "\n",
+        )
+        patches = {(each.model, each.instance_id): each.patch for each in predictions}
+        written = []
+        for model in sorted({verdict.model for verdict in verdicts}):
+            own = [verdict for verdict in verdicts if verdict.model == model]
+            graded = {each.instance_id: each for each in own if each.verdict != "ungraded"}
+            listed = {
+                name: {"instance_id": name, "model_name_or_path": model, "model_patch": patches[model, name]}
+                for name in graded
+            }
+            columns = [self._rows[each.instance_id].columns for each in own]
+            path = self._places.out / f"{model}.{self.logs.name}.json"
+            if listed:
+                path = self._official.run_report(self._places.out, self.logs.name, listed, columns)
+            report = json.loads(path.read_text()) if listed else {"schema_version": 2, "resolved_ids": []}
+            report["ungraded_ids"] = sorted(each.instance_id for each in own if each.verdict == "ungraded")
+            report["ungraded_reasons"] = {each.instance_id: each.reason for each in own if each.verdict == "ungraded"}
+            report["gold_ids"] = sorted(each.instance_id for each in own if each.is_gold)
+            write_text(path, json.dumps(report, indent=4) + "\n")
+            written.append(path)
+        return written
+
+    def _grade(self, row: Row, prediction: Prediction, folder: Path) -> Verdict:
+        if not prediction.patch:
+            return self._said(row, prediction, "empty", "there is no patch")
+        recipe = self._pins.recipe(row.instance_id, row.repo, row.version, self._versions)
+        with tempfile.TemporaryDirectory(prefix="steergraph-testbed-", ignore_cleanup_errors=True) as temporary:
+            testbed = Path(temporary) / "testbed"
+            with self._repository(row.repo).working_copy(row.base_commit, testbed):
+                script = self._official.eval_script(row.columns)
+                environment = self._environment(row, recipe, testbed, script)
+                if not prediction.is_gold:
+                    why = self._disproof(row, environment, testbed, script)
+                    if why is not None:
+                        return self._said(row, prediction, "ungraded", why, environment)
+                verdict = self._run(row, prediction, environment, testbed, script, folder)
+        if not prediction.is_gold:
+            return verdict
+        keep(environment.folder / "proofs" / row.instance_id, verdict)
+        if verdict.verdict == "resolved":
+            return verdict
+        why = f"gold is {verdict.verdict.replace('_', ' ')} in this environment: {verdict.reason}"
+        return verdict.model_copy(update={"verdict": "ungraded", "reason": why})
+
+    def _disproof(self, row: Row, environment: Environment, testbed: Path, script: str) -> str | None:
+        """None where the gold patch is resolved here, now or before; else why predictions are not graded."""
+        gold = gold_predictions([row])[0]
+        folder = environment.folder / "proofs" / row.instance_id
+        with self._one_at_a_time(f"{environment.key}/{row.instance_id}"):
+            proof = kept(folder, row, gold)
+            if proof is None:
+                proof = self._run(row, gold, environment, testbed, script, folder)
+                keep(folder, proof)
+        if proof.verdict == "resolved":
+            return None
+        return f"gold is {proof.verdict.replace('_', ' ')} in this environment: {proof.reason}"
+
+    def _run(
+        self, row: Row, prediction: Prediction, environment: Environment, testbed: Path, script: str, folder: Path
+    ) -> Verdict:
+        assert prediction.patch
+        ran = run_patch(prediction.patch, script, testbed, environment, self._sandbox, folder, self._bounds)
+        if not ran.applied:
+            return self._said(row, prediction, "not_applied", ran.reason, environment)
+        if ran.stopped:
+            return self._said(row, prediction, "stopped", ran.reason, environment, seconds=ran.seconds)
+        said = {"instance_id": row.instance_id, "model_patch": "", "model_name_or_path": prediction.model}
+        report = self._official.report(row.columns, said, folder / "test_output.txt")
+        write_text(folder / "report.json", json.dumps(report, indent=4))
+        own = report[row.instance_id]
+        reason = "" if own["resolved"] else why_unresolved(own, ran.log or "")
+        verdict = self._said(
+            row, prediction, "resolved" if own["resolved"] else "unresolved", reason, environment, seconds=ran.seconds
+        )
+        return verdict.model_copy(update={"passed": count(own)})
+
+    def _environment(self, row: Row, recipe: Recipe, testbed: Path, script: str) -> Environment:
+        with self._one_at_a_time(recipe.key):
+            if recipe.key in self._failed:
+                raise EnvironmentFailed(self._failed[recipe.key])
+            try:
+                return environment_for(
+                    recipe,
+                    testbed,
+                    install_part(script),
+                    self._sandbox,
+                    self._places.cache,
+                    fetch=self._places.fetch,
+                )
+            except (EnvironmentFailed, FetchFailed) as error:
+                self._failed[recipe.key] = str(error)
+                raise
+
+    def _repository(self, repo: str) -> Repository:
+        with self._lock:
+            if repo not in self._repositories:
+                if (found := self._places.repos.of(repo)) is None:
+                    raise InputError(f"{repo}: no clone or bundle of it in {self._places.repos.shown}")
+                self._repositories[repo] = Repository.open(found)
+            return self._repositories[repo]
+
+    @contextmanager
+    def _one_at_a_time(self, key: str) -> Iterator[None]:
+        with self._lock:
+            lock = self._by_key.setdefault(key, threading.Lock())
+        with lock:
+            yield
+
+    @staticmethod
+    def _said(
+        row: Row, prediction: Prediction, kind: str, reason: str, where: Environment | None = None, seconds: float = 0.0
+    ) -> Verdict:
+        return Verdict(
+            instance_id=row.instance_id,
+            model=prediction.model,
+            verdict=kind,  # type: ignore[arg-type]
+            reason=reason,
+            seconds=round(seconds, 2),
+            environment=where.key if where else "",
+            is_gold=prediction.is_gold,
+            patch=prediction.fingerprint,
+            row=row.fingerprint,
+        )
+
+
+def install_part(script: str) -> str:
+    """The commands of an eval script between the last activation and the first checkout: they install the project."""
+    lines = script.split("\n")
+    starts = [number for number, line in enumerate(lines) if line.startswith("conda activate ")]
+    begin = starts[-1] + 1 if starts else 0
+    end = next((n for n, line in enumerate(lines) if n >= begin and line.startswith("git checkout ")), begin)
+    return "\n".join(line for line in lines[begin:end] if line.strip()) or "true"
