@@ -2,6 +2,7 @@
 
     steergraph run --repo PATH|URL --issue FILE|-|TEXT|URL [--test CMD]
     steergraph ask "..." [--choices A B C]
+    steergraph find --repo PATH|URL --issue FILE|-|TEXT|URL [--budget N]
     steergraph vectors extract|list|show
     steergraph bench swebench --dataset FILE|NAME --run-id ID
     steergraph doctor
@@ -21,6 +22,7 @@ EXIT_FOUND, EXIT_NONE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 COMMANDS = (
     "steergraph.run_command",
+    "steergraph.find_command",
     "steergraph.vectors.command",
     "steergraph.evals.eval_command",
     "steergraph.bench_command",

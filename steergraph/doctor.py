@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -110,6 +111,17 @@ def sandbox(kind: Literal["bwrap", "unshare"]) -> str:
     return f"{version}, tried"
 
 
+def git() -> str:
+    """Git, and new enough. Older ones read the user's own configuration, whatever they are told."""
+    from steergraph.retrieval.git import NEEDED
+
+    found = ask(["git", "--version"])
+    numbers = re.search(r"(\d+)\.(\d+)", found)
+    if numbers and (int(numbers[1]), int(numbers[2])) < NEEDED:
+        raise Missing(f"{found}, where {NEEDED[0]}.{NEEDED[1]} or newer is needed")
+    return found
+
+
 def docker() -> str:
     return f"daemon {ask(['docker', 'version', '--format', '{{.Server.Version}}'])}"
 
@@ -181,7 +193,7 @@ PARTS: tuple[tuple[str, Callable[[], str], str], ...] = (
     ("accelerator", accelerator, "models of more than about a billion parameters are slow"),
     ("transformers", lambda: version_of("transformers"), "no model loads: make setup installs it"),
     ("langgraph", lambda: version_of("langgraph"), "no graph runs: make setup installs it"),
-    ("git", lambda: ask(["git", "--version"]), "no repository opens and no patch is checked: install git"),
+    ("git", git, "no repository opens and no patch is checked: install git 2.32 or newer"),
     ("pocket", pocket, "every run needs --model: the embedded model is not in this installation"),
     ("bubblewrap", lambda: sandbox("bwrap"), "--test falls back on unshare namespaces: install bubblewrap"),
     (

@@ -97,6 +97,27 @@ def test_programs_that_are_missing_fail_or_hang(monkeypatch: pytest.MonkeyPatch)
         doctor.ask([sys.executable, "-c", "import time; time.sleep(60)"])
 
 
+@pytest.mark.parametrize(
+    ("said", "ok"),
+    [
+        ("git version 2.39.5", True),
+        ("git version 2.32.0.windows.1", True),
+        ("git version 3.0", True),
+        ("git version 2.31.9", False),
+        ("git version 1.8.3.1", False),
+    ],
+)
+def test_git_is_new_enough_or_told(said: str, ok: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "git").write_text(f"#!/bin/sh\necho {said}\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if ok:
+        assert doctor.git() == said
+    else:
+        with pytest.raises(doctor.Missing, match=r"2\.32 or newer"):
+            doctor.git()
+
+
 def test_a_docker_daemon_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     with pytest.raises(doctor.Missing):

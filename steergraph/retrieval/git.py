@@ -20,6 +20,8 @@ from typing import IO
 
 from steergraph.configs import InputError
 
+NEEDED = (2, 32)
+"""The oldest version: earlier ones read the user's own configuration whatever GIT_CONFIG_GLOBAL says."""
 TIMEOUT_S = 120.0
 NETWORK_TIMEOUT_S = 3600.0
 

@@ -1,0 +1,153 @@
+"""`steergraph find`: the files and passages of a commit that an issue points at, and why each of them.
+
+Knows the command line and the terminal. What is found is what the graph's retrieve node finds: the same call on the
+same retriever. No model is loaded; a budget is counted in characters, four to a token, or by a tokenizer of one's own.
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from steergraph.cli import EXIT_FOUND, EXIT_NONE
+from steergraph.configs import InputError
+
+if TYPE_CHECKING:
+    from steergraph.retrieval.contents import FileEntry
+    from steergraph.retrieval.retriever import Retrieved
+    from steergraph.view import View
+
+_CHARACTERS = 4
+"""Of a token, where no tokenizer was named."""
+_NAMED = 3
+
+
+def add_parser(commands: Any) -> None:
+    """Register it on the `add_subparsers()` object of the `steergraph` command."""
+    find = commands.add_parser("find", help="an issue and a repository in, the files and passages that matter out")
+    find.add_argument("--repo", help="the repository: a folder, a bundle or a URL")
+    find.add_argument("--commit", help="the commit to look at (default: HEAD, or the instance's)")
+    find.add_argument("--issue", help="a file, - for standard input, a URL, or the text itself")
+    find.add_argument("--swebench", metavar="FILE", help="a SWE-bench dataset file, with --instance")
+    find.add_argument("--instance", metavar="ID", help="the instance's id")
+    find.add_argument("--suspect", action="append", default=[], metavar="NAME", help="a name or path that may matter")
+    find.add_argument("--budget", type=_positive, default=4000, metavar="N", help="tokens of passages (default: 4000)")
+    find.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json to count with (default: 4 characters each)")
+    find.add_argument(
+        "--files", type=_positive, default=10, metavar="N", help="files to show, 20 at most (default: 10)"
+    )
+    find.add_argument("--tests", action="store_true", help="rank test files too")
+    find.add_argument("--json", action="store_true", help="print it all as JSON")
+    find.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from steergraph.retrieval.repository import Repository
+    from steergraph.retrieval.retriever import BM25Retriever
+
+    source, issue, commit = _asked(arguments)
+    count = _counter(arguments.tokenizer)
+    with Repository.open(source) as repository:
+        sha = repository.resolve(commit)
+        retriever = BM25Retriever(include_tests=arguments.tests)
+        found = retriever.retrieve(repository, sha, issue, arguments.suspect, arguments.budget, count)
+        unsearched = _unsearched(repository.files(sha))
+        shown = repository.source
+    if arguments.json:
+        print(json.dumps(_record(found, shown, sha, arguments, unsearched), indent=2))
+    else:
+        _show(found, shown, sha, arguments, unsearched)
+    # A score can be below zero where the files are few; what shares no term with the issue has none.
+    return EXIT_FOUND if any(ranked.score != 0 for ranked in found.ranked) else EXIT_NONE
+
+
+def _asked(arguments: argparse.Namespace) -> tuple[str, str, str | None]:
+    """The repository, the issue's text and the commit."""
+    from steergraph.evals.instances import find_instance
+    from steergraph.issues import read_issue
+
+    if (arguments.issue is not None) == bool(arguments.swebench):
+        raise InputError("give either --issue, or --swebench FILE with --instance ID")
+    if arguments.swebench:
+        if not arguments.instance:
+            raise InputError("--swebench needs --instance ID")
+        row = find_instance(arguments.swebench, arguments.instance)
+        source = arguments.repo or f"https://github.com/{row['repo']}"
+        return source, row["problem_statement"], arguments.commit or row["base_commit"]
+    if not arguments.repo:
+        raise InputError("--issue needs --repo, a folder, a bundle or a URL")
+    return arguments.repo, read_issue(arguments.issue), arguments.commit
+
+
+def _counter(tokenizer: str | None) -> Callable[[str], int]:
+    if tokenizer is None:
+        return lambda text: -(-len(text) // _CHARACTERS)
+    from tokenizers import Tokenizer
+
+    path = Path(tokenizer) / "tokenizer.json" if Path(tokenizer).is_dir() else Path(tokenizer)
+    if not path.is_file():
+        raise InputError(f"{path}: no such tokenizer: give a tokenizer.json, or a folder that has one")
+    try:
+        loaded = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing more exact
+        raise InputError(f"{path}: not a tokenizer that can be read: {' '.join(str(error).split())[:200]}") from error
+    return lambda text: len(loaded.encode(text, add_special_tokens=False).ids)
+
+
+def _unsearched(entries: "Sequence[FileEntry]") -> dict[str, list[str]]:
+    """Paths whose content cannot be searched, by the reason, as far as that shows without reading them."""
+    from steergraph.retrieval.contents import why_no_text
+
+    found: dict[str, list[str]] = defaultdict(list)
+    for entry in entries:
+        if reason := why_no_text(entry):
+            found[reason].append(entry.path)
+    return dict(found)
+
+
+def _record(
+    found: "Retrieved", source: str, sha: str, arguments: argparse.Namespace, unsearched: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    record = found.model_dump(mode="json")
+    record["ranked"] = record["ranked"][: arguments.files]
+    return {"repo": source, "commit": sha, "budget": arguments.budget, **record, "unsearched": dict(unsearched)}
+
+
+def _show(
+    found: "Retrieved", source: str, sha: str, arguments: argparse.Namespace, unsearched: Mapping[str, Sequence[str]]
+) -> None:
+    from rich.console import Console
+
+    from steergraph.view import View
+
+    view = View(Console(highlight=False))
+    view.line(f"{source} at {sha[:12]}", "bold")
+    for number, ranked in enumerate(found.ranked[: arguments.files], 1):
+        view.line(f"{number:3d}  {ranked.score:8.2f}  {ranked.path}", "bold" if number == 1 else "")
+        _show_why(view, ranked, "               ")
+    for passage in found.passages:
+        view.line("")
+        view.line(f"{passage.path}:{passage.first_line}-{passage.last_line}  {passage.tokens} tokens", "bold green")
+        _show_why(view, passage, "  ")
+        view.line(passage.text)
+    view.line("")
+    view.line(f"{len(found.passages)} passages, {found.tokens} of {arguments.budget} tokens", "dim")
+    for left in found.cut:
+        lines = f":{left.first_line}-{left.last_line}" if left.first_line else ""
+        view.line(f"left out  {left.path}{lines}: {left.why}", "dim")
+    for reason, paths in unsearched.items():
+        more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+        view.line(f"not searched, {reason}: {', '.join(paths[:_NAMED])}{more}", "dim")
+
+
+def _show_why(view: "View", scored: Any, indent: str) -> None:
+    for line in getattr(scored, "why", ()):
+        view.line(f"{indent}{line}", "dim")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError("a whole number above zero is needed")
+    return int(text)
