@@ -18,8 +18,8 @@ from steergraph.configs import InputError
 from steergraph.evals.writing import CannotWrite, append_line, held, read_record, write_whole
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
-_GROWING = ("presets", "instances")
-"""What a later command may add to: it changes nothing of what was done."""
+_FREE = ("command", "presets", "instances", "dataset", "repos", "state")
+"""What a later command may say otherwise: more presets and instances, and where things are. Rows have their hashes."""
 
 
 class BatchFolder:
@@ -60,9 +60,11 @@ class BatchFolder:
             if path.exists():
                 raise InputError(f"{path}: not readable: name another run id")
             before = {"uid": uuid.uuid4().hex, "presets": [], "instances": {}, "commands": []}
-            before |= {key: value for key, value in asked.items() if key not in ("command", *_GROWING)}
+            before |= {key: value for key, value in asked.items() if key not in _FREE}
+        if not {"uid", "presets", "instances", "commands"} <= before.keys():
+            raise InputError(f"{path}: the record of another kind of run: name another run id")
         for key, value in asked.items():
-            if key not in ("command", *_GROWING) and before.get(key) != value:
+            if key not in _FREE and before.get(key) != value:
                 raise InputError(
                     f"{self.path}: begun with {key} {_short(before.get(key))}, not {_short(value)}: "
                     "go on with the same settings, or name another run id"
@@ -71,6 +73,7 @@ class BatchFolder:
             if before["instances"].get(instance, row_hash) != row_hash:
                 raise InputError(f"{self.path}: the dataset's row of {instance} has changed: name another run id")
         after = before | {
+            **{key: asked[key] for key in ("dataset", "repos", "state") if key in asked},
             "presets": list(dict.fromkeys([*before["presets"], *asked["presets"]])),
             "instances": before["instances"] | asked["instances"],
             "commands": [*before["commands"], asked["command"]][-20:],

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from steergraph.configs import InputError
 from steergraph.evals.worker import Done, Unit, Worker
 
 OPENERS = 4
@@ -46,8 +45,6 @@ class LocalPool:
                         return
                     try:
                         self._worker.prepare(unit)
-                    except InputError:
-                        pass  # the sample meets it again, and says so in its outcome
                     except BaseException as error:
                         ended.put(error)
                         return

@@ -4,7 +4,6 @@ Knows Ray, and that workers and nodes die. A sample whose worker died is made by
 where the run's folder (or its database) is in reach there, else anew. What crosses between processes is JSON.
 """
 
-import contextlib
 import json
 import os
 import tempfile
@@ -43,8 +42,6 @@ class Replica:
         """One sample. `repo` is beside the unit because it may hold credentials, which a unit's dump shall not."""
         parsed = Unit.model_validate_json(unit).model_copy(update={"repo": repo})
         folder = self._root / "instances" / parsed.preset / parsed.instance_id / f"sample-{parsed.sample}"
-        with contextlib.suppress(InputError):  # the sample meets it again, and says so in its outcome
-            self._worker.prepare(parsed)
         try:
             done = self._worker.run(parsed, folder)
         except InputError as error:

@@ -105,6 +105,8 @@ class Worker:
             router=rules,
         )
         self._builder = graph_builder(self._services)
+        self._prepared: dict[tuple[str | None, str], str | None] = {}
+        """By repository and commit: why it can't be had, None where it can."""
         self._stack = ExitStack()
         self._saver = self._stack.enter_context(open_checkpoints(state)) if state else None
 
@@ -113,12 +115,22 @@ class Worker:
         self._stack.close()
 
     def prepare(self, unit: Unit) -> None:
-        """Have the unit's repository, and its commit, at hand. May take as long as a clone. Raises InputError."""
+        """Have the unit's repository, and its commit, at hand. May take as long as a clone. Never raises for a
+        repository that can't be had: the sample then says so in its outcome."""
+        wanted = (unit.repo, unit.row["base_commit"])
+        if wanted in self._prepared:
+            return
+        why = None
         if unit.repo is None:
-            raise InputError(f"no repository of {unit.row['repo'] or 'an unknown project'} was found")
-        # With its credentials, if there are any; what follows finds the mirror by the address alone.
-        with Repository.open(unit.repo) as repository:
-            repository.resolve(unit.row["base_commit"] or None)
+            why = f"no repository of {unit.row['repo'] or 'an unknown project'} was found"
+        else:
+            try:
+                # With its credentials, if there are any; what follows finds the mirror by the address alone.
+                with Repository.open(unit.repo) as repository:
+                    repository.resolve(unit.row["base_commit"] or None)
+            except InputError as error:
+                why = _line(error)
+        self._prepared[wanted] = why
 
     def run(self, unit: Unit, folder: Path) -> Done:
         """Make a sample, or go on with it. `folder` is its own; its trace and SQLite state go there.
@@ -130,8 +142,6 @@ class Worker:
         folder.mkdir(parents=True, exist_ok=True)
         with _only_one(folder):
             try:
-                if unit.repo is None:
-                    self.prepare(unit)
                 values, error = self._values(unit, context, folder)
             except state_errors() as lost:
                 raise RunStopped(f"graph state can't be kept any more: {type(lost).__name__}") from lost
@@ -165,6 +175,10 @@ class Worker:
         def trace(event: Mapping[str, Any]) -> None:
             append_line(folder / "trace.jsonl", event)
 
+        self.prepare(unit)
+        if lacking := self._prepared[unit.repo, unit.row["base_commit"]]:
+            trace({"event": "error", "error": lacking})
+            return {}, lacking
         with ExitStack() as stack:
             saver = self._saver or stack.enter_context(open_checkpoints(folder / "checkpoint.sqlite"))
             graph = self._builder.compile(checkpointer=saver, name="steergraph")
