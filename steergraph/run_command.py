@@ -44,7 +44,9 @@ def _add_ask(commands: Any) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="pocket", help="pocket, a Hugging Face id, or a folder (default: pocket)")
+    parser.add_argument(
+        "--model", default="pocket", help="pocket, a Hugging Face id, a folder, or http://HOST:PORT/v1#NAME"
+    )
     parser.add_argument("--roster", metavar="FILE", help="specialists of your own, laid over the packaged ones")
     parser.add_argument("--vectors", metavar="DIR", help="a folder of vectors to speak with")
     parser.add_argument("--policy", metavar="FILE", help="a policy of your own, laid over the packaged one")
@@ -133,7 +135,7 @@ def _drive(arguments: argparse.Namespace, folder: Any, name: str = "run", given:
     from steergraph.agents.specialists import Roster
     from steergraph.runs import RunFolder
     from steergraph.session import changed_files, command_line, run
-    from steergraph.vectors.engine.local import LocalEngine
+    from steergraph.vectors.engine.opening import open_engine
     from steergraph.vectors.library import check_fits
     from steergraph.view import View
 
@@ -148,7 +150,7 @@ def _drive(arguments: argparse.Namespace, folder: Any, name: str = "run", given:
     Policy.load(asked["policy"]).axes(asked["context"]["preset"])
     roster = Roster.load(asked["roster"])
     transformers.logging.set_verbosity_error()
-    with LocalEngine(asked["model"], _library(asked["vectors"])) as engine:
+    with open_engine(asked["model"], _library(asked["vectors"])) as engine:
         info = engine.info
         roster.check(info)
         for vector in engine.library.values():

@@ -50,9 +50,9 @@ class Services:
             return self._engine
         with self._engine_lock:
             if self._engine is None:
-                from steergraph.vectors.engine.local import LocalEngine
+                from steergraph.vectors.engine.opening import open_engine
 
-                self._engine = LocalEngine(self.model)
+                self._engine = open_engine(self.model)
             return self._engine
 
     def ensure_vectors(self, domains: Iterable[str], progress: Progress | None = None) -> None:

@@ -1,0 +1,120 @@
+"""How many tokens a prompt has, as exactly as can be had: by a local tokenizer, by the server, or estimated.
+
+Knows how to count and to encode. Knows nothing of generation.
+"""
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from steergraph.configs import InputError
+from steergraph.vectors.engine.protocol import Message
+from steergraph.vectors.engine.remote.address import Address, RemoteError, first_problem, one_line
+from steergraph.vectors.engine.remote.http import Http
+from steergraph.vectors.engine.remote.server import Server
+
+BYTES_PER_TOKEN = 2.0
+TOKENS_PER_MESSAGE = 8
+KEPT = 4096
+
+
+class _Tokenized(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    count: int
+    tokens: tuple[int, ...]
+
+
+def estimate(messages: Sequence[Message]) -> int:
+    """Tokens of a prompt by its bytes: one for every two, eight a message for the template, and eight more.
+
+    Meant to be too many rather than too few: English and code have 3 to 5 bytes a token with today's tokenizers, other
+    scripts 2 to 4. A text of rare symbols can have more tokens than this.
+    """
+    size = sum(len(message.content.encode("utf-8", errors="replace")) for message in messages)
+    return math.ceil(size / BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * (len(messages) + 1)
+
+
+def local_chat(folder: str) -> Any:
+    """The chat encoder of a local folder's tokenizer. Raises InputError where it has none."""
+    from transformers import AutoTokenizer
+
+    from steergraph.vectors.engine.chat import Chat
+
+    if not Path(folder).is_dir():
+        raise InputError(f"tokenizer={folder}: no such folder")
+    try:
+        return Chat(AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
+    except Exception as error:  # a broken file surfaces as whatever its parser raises
+        raise InputError(f"tokenizer={folder}: can't be loaded ({one_line(str(error), 160)})") from error
+
+
+class Tokens:
+    """Counts for one server. Safe to use from several threads."""
+
+    def __init__(self, http: Http, address: Address, server: Server) -> None:
+        self._http, self._address, self._server = http, address, server
+        self._chat = local_chat(address.tokenizer) if address.tokenizer else None
+        self._asks = server.extends
+        self._known: OrderedDict[tuple[Message, ...], int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def without_asking(self, messages: Sequence[Message]) -> int | None:
+        """The count where it is known here, or nobody can be asked for it; else None."""
+        if self._chat is not None:
+            return len(self._chat.prompt(messages))
+        with self._lock:
+            found = self._known.get(tuple(messages))
+        return found if found is not None else None if self._asks else estimate(messages)
+
+    async def count(self, messages: Sequence[Message]) -> int:
+        """The count, from the server if need be. Raises RemoteError where it fails; a server that turns out to have no
+        /tokenize is not asked again, and its counts are estimated."""
+        found = self.without_asking(messages)
+        if found is not None:
+            return found
+        try:
+            found = (await self._tokenize(_chat_body(messages))).count
+        except RemoteError as error:
+            if error.status not in (404, 405, 501):
+                raise
+            self._asks = False
+            return estimate(messages)
+        with self._lock:
+            self._known[tuple(messages)] = found
+            while len(self._known) > KEPT:
+                self._known.popitem(last=False)
+        return found
+
+    async def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """The token ids of a chat prompt. Raises RemoteError."""
+        if self._chat is not None:
+            return list(self._chat.prompt(messages))
+        return list((await self._tokenize(_chat_body(messages))).tokens)
+
+    async def text_ids(self, text: str) -> list[int]:
+        """The token ids of a text without any template. Raises RemoteError."""
+        if self._chat is not None:
+            return list(self._chat.text(text))
+        return list((await self._tokenize({"prompt": text, "add_special_tokens": False})).tokens)
+
+    async def _tokenize(self, body: dict[str, Any]) -> _Tokenized:
+        url = f"{self._address.root}/tokenize"
+        answer = await self._http.json("POST", url, {"model": self._server.model, **body})
+        try:
+            return _Tokenized.model_validate(answer)
+        except ValidationError as error:
+            raise RemoteError(f"{url}: its answer is of another shape ({first_problem(error)})") from error
+
+
+def _chat_body(messages: Sequence[Message]) -> dict[str, Any]:
+    return {
+        "messages": [message.model_dump() for message in messages],
+        "add_generation_prompt": True,
+        "chat_template_kwargs": {"enable_thinking": False},
+    }

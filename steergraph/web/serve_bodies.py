@@ -1,0 +1,170 @@
+"""OpenAI's request bodies as requests to an engine.
+
+Knows both vocabularies. A field that changes an answer and can't be honoured is refused; one that changes nothing
+(`user`, `metadata`) is passed over.
+"""
+
+import secrets
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from steergraph.configs import InputError
+from steergraph.vectors.engine.protocol import Message, ModelInfo, Request, Sampling, Span
+from steergraph.vectors.engine.remote.address import first_problem
+from steergraph.vectors.engine.remote.spec import from_spec, parse_spec
+from steergraph.vectors.steering import Steering
+from steergraph.web.serve_sources import Sources
+
+Body = TypeVar("Body", bound=BaseModel)
+MAX_MESSAGES = 4096
+COMPLETION_TOKENS = 16
+"""OpenAI's own default for plain completions."""
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "best_of": (1,),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "repetition_penalty": (1,),
+    "min_p": (0,),
+    "logprobs": (False, 0),
+    "top_logprobs": (0,),
+    "logit_bias": ({},),
+    "tools": ([],),
+    "functions": ([],),
+    "tool_choice": ("none",),
+    "response_format": ({"type": "text"},),
+    "echo": (False,),
+    "suffix": ("",),
+    "audio": (),
+}
+"""Fields that would change an answer, and the values at which they don't."""
+
+
+class _Loose(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Literal["text"]
+    text: str
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | tuple[_Part, ...]
+
+    def ours(self) -> Message:
+        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return Message(role="system" if self.role == "developer" else self.role, content=content)
+
+
+class _StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    include_usage: bool = False
+
+
+class _TemplateArguments(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enable_thinking: bool = False
+
+
+class _Body(_Loose):
+    model: str
+    max_tokens: int | None = Field(default=None, ge=0)
+    temperature: float | None = Field(default=None, ge=0, le=100)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=-1)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    stop: str | tuple[str, ...] | None = Field(default=None)
+    stream: bool = False
+    stream_options: _StreamOptions = _StreamOptions()
+    return_token_ids: bool = False
+    steering: dict[str, Any] | None = None
+    steering_suspend: tuple[Span, ...] = Field(default=(), max_length=64)
+
+
+class ChatBody(_Body):
+    """POST /v1/chat/completions."""
+
+    messages: tuple[_Message, ...] = Field(min_length=1, max_length=MAX_MESSAGES)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    chat_template_kwargs: _TemplateArguments = _TemplateArguments()
+
+
+class CompletionBody(_Body):
+    """POST /v1/completions, for one prompt."""
+
+    prompt: str | tuple[int, ...]
+    prompt_logprobs: Literal[0] | None = None
+    """Each prompt token's own log-probability; with `max_tokens` 0 nothing else is done."""
+
+
+class TokenizeBody(BaseModel):
+    """POST /tokenize, as vLLM has it: the tokens of a prompt, or of messages with the chat template."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    model: str
+    prompt: str | None = None
+    messages: tuple[_Message, ...] | None = Field(default=None, max_length=MAX_MESSAGES)
+    chat_template_kwargs: _TemplateArguments = _TemplateArguments()
+
+
+def parse(kind: type[Body], given: object) -> Body:
+    """Raises InputError, one line, for what is wrong or can't be done."""
+    if not isinstance(given, dict):
+        raise InputError("the body is not a JSON object")
+    for field, neutral in NEUTRAL.items():
+        value = given.get(field)
+        if value is not None and value not in neutral:
+            raise InputError(f"{field}: not supported here; leave it out")
+    try:
+        return kind.model_validate({key: value for key, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise InputError(first_problem(error)) from error
+
+
+def steering_of(body: _Body, sources: Sources) -> Steering | None:
+    """Raises SteeringError."""
+    if body.steering is None:
+        return None
+    return from_spec(parse_spec(body.steering), sources.layers, sources.name)
+
+
+def request_of(
+    body: ChatBody | CompletionBody, prompt: list[int] | None, sources: Sources, info: ModelInfo, defaults: Sampling
+) -> Request:
+    """The request to the engine. `prompt` is a plain completion's, in tokens. What is not said is the model's own
+    default, and a random seed. Raises InputError."""
+    if isinstance(body, ChatBody):
+        asked = body.max_completion_tokens or body.max_tokens or info.window
+        messages: tuple[Message, ...] | None = tuple(message.ours() for message in body.messages)
+        thinking = body.chat_template_kwargs.enable_thinking
+    else:
+        asked, messages, thinking = body.max_tokens or COMPLETION_TOKENS, None, False
+    stop = (body.stop,) if isinstance(body.stop, str) else body.stop or ()
+    try:
+        return Request(
+            messages=messages,
+            token_ids=tuple(prompt) if prompt is not None else None,
+            steering=steering_of(body, sources),
+            suspend=body.steering_suspend,
+            sampling=Sampling(
+                temperature=defaults.temperature if body.temperature is None else body.temperature,
+                top_p=defaults.top_p if body.top_p is None else body.top_p,
+                top_k=defaults.top_k if body.top_k is None else max(0, body.top_k),
+                max_new_tokens=min(asked, info.window),
+            ),
+            seed=secrets.randbits(31) if body.seed is None else body.seed,
+            stop=tuple(one for one in stop if one),
+            enable_thinking=thinking,
+        )
+    except ValidationError as error:
+        raise InputError(first_problem(error)) from error

@@ -1,0 +1,66 @@
+"""The vectors that requests may name: the files of one folder, read once at the start.
+
+Knows files and what fits the model. A request names a file and nothing is opened for it, so no request reaches a path.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from steergraph.configs import InputError
+from steergraph.vectors.engine.protocol import ModelInfo
+from steergraph.vectors.engine.remote.server import direction_hash
+from steergraph.vectors.formats import detect, read_vectors
+from steergraph.vectors.library import Library, SteeringError, check_fits
+
+KINDS = {".gguf": "gguf", ".safetensors": "steergraph"}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """A library whose names are file names."""
+
+    library: Library
+
+    @classmethod
+    def load(cls, folder: str | Path | None, info: ModelInfo) -> "Sources":
+        """Every `*.gguf` and `*.safetensors` of `folder`, not below it; none without a folder.
+
+        Raises InputError (one line) where there is no such folder, a file is damaged or is of another model.
+        """
+        if folder is None:
+            return cls(Library())
+        root = Path(folder)
+        if not root.is_dir():
+            raise InputError(f"{folder}: no such folder of vectors")
+        found = {}
+        for path in sorted(path for path in root.iterdir() if path.suffix in KINDS and path.is_file()):
+            if detect(path) != KINDS[path.suffix]:
+                raise InputError(f"{path}: holds something else than its name says")
+            (vector,) = read_vectors(path)
+            check_fits(vector, info)
+            found[path.name] = vector
+        return cls(Library(found))
+
+    @property
+    def layers(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(sorted(vector.directions)) for name, vector in self.library.items()}
+
+    def name(self, source: str) -> str:
+        """`source` if it is one of the files. Raises SteeringError."""
+        if source not in self.library:
+            there = ", ".join(sorted(self.library)[:8]) or "none; start the server with --vectors"
+            raise SteeringError(f"steering: there is no source {source[:80]!r}; there are {there}")
+        return source
+
+    def told(self) -> list[dict[str, Any]]:
+        """What the list of models says of them."""
+        return [
+            {
+                "source": name,
+                "name": vector.name,
+                "hash": vector.hash,
+                "directions": {str(layer): direction_hash(vector, layer) for layer in sorted(vector.directions)},
+            }
+            for name, vector in self.library.items()
+        ]
