@@ -1,4 +1,4 @@
-"""What the batch tests share: a dataset over the example repository, an engine that repairs it, a run in a few lines."""
+"""What the batch tests share: a dataset over the example repository, an engine that repairs it, a run in a line."""
 
 import json
 from collections.abc import Callable, Sequence

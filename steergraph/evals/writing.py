@@ -7,12 +7,16 @@ import fcntl
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from steergraph.configs import InputError
+
+_PATIENCE_S = 1.0
+"""A killed process's lock lives on for a moment in a child that it had forked and that has not started its program."""
 
 
 class CannotWrite(InputError):
@@ -71,10 +75,15 @@ def held(path: Path, refused: str) -> Iterator[None]:
     except OSError as error:
         raise CannotWrite(f"cannot write {path}: {error.strerror}") from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(refused) from error
+        until = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > until:
+                    raise InputError(refused) from error
+                time.sleep(0.05)
         yield
 
 
