@@ -206,3 +206,26 @@ def test_issues_of_one_repository_read_each_blob_once(tmp_path):
             )
             assert found.ranked[0].path == f"m{n % 30}.py"
         assert repository.objects.fetched == len(distinct) == 35
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+def test_gold_patches_apply_to_working_copies(data, tmp_path):
+    """One instance of each repository at hand; `benchmarks/retrieval_gold.py` counts them all."""
+    import pyarrow.parquet as parquet
+
+    seen = set()
+    for name in ("lite_dev", "lite_test"):
+        for row in parquet.read_table(data / "swebench" / f"{name}.parquet").to_pylist():
+            bundle = data / "repos" / f"{row['repo'].replace('/', '__')}.bundle"
+            if row["repo"] in seen or not bundle.is_file():
+                continue
+            seen.add(row["repo"])
+            with (
+                Repository.open(bundle, cache_dir=tmp_path / "cache") as repository,
+                repository.working_copy(row["base_commit"], tmp_path / "copy") as copy,
+            ):
+                for column in ("patch", "test_patch"):
+                    copy.git("apply", "--index", input=row[column].encode())
+                assert copy.git("diff", "--cached", "--stat")
+    assert len(seen) >= 5
