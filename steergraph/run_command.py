@@ -5,6 +5,8 @@ Knows the command line. How a run goes is `session`'s business, and the graph's.
 
 import argparse
 import json
+import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--thinking", action="store_true", help="let the model think before it answers")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/TIME-NAME)")
+    parser.add_argument("--state", metavar="URL", help="graph state in Postgres (or STEERGRAPH_STATE); default: SQLite")
     parser.add_argument("--json", action="store_true", help="print outcome.json instead of the live view")
 
 
@@ -67,7 +70,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from steergraph.runs import RunFolder
 
     if arguments.resume:
-        return _drive(arguments, RunFolder.open(arguments.resume))
+        return _drive(arguments, RunFolder.open(arguments.resume, _state(arguments)))
     name, given = _issue_input(arguments)
     return _drive(arguments, None, name, given)
 
@@ -76,7 +79,7 @@ def _ask(arguments: argparse.Namespace) -> int:
     from steergraph.runs import RunFolder
 
     if arguments.resume:
-        return _drive(arguments, RunFolder.open(arguments.resume))
+        return _drive(arguments, RunFolder.open(arguments.resume, _state(arguments)))
     from steergraph.issues import read_examples, read_stdin
 
     question = read_stdin() if arguments.question == "-" else arguments.question
@@ -139,6 +142,7 @@ def _drive(arguments: argparse.Namespace, folder: Any, name: str = "run", given:
     from steergraph.vectors.library import check_fits
     from steergraph.view import View
 
+    state = _state(arguments)
     console = Console(stderr=arguments.json, highlight=False)
     view = View(console)
     asked = folder.asked if folder else _asked(arguments, given or {}, command_line(arguments.argv))
@@ -155,7 +159,7 @@ def _drive(arguments: argparse.Namespace, folder: Any, name: str = "run", given:
         roster.check(info)
         for vector in engine.library.values():
             check_fits(vector, info)
-        folder = folder or RunFolder.create(arguments.out, name, asked)
+        folder = folder or RunFolder.create(arguments.out, name, asked, state)
         view.line(
             f"steergraph {version()}  {info.name} ({info.architecture}, {info.n_layers} layers, window {info.window})"
             f"  preset {asked['context']['preset']}  seed {asked['context']['seed']}",
@@ -185,9 +189,19 @@ def _drive(arguments: argparse.Namespace, folder: Any, name: str = "run", given:
     return EXIT_FOUND if found else EXIT_NONE
 
 
+def _state(arguments: argparse.Namespace) -> str | None:
+    """The URL that graph state is kept at; None: in the run's folder. Raises InputError for one that can't be."""
+    from steergraph.agents.checkpoints import checked_url
+
+    url = arguments.state or os.environ.get("STEERGRAPH_STATE")
+    return checked_url(url) if url else None
+
+
 def _asked(arguments: argparse.Namespace, given: dict[str, Any], command: str) -> dict[str, Any]:
+    from steergraph.agents.checkpoints import shown
     from steergraph.retrieval.git import redact
 
+    state = _state(arguments)
     test = getattr(arguments, "test", None)
     return {
         "model": str(Path(arguments.model).resolve()) if Path(arguments.model).is_dir() else arguments.model,
@@ -208,7 +222,9 @@ def _asked(arguments: argparse.Namespace, given: dict[str, Any], command: str) -
             "seed": arguments.seed,
             "thinking": arguments.thinking,
         },
-        "command": redact(command),
+        "state": shown(state) if state else None,
+        "thread": uuid.uuid4().hex if state else "run",
+        "command": redact(command.replace(state, shown(state)) if state else command),
     }
 
 

@@ -90,10 +90,6 @@ def dying_at(n: int, torn: bool) -> None:
     assert driving  # traces go through worker.append_line
 
 
-def finished_samples(runs: Path) -> set[str]:
-    return {str(path.parent) for path in (runs / "r").rglob("outcome.json")}
-
-
 def whole(folder, rows) -> list[dict]:
     """What must hold after every run that came to its end. Returns the predictions."""
     found = predictions(folder)
@@ -119,7 +115,6 @@ def killed_and_resumed(tmp_path: Path, name: str, rows, expected, requests: Coun
 
     status = in_child(first)
     assert status in (0, signal.SIGKILL), name
-    before = Counter(log.read_text().split("\n")[:-1]) if log.exists() else Counter()
     assert in_child(lambda: logged_run(runs, log, rows)) == 0, name
     both = Counter(log.read_text().split("\n")[:-1])
     from steergraph.evals.batch_folder import BatchFolder
@@ -129,7 +124,6 @@ def killed_and_resumed(tmp_path: Path, name: str, rows, expected, requests: Coun
     again = both - requests
     assert sum(again.values()) <= 2, (name, again)
     assert both - again == requests, name
-    assert sum((both - before).values()) < sum(requests.values()) or not before, name
 
 
 @pytest.fixture
@@ -169,7 +163,7 @@ def test_killed_at_every_write_and_at_random_moments(undisturbed, tmp_path):
 @pytest.mark.slow
 def test_the_command_is_killed_and_goes_on(tmp_path):
     """The real thing: pocket, the command in a process of its own, killed while instances are in flight."""
-    rows = pantry_rows("stock", "fridge", "shelf", "prices")
+    rows = pantry_rows("stock", "fridge", "shelf")
     dataset = write_dataset(tmp_path / "rows.jsonl", rows)
     command = [sys.executable, "-m", "steergraph", "bench", "swebench", "--dataset", str(dataset), "--deterministic"]
     command += ["--repos", str(EXAMPLES), "--presets", "rag_baseline", "--max-repairs", "1", "--jobs", "3"]
@@ -188,7 +182,7 @@ def test_the_command_is_killed_and_goes_on(tmp_path):
         return out
 
     run("whole", None)
-    for seconds in (0.5, 2.0, 4.0):
+    for seconds in (0.5, 4.0):
         run("cut", seconds)
     assert "patched" in run("cut", None)
     results = [(tmp_path / "runs" / i / "predictions" / "rag_baseline.jsonl").read_text() for i in ("whole", "cut")]

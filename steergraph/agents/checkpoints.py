@@ -6,11 +6,9 @@ no file ever holds them.
 
 import sqlite3
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -19,9 +17,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from steergraph.configs import InputError
 
 _SCHEMES = ("postgresql", "postgres")
-_CONNECT_S = 10
-_SETUP_S = 60.0
-_SETUP_LOCK = 7_302_119_365_184_427_105  # any number that nobody else's advisory lock has
+_LACKING = "graph state in Postgres needs: pip install 'steergraph[postgres]'"
 
 
 def is_url(where: str | Path) -> bool:
@@ -50,7 +46,7 @@ def checked_url(url: str) -> str:
     try:
         from psycopg import ProgrammingError, conninfo
     except ImportError as error:
-        raise InputError("graph state in Postgres needs: pip install 'steergraph[postgres]'") from error
+        raise InputError(_LACKING) from error
     try:
         conninfo.conninfo_to_dict(url)
         _ = urlsplit(url).port
@@ -66,8 +62,16 @@ def open_checkpoints(where: str | Path) -> Iterator[BaseCheckpointSaver[str]]:
 
     Raises InputError where the file is damaged or can't be written, or the server can't be reached.
     """
-    opened = _postgres(where) if isinstance(where, str) and is_url(where) else _sqlite(Path(where))
-    with opened as saver:
+    if not isinstance(where, str) or not is_url(where):
+        with _sqlite(Path(where)) as saver:
+            yield saver
+        return
+    checked_url(where)
+    try:
+        from steergraph.agents.checkpoints_postgres import open_postgres
+    except ImportError as error:
+        raise InputError(_LACKING) from error
+    with open_postgres(where, shown(where)) as saver:
         yield saver
 
 
@@ -101,55 +105,3 @@ def _sqlite(path: Path) -> Iterator[BaseCheckpointSaver[str]]:
         raise InputError(f"{path}: cannot use the checkpoint: {error}") from error
     finally:
         connection.close()
-
-
-@contextmanager
-def _postgres(url: str) -> Iterator[BaseCheckpointSaver[str]]:
-    checked_url(url)
-    try:
-        from langgraph.checkpoint.postgres import PostgresSaver
-        from psycopg import Connection, Error
-        from psycopg.rows import DictRow, dict_row
-        from psycopg_pool import ConnectionPool
-    except ImportError as error:
-        raise InputError("graph state in Postgres needs: pip install 'steergraph[postgres]'") from error
-
-    settings: dict[str, Any] = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
-    try:
-        # A connection of its own first: a pool tries again and again, and logs what it was told.
-        with Connection.connect(url, connect_timeout=_CONNECT_S, **settings) as connection:
-            _set_up(connection, PostgresSaver(connection))
-    except Error as error:
-        raise InputError(f"{shown(url)}: cannot keep graph state there: {_reason(error)}") from None
-    pool = ConnectionPool(url, connection_class=Connection[DictRow], min_size=1, max_size=8, kwargs=settings, open=True)
-    with pool:
-        try:
-            yield PostgresSaver(pool, serde=JsonPlusSerializer())
-        except Error as error:
-            raise InputError(f"{shown(url)}: cannot use graph state there: {_reason(error)}") from None
-
-
-def _set_up(connection: Any, saver: Any) -> None:
-    """Make the tables, one process at a time: two that make them together fail.
-
-    The lock is tried again and again instead of waited for, because CREATE INDEX CONCURRENTLY waits for whoever waits.
-    """
-    until = time.monotonic() + _SETUP_S
-    while not connection.execute("SELECT pg_try_advisory_lock(%s) AS got", (_SETUP_LOCK,)).fetchone()["got"]:
-        if time.monotonic() > until:
-            raise InputError("another process has been making the tables for a minute")
-        time.sleep(0.1)
-    try:
-        saver.setup()
-    finally:
-        connection.execute("SELECT pg_advisory_unlock(%s)", (_SETUP_LOCK,))
-
-
-def _reason(error: Exception) -> str:
-    """What the server or the driver said, in one line; only its class where that could quote the URL."""
-    from psycopg import OperationalError, ProgrammingError
-
-    if isinstance(error, ProgrammingError) and not getattr(error, "sqlstate", None):
-        return type(error).__name__
-    words = " ".join(str(error).split())[:200]
-    return words if words and isinstance(error, OperationalError) else f"{type(error).__name__}: {words}"

@@ -172,6 +172,7 @@ def _asked(
             for k, v in _settings(arguments, "").model_dump(mode="json").items()
             if k not in ("uid", "command", "max_batch")
         },
+        "model": redact(_model(arguments.model)),
         "seed": arguments.seed,
     }
 
@@ -183,7 +184,7 @@ def _settings(arguments: argparse.Namespace, uid: str) -> Settings:
 
     return Settings(
         uid=uid,
-        model=str(Path(arguments.model).resolve()) if Path(arguments.model).is_dir() else arguments.model,
+        model=_model(arguments.model),
         roster=absolute(arguments.roster),
         vectors=absolute(arguments.vectors),
         policy=absolute(arguments.policy),
@@ -197,6 +198,11 @@ def _settings(arguments: argparse.Namespace, uid: str) -> Settings:
         deterministic=arguments.deterministic,
         max_batch=min(arguments.jobs, 64),
     )
+
+
+def _model(name: str) -> str:
+    """A folder made absolute: the run may be gone on with from elsewhere."""
+    return str(Path(name).resolve()) if Path(name).is_dir() else name
 
 
 def _domains(roster: Roster) -> list[str]:

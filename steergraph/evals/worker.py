@@ -239,14 +239,23 @@ def forget(saver: BaseCheckpointSaver[str] | None, uid: str, unit: Unit, folder:
 def make_engine(settings: Settings) -> Engine:
     """The engine that a run's settings ask for. Raises InputError where the model or a vector can't be used."""
     from steergraph.vectors.engine.local import LocalEngine
+    from steergraph.vectors.engine.opening import open_engine
+    from steergraph.vectors.engine.remote.address import is_address
     from steergraph.vectors.library import Library, check_fits
 
     library = Library.open(Path(settings.vectors)) if settings.vectors else None
-    engine = LocalEngine(settings.model, library, max_batch=settings.max_batch, deterministic=settings.deterministic)
+    engine: Any
+    if is_address(settings.model):
+        engine = open_engine(settings.model, library)  # a server batches as it likes
+    else:
+        engine = LocalEngine(
+            settings.model, library, max_batch=settings.max_batch, deterministic=settings.deterministic
+        )
     Roster.load(settings.roster).check(engine.info)
     for vector in engine.library.values():
         check_fits(vector, engine.info)
-    return engine
+    made: Engine = engine
+    return made
 
 
 def candidate_of(outcome: Mapping[str, Any]) -> Candidate:
