@@ -1,16 +1,31 @@
 """Which specialists speak on a task, in which order, and which cluster its repository belongs to.
 
-`rules` reads the task's kind, repository and words. The protocol leaves room for routers that ask the model or listen
-to its activations.
+`rules` reads the task's kind, repository and words. `asking` has the model score the specialists' names. `listening`
+projects the task's residual on the domains' vectors, the ones that steer, and lets the best-separated domain speak. The
+plan of an issue is the roster's whichever routes; what listening adds there is the cluster of an unknown repository.
 """
 
 import re
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from steergraph.agents.specialists import Roster
 from steergraph.agents.state import Task
-from steergraph.configs import load_config
+from steergraph.configs import InputError, load_config
+from steergraph.vectors.engine.protocol import Engine, Message, ScoreRequest
 from steergraph.vectors.steering import Frozen
+
+if TYPE_CHECKING:
+    from steergraph.vectors.listen import Listener
+
+Mode = Literal["rules", "model", "activation"]
+Hear = Callable[[str, Mapping[str, str | None]], Mapping[str, float]]
+"""Given a prompt and domains (each with the path of its contrast set, None: the packaged one): how strongly each is
+heard in it, in nats of log-odds."""
+NO_QUESTION = "N/A"
+ROOM = 32
+"""Tokens that a routing prompt leaves free in the window, for a name and its surroundings."""
 
 
 class Route(Frozen):
@@ -24,15 +39,125 @@ class Router(Protocol):
     def __call__(self, task: Task, roster: Roster, *, retrieval: bool) -> Route: ...
 
 
+def router_named(mode: Mode, engine: Callable[[], Engine], cache_dir: Path | None = None) -> Router:
+    """The router of that name; `engine` is called when it first has to know the model, and not by `rules`.
+
+    Raises InputError for another name. What `activation` raises where the engine can't be listened to comes at the
+    first task.
+    """
+    if mode == "rules":
+        return rules
+    if mode == "model":
+        return asking(engine)
+    if mode == "activation":
+        return listening(hear_with(engine, cache_dir))
+    raise InputError(f"no router called {mode!r}: there are rules, model and activation")
+
+
 def rules(task: Task, roster: Roster, *, retrieval: bool) -> Route:
     """Route by repository, task kind and words. Deterministic; no model is asked."""
-    cluster = cluster_of(task.project or task.repo or "")
     if task.kind == "issue":
-        name = "issue_with_retrieval" if retrieval else "issue_without_retrieval"
-        return Route(plan=roster.plans[name], cluster=cluster, reason=f"an issue, plan {name}")
+        return _issue(task, roster, retrieval)
     domain = reasoning_domain(task.problem, roster)
-    plan = tuple(domain if step == "DOMAIN" else step for step in roster.plans["reasoning"])
-    return Route(plan=plan, cluster=None, reason=f"a question whose words are most like {domain}")
+    return _reasoning(roster, domain, f"a question whose words are most like {domain}")
+
+
+def asking(engine: Callable[[], Engine]) -> Router:
+    """Route a question to the specialist whose name the model finds likeliest after it."""
+
+    def route(task: Task, roster: Roster, *, retrieval: bool) -> Route:
+        if task.kind == "issue":
+            return _issue(task, roster, retrieval)
+        names = list(roster.reasoning_words)
+        scores = ask_names(engine(), task.problem, names)
+        best = max(names, key=lambda name: scores[name])
+        return _reasoning(roster, best, f"the model's likeliest name, by {_lead(scores):.2f} nats")
+
+    return route
+
+
+def listening(hear: Hear) -> Router:
+    """Route a question to the specialist whose domain is heard best in it, and an issue to the cluster heard best."""
+
+    def route(task: Task, roster: Roster, *, retrieval: bool) -> Route:
+        if task.kind == "issue":
+            known = _issue(task, roster, retrieval)
+            if known.cluster is not None:
+                return known
+            scores = hear(task.problem, dict.fromkeys(sorted(load_config("clusters")["clusters"])))
+            best = max(scores, key=lambda name: scores[name])
+            if scores[best] < 0:
+                return known
+            heard = f"{known.reason}; its cluster by listening, log-odds {scores[best]:.1f}"
+            return known.model_copy(update={"cluster": best, "reason": heard})
+        domains = {roster[name].domain: name for name in roster.reasoning_words}
+        scores = hear(task.problem, {domain: roster.contrast_sets.get(domain) for domain in domains})
+        best = max(scores, key=lambda domain: scores[domain])
+        said = f"{best} is heard best in the question, log-odds {scores[best]:.1f}, ahead by {_lead(scores):.1f}"
+        return _reasoning(roster, domains[best], said)
+
+    return route
+
+
+def hear_with(engine: Callable[[], Engine], cache_dir: Path | None = None) -> Hear:
+    """Listen with the packaged contrast sets on an engine whose model is in this process. Learned once for each group
+    of domains and model, and kept beside its vectors."""
+
+    known: dict[tuple[str, ...], Listener] = {}
+
+    def hear(problem: str, domains: Mapping[str, str | None]) -> Mapping[str, float]:
+        from steergraph.vectors.contrast import load_contrast
+        from steergraph.vectors.engine.local import LocalEngine
+        from steergraph.vectors.listen import ensure_listener
+
+        speaker = engine()
+        if not isinstance(speaker, LocalEngine):
+            raise InputError("routing by activation listens to the model, which this engine can't; use rules or model")
+        key = (speaker.info.name, speaker.info.revision, *(f"{name}={path}" for name, path in domains.items()))
+        if key not in known:
+            sets = [
+                load_contrast(Path(path) if path else name).model_copy(update={"name": name})
+                for name, path in domains.items()
+            ]
+            known[key] = ensure_listener(speaker.loaded, sets, cache_dir=cache_dir)
+        text = shortened(problem, lambda text: (Message(role="user", content=text),), speaker)
+        return known[key].hear(speaker.loaded, [text])[0]
+
+    return hear
+
+
+def ask_names(engine: Engine, problem: str, names: Sequence[str]) -> dict[str, float]:
+    """How much likelier each name is as the answer to "who answers this?" than where there is no question, in nats.
+
+    Taking off what is likely anyway is contextual calibration (Zhao et al. 2021, "Calibrate before use"): without it a
+    small model always says the same name.
+    """
+
+    def prompt(text: str) -> tuple[Message, ...]:
+        listed = "\n".join(f"- {name.replace('_', ' ')}" for name in names)
+        asked = (
+            f"Question:\n{text}\n\nWhich of these fields is the question from? Answer with its name alone.\n{listed}"
+        )
+        return (Message(role="user", content=asked),)
+
+    text = shortened(problem, prompt, engine)
+    requests = [
+        ScoreRequest(messages=prompt(content), continuation=name.replace("_", " "))
+        for content in (text, NO_QUESTION)
+        for name in names
+    ]
+    totals = [scores.total for scores in engine.score(requests)]
+    return {name: totals[k] - totals[k + len(names)] for k, name in enumerate(names)}
+
+
+def shortened(problem: str, prompt: Callable[[str], tuple[Message, ...]], engine: Engine) -> str:
+    """The beginning of `problem` with which the prompt fits the window. Raises InputError where none does."""
+    room, text = engine.info.window - ROOM, problem
+    while (count := engine.count_tokens(prompt(text))) > room:
+        if len(text) < 2:
+            raise InputError(f"the window of {engine.info.name} ({engine.info.window}) is too small to route in")
+        text = text[: max(1, min(len(text) - 1, int(len(text) * room / count * 0.95)))]
+    return text
 
 
 def reasoning_domain(problem: str, roster: Roster) -> str:
@@ -58,3 +183,19 @@ def cluster_of(project: str) -> str | None:
         if name in repositories:
             return str(cluster)
     return None
+
+
+def _issue(task: Task, roster: Roster, retrieval: bool) -> Route:
+    name = "issue_with_retrieval" if retrieval else "issue_without_retrieval"
+    cluster = cluster_of(task.project or task.repo or "")
+    return Route(plan=roster.plans[name], cluster=cluster, reason=f"an issue, plan {name}")
+
+
+def _reasoning(roster: Roster, specialist: str, reason: str) -> Route:
+    plan = tuple(specialist if step == "DOMAIN" else step for step in roster.plans["reasoning"])
+    return Route(plan=plan, cluster=None, reason=reason)
+
+
+def _lead(scores: Mapping[str, float]) -> float:
+    ordered = sorted(scores.values(), reverse=True)
+    return ordered[0] - ordered[1] if len(ordered) > 1 else 0.0
