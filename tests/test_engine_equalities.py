@@ -9,12 +9,13 @@ from tiny_models import ARCHITECTURES, OTHER_LAYOUTS, SLIDING
 from torch import nn
 
 from steergraph.vectors.engine.capture import block_outputs
-from steergraph.vectors.engine.decode import Row, decode
+from steergraph.vectors.engine.decode import Decoder
 from steergraph.vectors.engine.hooks import SteeringHooks
 from steergraph.vectors.engine.layers import decoder_layers
 from steergraph.vectors.engine.loading import LoadedModel
 from steergraph.vectors.engine.local import LocalEngine
 from steergraph.vectors.engine.protocol import Sampling
+from steergraph.vectors.engine.rows import Row
 from steergraph.vectors.engine.score import ScoreRow, forced_logits
 from steergraph.vectors.engine.text import AnswerText, Detokenizer, SpanWatch
 from steergraph.vectors.steering import Component, Steering
@@ -52,7 +53,11 @@ def run_rows(
         for prompt, steering in rows
     ]
     try:
-        decode(loaded, hooks, made, **options)
+        decoder = Decoder(loaded, hooks, max_rows=len(made), **options)
+        decoder.resumed.extend(made)
+        while decoder.busy:
+            decoder.admit(decoder.take_resumed())
+            decoder.step()
     finally:
         hooks.remove()
     return made
@@ -117,7 +122,7 @@ def test_cached_decoding_equals_one_uncached_forward(architecture: str, steering
 def test_chunked_prefill_steers_the_same_positions(architecture: str, chunk: int) -> None:
     loaded = tiny_loaded(architecture)
     rows = [(list(PROMPTS[0]), steer(positions="generated")), (list(PROMPTS[1]), steer()), (list(PROMPTS[2]), None)]
-    whole, chunked = run_rows(loaded, rows, tokens=8), run_rows(loaded, rows, tokens=8, prefill_chunk=chunk)
+    whole, chunked = run_rows(loaded, rows, tokens=8), run_rows(loaded, rows, tokens=8, chunk=chunk)
     for one, other in zip(whole, chunked, strict=True):
         assert one.token_ids == other.token_ids
         assert one.trail.receipt() == other.trail.receipt()

@@ -68,11 +68,6 @@ class LocalHandle:
     def cancelled(self) -> bool:
         return self._cancelled.is_set()
 
-    @property
-    def fed(self) -> bool:
-        """Whether any text has come out."""
-        return bool(self._pieces)
-
     def feed(self, piece: str) -> None:
         with self._changed:
             self._pieces.append(piece)

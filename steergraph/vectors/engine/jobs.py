@@ -15,6 +15,7 @@ from steergraph.vectors.engine.handle import LocalHandle
 from steergraph.vectors.engine.loading import LoadedModel
 from steergraph.vectors.engine.plans import check_steering
 from steergraph.vectors.engine.protocol import Completion, FinishReason, Message, Request, ScoreRequest, Scores, Usage
+from steergraph.vectors.engine.rows import Row
 from steergraph.vectors.library import Library
 from steergraph.vectors.steering import Receipt, Steering
 
@@ -23,21 +24,6 @@ NOTHING_DONE = Receipt(components=(), prompt_positions=0, generated_positions=0,
 
 class Job(Protocol):
     """What the queue needs to know of a job."""
-
-    @property
-    def width(self) -> int:
-        """Tokens that go through the model before the first answer."""
-        ...
-
-    @property
-    def kept(self) -> int:
-        """Positions whose logits are kept."""
-        ...
-
-    @property
-    def retry(self) -> bool:
-        """Whether it can be run again after its batch failed: nothing of it has been handed out."""
-        ...
 
     def fail(self, error: BaseException) -> None: ...
 
@@ -53,23 +39,13 @@ class GenerationJob:
     library: Library
     handle: LocalHandle
     submitted: float = field(default_factory=time.monotonic)
+    row: Row | None = None
+    """Made by the worker when the job's turn comes near."""
 
     @property
     def deadline(self) -> float | None:
         seconds = self.request.deadline_s
         return None if seconds is None else self.submitted + seconds
-
-    @property
-    def width(self) -> int:
-        return len(self.prompt)
-
-    @property
-    def kept(self) -> int:
-        return 1
-
-    @property
-    def retry(self) -> bool:
-        return not self.handle.fed and not self.handle.done()
 
     def fail(self, error: BaseException) -> None:
         self.handle.fail(error)
@@ -105,15 +81,13 @@ class ScoreJob:
 
     @property
     def width(self) -> int:
+        """Tokens that go through the model."""
         return len(self.prompt) + len(self.continuation)
 
     @property
     def kept(self) -> int:
+        """Positions whose logits are kept."""
         return len(self.continuation)
-
-    @property
-    def retry(self) -> bool:
-        return not self.future.done()
 
     def fail(self, error: BaseException) -> None:
         if not self.future.done():

@@ -1,14 +1,13 @@
 """The engine in this process: a queue in front of one model, and one thread that owns it.
 
-Knows jobs, batches and lifetimes. Knows nothing of agents or tasks. How a request is checked is `jobs`' business, how
-messages become tokens `chat`'s, how steering becomes tensors `plans`', how a batch runs `decode`'s.
+Knows jobs and lifetimes. Knows nothing of agents or tasks. How a request is checked is `jobs`' business, how messages
+become tokens `chat`'s, how steering becomes tensors `plans`', who goes next `scheduler`'s, how a batch runs `decode`'s.
 """
 
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
 from typing import Self
@@ -16,38 +15,32 @@ from typing import Self
 from steergraph.configs import InputError
 from steergraph.vectors.engine.capture import capture
 from steergraph.vectors.engine.chat import Chat
-from steergraph.vectors.engine.decode import Row, decode
+from steergraph.vectors.engine.decode import Counters, Decoder
 from steergraph.vectors.engine.handle import LocalHandle, close_at_exit
 from steergraph.vectors.engine.hooks import SteeringHooks
-from steergraph.vectors.engine.jobs import GenerationJob, Intake, Job, ScoreJob
+from steergraph.vectors.engine.jobs import GenerationJob, Intake, Job
 from steergraph.vectors.engine.loading import LoadedModel, load_model
 from steergraph.vectors.engine.plans import RowPlan, plan_row
+from steergraph.vectors.engine.prefix import PrefixStore
 from steergraph.vectors.engine.protocol import Completion, Message, ModelInfo, Request, ScoreRequest, Scores, Usage
-from steergraph.vectors.engine.score import ScoreRow, score_rows
+from steergraph.vectors.engine.rows import Row
+from steergraph.vectors.engine.scheduler import choose
+from steergraph.vectors.engine.scoring import Scoring
 from steergraph.vectors.engine.text import AnswerText, Detokenizer, SpanWatch, hidden_tokens, split_thinking
 from steergraph.vectors.library import Library, SteeringVector
 from steergraph.vectors.steering import Steering
 
-MAX_PROMPT_TOKENS = 16384
-"""Padded prompt tokens that one batch may hold, unless it has a single row."""
-MAX_KEPT_LOGITS = 2**27
-"""Logits that one batch may keep, unless it has a single row."""
 IDLE_SECONDS = 5.0
 """The worker thread ends after so long without work; the next request starts another."""
+LOOKAHEAD = 8
+"""Waiting requests that are looked at, beside two for each free place in the batch."""
+CHUNK = 64
+"""Prompt tokens in one forward where rows run alone: known prompts then begin where a forward would have."""
 PLAIN_TEXT = "The committee met on Tuesday, read the report from last year and agreed to change two of its five points."
 
 
 class EngineClosed(RuntimeError):
     """The engine was closed before the request was done, or before it was made."""
-
-
-@dataclass
-class Counters:
-    """What the engine has run so far."""
-
-    batches: int = 0
-    forwards: int = 0
-    rows: int = 0
 
 
 class LocalEngine:
@@ -61,13 +54,19 @@ class LocalEngine:
         model: LoadedModel | str,
         library: Library | None = None,
         *,
-        max_batch: int = 8,
+        max_batch: int = 16,
         deterministic: bool = False,
+        prefix_bytes: int = 2**29,
     ) -> None:
-        """`model` is a loaded one, or a name for `load_model`. `deterministic` runs every row alone, so that its
-        tokens are the same in whatever company it was submitted; it costs the speed of batching."""
+        """`model` is a loaded one, or a name for `load_model`.
+
+        `max_batch`: rows that run together. `deterministic` runs every row alone, so that its tokens are the same in
+        whatever company it was submitted; it costs the speed of batching. `prefix_bytes`: what the states of prompts
+        may take that are kept for later requests which begin in the same way; 0 keeps none."""
         if max_batch < 1:
             raise InputError(f"max_batch {max_batch}: at least 1")
+        if prefix_bytes < 0:
+            raise InputError(f"prefix_bytes {prefix_bytes}: at least 0")
         self._loaded = load_model(model) if isinstance(model, str) else model
         self._library = Library() if library is None else library
         self._max_batch = 1 if deterministic else max_batch
@@ -75,12 +74,24 @@ class LocalEngine:
         self._intake = Intake(self._loaded, self._chat)
         self._hidden = hidden_tokens(self._loaded.tokenizer)
         self._hooks = SteeringHooks(self._loaded.model)
+        self._decoder = Decoder(
+            self._loaded,
+            self._hooks,
+            max_rows=self._max_batch,
+            prefixes=PrefixStore(prefix_bytes),
+            chunk=CHUNK if deterministic else None,
+            tick=self._sweep,
+        )
         self._queue: deque[Job] = deque()
         self._changed = threading.Condition()
         self._worker: threading.Thread | None = None
         self._closing = False
         self._forget = close_at_exit(self)
-        self.counters = Counters()
+        self._scoring = Scoring(self._loaded, self._hooks, self._plan, self._max_batch, self._decoder.counters)
+
+    @property
+    def counters(self) -> Counters:
+        return self._decoder.counters
 
     @property
     def info(self) -> ModelInfo:
@@ -177,68 +188,44 @@ class LocalEngine:
         while True:
             self._sweep()
             with self._changed:
-                if not self._queue and not self._closing:
+                if not self._queue and not self._decoder.busy and not self._closing:
                     self._changed.wait(IDLE_SECONDS)
-                if not self._queue:
+                if not self._queue and not self._decoder.busy:
                     self._worker = None
                     return
-                jobs = self._gather()
-            self._run(jobs)
+                scoring = self._scoring.take(self._queue)
+                ahead = [job for job in self._queue if isinstance(job, GenerationJob)]
+            if scoring:
+                self._decoder.pause()
+                self._scoring.run(scoring)
+            self._decoder.admit(self._next_rows(ahead))
+            self._decoder.step()
 
-    def _gather(self) -> list[Job]:
-        """The oldest job and those that can share its batch, oldest first."""
-        taken: list[Job] = []
-        for job in self._queue:
-            if type(job) is type(self._queue[0]) and self._fits([*taken, job]):
-                taken.append(job)
-            if len(taken) == self._max_batch:
-                break
-        for job in taken:
-            self._queue.remove(job)
-        return taken
+    def _next_rows(self, ahead: Sequence[GenerationJob]) -> list[Row]:
+        """Rows that join the batch now: those that had to leave it, or else the oldest jobs and who fits with them."""
+        free = self._decoder.free
+        if not free:
+            return []
+        if self._decoder.resumed:
+            return self._decoder.take_resumed()
+        near = {row: job for job in ahead[: 2 * free + LOOKAHEAD] if (row := self._row_of(job))}
+        chosen = choose(list(near), self._decoder)
+        with self._changed:
+            # Some may have been answered in the meantime: they were cancelled, or their time was up.
+            chosen = [row for row in chosen if near[row] in self._queue]
+            for row in chosen:
+                self._queue.remove(near[row])
+        return chosen
 
-    def _fits(self, jobs: Sequence[Job]) -> bool:
-        return len(jobs) == 1 or (
-            len(jobs) * max(job.width for job in jobs) <= MAX_PROMPT_TOKENS
-            and len(jobs) * max(job.kept for job in jobs) * self._intake.vocabulary <= MAX_KEPT_LOGITS
-        )
-
-    def _run(self, jobs: Sequence[Job]) -> None:
-        """Run one batch. Where it fails before anything came of it, each of its jobs is tried alone: one bad row, or
-        too little memory for all of them, fails nobody else."""
+    def _row_of(self, job: GenerationJob) -> Row | None:
         try:
-            self._run_generations([job for job in jobs if isinstance(job, GenerationJob)])
-            self._run_scorings([job for job in jobs if isinstance(job, ScoreJob)])
+            job.row = job.row or self._row(job)
         except Exception as error:
-            for job in jobs:
-                if len(jobs) > 1 and job.retry:
-                    self._run([job])
-                else:
-                    job.fail(error)
-
-    def _run_generations(self, jobs: Sequence[GenerationJob]) -> None:
-        rows = []
-        for job in jobs:
-            try:
-                rows.append(self._row(job))
-            except Exception as error:
-                job.fail(error)
-        if rows:
-            self._count(rows)
-            self.counters.forwards += decode(self._loaded, self._hooks, rows, tick=self._sweep)
-
-    def _run_scorings(self, jobs: Sequence[ScoreJob]) -> None:
-        if not jobs:
-            return
-        rows = [ScoreRow(job.prompt, job.continuation, self._plan(job.request.steering, job.library)) for job in jobs]
-        self._count(rows)
-        self.counters.forwards += 1
-        for job, scores in zip(jobs, score_rows(self._loaded, self._hooks, rows), strict=True):
-            job.future.set_result(scores)
-
-    def _count(self, rows: Sequence[object]) -> None:
-        self.counters.batches += 1
-        self.counters.rows += len(rows)
+            job.fail(error)
+            with self._changed:
+                if job in self._queue:
+                    self._queue.remove(job)
+        return job.row
 
     def _plan(self, steering: Steering | None, library: Library) -> RowPlan:
         if steering is None:
@@ -291,6 +278,7 @@ class LocalEngine:
                 prompt_tokens=len(job.prompt),
                 completion_tokens=len(row.token_ids),
                 seconds=row.ended - row.started,
+                cached_tokens=row.cached_tokens,
             ),
             receipt=row.trail.receipt() if job.request.steering else None,
         )

@@ -69,6 +69,8 @@ class Usage(Frozen):
     completion_tokens: int
     seconds: float
     """From the start of this request's batch to this row's end."""
+    cached_tokens: int = 0
+    """Prompt tokens that did not go through the model, because an earlier request had sent them."""
 
 
 class Completion(Frozen):
