@@ -21,7 +21,7 @@ from steergraph.vectors.engine.loading import LoadedModel, load_model
 from steergraph.vectors.engine.local import LocalEngine
 from steergraph.vectors.engine.protocol import Message, Sampling, ScoreRequest
 from steergraph.vectors.engine.trail import Trail
-from steergraph.vectors.library import Library
+from steergraph.vectors.library import Library, SteeringError
 from steergraph.vectors.steering import Component, Steering
 
 PROMPT = [1, 40, 41, 42, 43, 44, 45]
@@ -120,15 +120,18 @@ def test_05_decoding_with_a_cache_goes_on_steering() -> None:
     changed: list[bool] = []
     with LocalEngine(loaded, tiny_library(loaded.info)) as engine:
         layer = decoder_layers(loaded.model)[1]
-        # `seen` is registered after the engine's hook, `raw` is called before it.
         raw: list[torch.Tensor] = []
-        first = layer.register_forward_hook(lambda m, a, o: raw.append(hidden_of(o).clone()), prepend=True)
-        seen = layer.register_forward_hook(
-            lambda m, a, o: (lengths.append(o.shape[1]), changed.append(not torch.equal(o, raw[-1])), None)[-1]
-        )
+        last = layer.mlp.register_forward_hook(lambda m, a, o: raw.append(o.clone()))
+        normed = layer.post_attention_layernorm.register_forward_pre_hook(lambda m, a: raw.append(a[0].clone()))
+
+        def see(_module: Any, _arguments: Any, output: torch.Tensor) -> None:
+            lengths.append(output.shape[1])
+            changed.append(not torch.allclose(output[:, -1], (raw[-2] + raw[-1])[:, -1], atol=1e-3))
+
+        seen = layer.register_forward_hook(see)
         engine.generate([ask(tokens=5, steering=steer(positions="generated"))])
-        first.remove()
-        seen.remove()
+        for handle in (last, normed, seen):
+            handle.remove()
     assert lengths[0] > 1 and lengths[1:] == [1, 1, 1, 1]
     assert changed == [True] * 5
 
@@ -285,9 +288,10 @@ def test_16_an_exception_leaves_the_model_unsteered() -> None:
     with (
         steered(loaded, steer(), hooks=hooks),
         pytest.raises(RuntimeError, match="already steered"),
-        hooks.steering([], loaded.device),
     ):
-        pass
+        plain_logits(loaded)
+        with hooks.steering([], loaded.device):
+            pass
     hooks.remove()
     assert not any(layer._forward_hooks for layer in decoder_layers(loaded.model))
 
@@ -327,15 +331,26 @@ def test_17_a_model_in_bfloat16_generates_and_scores_steered() -> None:
         assert engine.score([ScoreRequest(token_ids=(1, 2), continuation=(3,), steering=steer())])[0].total < 0
 
 
-def test_18_a_compiled_model_sees_every_change_of_steering() -> None:
-    """Hooks are there before the first compiled call; afterwards only tensors change."""
+def test_15_steering_that_reaches_no_layer_is_an_error() -> None:
+    """However it comes that no hook ran (a model compiled before, a layer skipped), it must not pass for steering."""
     loaded = tiny_loaded()
-    hooks = SteeringHooks(loaded.model)
+    with pytest.raises(SteeringError, match="never reached"), steered(loaded, steer()):
+        pass
+
+
+def test_18_a_compiled_model_sees_every_change_of_steering() -> None:
+    """Hooks are there before the first compiled call; afterwards only tensors change, and nothing is compiled again."""
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    loaded = tiny_loaded()
     torch.compiler.reset()
-    compiled = torch.compile(loaded.model, backend="eager")
+    counter = CompileCounterWithBackend("eager")
+    compiled = torch.compile(loaded.model, backend=counter)
+    hooks = SteeringHooks(compiled)
     ids = torch.tensor([PROMPT])
+    seen: list[int] = []
     try:
-        for steering in (None, steer(), steer(alpha=-8.0), steer("w", 3), None, steer("w", 3, 2.0)):
+        for steering in (steer(), steer(alpha=-8.0), steer("w"), None, steer("w", 3, 2.0), steer(alpha=1.0)):
             if steering is None:
                 with torch.no_grad():
                     eager, traced = loaded.model(ids).logits, compiled(ids).logits
@@ -343,6 +358,8 @@ def test_18_a_compiled_model_sees_every_change_of_steering() -> None:
                 with steered(loaded, steering, hooks=hooks):
                     eager, traced = loaded.model(ids).logits, compiled(ids).logits
             assert torch.allclose(eager, traced, atol=1e-5)
+            seen.append(counter.frame_count)
+        assert seen[0] == seen[1] == seen[2] and seen[-1] == seen[-2]
     finally:
         hooks.remove()
         torch.compiler.reset()

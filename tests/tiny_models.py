@@ -26,6 +26,8 @@ from transformers import (
     Lfm2ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     Phi3Config,
     Phi3ForCausalLM,
     PreTrainedTokenizerFast,
@@ -34,7 +36,7 @@ from transformers import (
 )
 
 LAYERS, HIDDEN, WINDOW, SLIDING = 4, 32, 256, 6
-ARCHITECTURES = ("qwen3", "llama", "gemma3", "phi3", "lfm2")
+ARCHITECTURES = ("qwen3", "llama", "gemma3", "phi3", "lfm2", "mistral")
 OTHER_LAYOUTS = ("gpt2", "neox", "bloom")
 
 TEMPLATE = (
@@ -104,6 +106,7 @@ def tiny_network(architecture: str, *, seed: int = 0, hidden: int = HIDDEN, voca
                 layer_types=["sliding_attention", "full_attention"] * (LAYERS // 2),
             )
         ),
+        "mistral": lambda: MistralForCausalLM(MistralConfig(**llama_like, head_dim=8, sliding_window=SLIDING)),
         "phi3": lambda: Phi3ForCausalLM(Phi3Config(**llama_like)),
         "lfm2": lambda: Lfm2ForCausalLM(
             Lfm2Config(

@@ -38,9 +38,9 @@ class Patch:
     def apply(self, hidden: torch.Tensor) -> None:
         """Edit `hidden` [rows, columns, hidden] in place."""
         part = hidden if self.whole else hidden[self.rows, self.columns]
-        if self.basis is None or self.inside is None:
+        if self.basis is None:
             # Half precision is added in float32 and rounded once: addition promotes.
-            part.add_(self.delta)
+            part.add_(self.delta)  # type: ignore[arg-type]
         elif part.dtype == torch.float32:
             self._remove(part)
         else:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 
@@ -102,7 +103,7 @@ class PlacedPlan:
         edges = {start, end, *(edge for span in self.spans for edge in span if start < edge < end)}
         cuts = sorted(edges)
         found = []
-        for first, last in zip(cuts, cuts[1:], strict=False):
+        for first, last in pairwise(cuts):
             active = self.active(first)
             if self.plan.edits(active):
                 found.append((first, last, active))

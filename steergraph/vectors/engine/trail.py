@@ -23,7 +23,7 @@ class Trail:
         """Positions [start, end) went through the model, with steering `on` or not."""
         if end <= start:
             return
-        pieces = self._placed.pieces(start, end) if on else ()
+        pieces = self._placed.pieces(start, end) if on else []
         for first, last, _ in pieces:
             self._add(first, last)
         self.last_edited = bool(pieces) and pieces[-1][1] == end
