@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from steergraph.agents.specialists import Specialist as Specialist
     from steergraph.agents.state import Outcome as Outcome
     from steergraph.agents.state import Task as Task
+    from steergraph.chat import SteeredChat as SteeredChat
     from steergraph.configs import ConfigError as ConfigError
     from steergraph.configs import InputError as InputError
     from steergraph.vectors.engine.local import LocalEngine as LocalEngine
+    from steergraph.vectors.engine.opening import open_engine as open_engine
     from steergraph.vectors.engine.protocol import Completion as Completion
     from steergraph.vectors.engine.protocol import Message as Message
     from steergraph.vectors.engine.protocol import Request as Request
     from steergraph.vectors.engine.protocol import Sampling as Sampling
+    from steergraph.vectors.engine.remote.engine import RemoteEngine as RemoteEngine
     from steergraph.vectors.library import Library as Library
     from steergraph.vectors.library import SteeringVector as SteeringVector
     from steergraph.vectors.steering import Component as Component
@@ -42,6 +45,7 @@ _WHERE = {
     "Specialist": "agents.specialists",
     "Outcome": "agents.state",
     "Task": "agents.state",
+    "SteeredChat": "chat",
     "ConfigError": "configs",
     "InputError": "configs",
     "LocalEngine": "vectors.engine.local",
@@ -49,6 +53,8 @@ _WHERE = {
     "Message": "vectors.engine.protocol",
     "Request": "vectors.engine.protocol",
     "Sampling": "vectors.engine.protocol",
+    "RemoteEngine": "vectors.engine.remote.engine",
+    "open_engine": "vectors.engine.opening",
     "Library": "vectors.library",
     "SteeringVector": "vectors.library",
     "Component": "vectors.steering",

@@ -1,0 +1,172 @@
+"""What one call of a chat model asks: its fields under what the call gives, as an engine's request.
+
+Knows which arguments there are. Knows nothing of LangChain's messages.
+"""
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from steergraph.chat_tools import NEVER, Tools, visible
+from steergraph.configs import InputError
+from steergraph.vectors.engine.protocol import Engine, Message, Request, Sampling, Span
+from steergraph.vectors.steering import Steering
+
+CALL_FIELDS = frozenset(
+    {"steering", "dose", "suspend", "temperature", "top_p", "top_k", "max_tokens", "seed", "timeout", "enable_thinking"}
+)
+OPEN_THINKING, CLOSE_THINKING = "<think>", "</think>"
+
+
+class Engines:
+    """Engines that were opened for a chat model and its copies, by model and folder of vectors."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[tuple[str, str | None], Any] = {}
+
+    def get(self, model: str, vectors: str | None) -> Engine:
+        """Raises InputError where it can't be opened."""
+        with self._lock:
+            if (model, vectors) not in self._open:
+                from steergraph.vectors.engine.opening import open_engine
+                from steergraph.vectors.library import Library
+
+                library = Library.open(Path(vectors)) if vectors else None
+                self._open[model, vectors] = open_engine(model, library)
+            engine: Engine = self._open[model, vectors]
+            return engine
+
+    def known(self, model: str, vectors: str | None) -> Engine | None:
+        """The engine if it is open already."""
+        return self._open.get((model, vectors))
+
+    def close(self) -> None:
+        with self._lock:
+            engines, self._open = list(self._open.values()), {}
+        for engine in engines:
+            engine.close()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One call."""
+
+    steering: Steering | None
+    sampling: Sampling
+    seed: int
+    stop: tuple[str, ...]
+    deadline_s: float | None
+    enable_thinking: bool
+    suspend: bool
+    tools: Tools | None
+    json_schema: Mapping[str, Any] | None
+    """The schema of a JSON answer; empty where the prompt asks for it."""
+
+    def instruction(self) -> str:
+        """What the system message has to say beside the caller's words."""
+        if self.tools is not None:
+            return self.tools.instruction()
+        if self.json_schema:
+            schema = json.dumps(self.json_schema, ensure_ascii=False)
+            return f"Answer with one JSON object that fits this schema, and nothing else:\n{schema}"
+        return ""
+
+    def request(self, messages: tuple[Message, ...]) -> Request:
+        spans: tuple[Span, ...] = ()
+        if self.steering is not None and self.suspend:
+            if self.tools is not None:
+                spans = self.tools.spans()
+            elif self.json_schema is not None:
+                spans = (Span(open="{", close=NEVER),)
+        return Request(
+            messages=messages,
+            steering=self.steering,
+            suspend=spans,
+            sampling=self.sampling,
+            seed=self.seed,
+            stop=self.stop,
+            deadline_s=self.deadline_s,
+            enable_thinking=self.enable_thinking,
+        )
+
+
+def merge(
+    fields: Any, given: Mapping[str, Any], tools: Tools | None, json_schema: Mapping[str, Any] | None, stop: Any
+) -> Asked:
+    """A chat model's fields with `given` on top. Raises InputError for arguments that there are not, or of no use."""
+    if unknown := sorted(set(given) - CALL_FIELDS):
+        raise InputError(f"{', '.join(unknown)}: no such argument; there are {', '.join(sorted(CALL_FIELDS))}")
+    of = {name: given.get(name, getattr(fields, name)) for name in CALL_FIELDS}
+    stops = stop if stop is not None else fields.stop
+    try:
+        steering = None if of["steering"] is None else Steering.model_validate(of["steering"])
+        return Asked(
+            steering=_dosed(steering, float(of["dose"])),
+            sampling=Sampling(
+                temperature=of["temperature"],
+                top_p=of["top_p"],
+                top_k=of["top_k"],
+                max_new_tokens=of["max_tokens"],
+            ),
+            seed=int(of["seed"]),
+            stop=tuple(one for one in ((stops,) if isinstance(stops, str) else stops or ()) if one),
+            deadline_s=of["timeout"],
+            enable_thinking=bool(of["enable_thinking"]),
+            suspend=bool(of["suspend"]),
+            tools=tools,
+            json_schema=json_schema,
+        )
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise InputError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+    except (TypeError, ValueError) as error:
+        raise InputError(" ".join(str(error).split())) from error
+
+
+def _dosed(steering: Steering | None, dose: float) -> Steering | None:
+    if steering is None or dose == 0.0:
+        return None
+    if dose == 1.0:
+        return steering
+    changed = [one.model_dump() | {"alpha": one.alpha * dose} for one in steering.components]
+    return Steering.model_validate({"components": changed})
+
+
+class Growing:
+    """The text of a stream that may be shown already: no thinking, and nothing that may become a call."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._raw = ""
+        self._shown = ""
+
+    def push(self, piece: str) -> str:
+        """What can be shown now and could not before."""
+        self._raw += piece
+        text = self._answer()
+        ready = text if self._asked.tools is None else text[: visible(text)]
+        return self._show(ready)
+
+    def rest(self, content: str) -> str:
+        """What is left of the whole answer."""
+        return self._show(content)
+
+    def _show(self, text: str) -> str:
+        if len(text) <= len(self._shown) or not text.startswith(self._shown):
+            return ""
+        new = text[len(self._shown) :]
+        self._shown = text
+        return new
+
+    def _answer(self) -> str:
+        body = self._raw.lstrip()
+        if self._asked.enable_thinking or body.startswith(OPEN_THINKING):
+            _, closed, answer = self._raw.partition(CLOSE_THINKING)
+            return answer.lstrip("\n") if closed else ""
+        return "" if OPEN_THINKING.startswith(body) else self._raw

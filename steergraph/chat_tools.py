@@ -1,0 +1,250 @@
+"""Tool calls in words: how a small model is told of tools, and what it says taken apart again.
+
+Knows the ways models write calls. Knows nothing of engines. What a model says is data: nothing in it is evaluated, and
+a call is only ever a name and JSON-like arguments.
+"""
+
+import ast
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from langchain_core.utils.json import parse_partial_json
+
+from steergraph.vectors.engine.protocol import Span
+
+Format = Literal["hermes", "json", "python"]
+NEVER = "\ufdd0"
+"""A noncharacter, which no text has: a span that closes with it lasts to the end."""
+
+_TAGS = {
+    "hermes": ("<tool_call>", "</tool_call>"),
+    "python": ("<|tool_call_start|>", "<|tool_call_end|>"),
+    "mistral": ("[TOOL_CALLS]", NEVER),
+    "llama": ("<|python_tag|>", "<|eom_id|>"),
+}
+_HOW: dict[Format, str] = {
+    "hermes": "For each call write a JSON object with the name and the arguments between tags, and nothing after it:\n"
+    '<tool_call>\n{"name": "NAME", "arguments": {"ARGUMENT": "VALUE"}}\n</tool_call>',
+    "json": "To call a tool, answer with one JSON object and nothing else:\n"
+    '{"name": "NAME", "parameters": {"ARGUMENT": "VALUE"}}',
+    "python": "To call tools, answer with a list of calls and nothing else:\n"
+    '<|tool_call_start|>[NAME(ARGUMENT="VALUE")]<|tool_call_end|>',
+}
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Tools as a request has them."""
+
+    schemas: tuple[Mapping[str, Any], ...]
+    """OpenAI's function objects: name, description, parameters."""
+    choice: str | None = None
+    """None: as it likes; "any": at least one; a name: that one."""
+    format: Format = "hermes"
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(schema["name"] for schema in self.schemas)
+
+    @property
+    def only(self) -> str | None:
+        """The tool that has to be called, where there is no choice."""
+        if self.choice == "any":
+            return next(iter(self.names)) if len(self.names) == 1 else None
+        return self.choice
+
+    def instruction(self) -> str:
+        """What the system message says of them."""
+        listed = "\n".join(json.dumps(schema, ensure_ascii=False) for schema in self.schemas)
+        must = {None: "You may call tools.", "any": "You must call a tool."}.get(
+            self.choice, f"You must call the tool {self.choice}."
+        )
+        return f"{must} These are their signatures:\n<tools>\n{listed}\n</tools>\n{_HOW[self.format]}"
+
+    def write(self, calls: Sequence[Mapping[str, Any]]) -> str:
+        """Earlier calls, as the model would have written them."""
+        return "\n".join(write_call(call["name"], call["args"], self.format) for call in calls)
+
+    def spans(self) -> tuple[Span, ...]:
+        """Where an answer is read by a program."""
+        if self.format == "json" or self.only is not None:
+            return (Span(open=_TAGS["hermes"][0], close=_TAGS["hermes"][1]), Span(open="{", close=NEVER))
+        opened, closed = _TAGS[self.format]
+        return (Span(open=opened, close=closed),)
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer taken apart."""
+
+    content: str
+    """What stands before the calls."""
+    calls: tuple[tuple[str, dict[str, Any]], ...] = ()
+    broken: tuple[tuple[str, str], ...] = ()
+    """(text, what is wrong) of calls that can't be read."""
+
+
+def format_of(chat_template: object) -> Format:
+    """The way of writing calls that a model's own chat template shows."""
+    template = chat_template if isinstance(chat_template, str) else json.dumps(chat_template or "")
+    if "<|tool_call_start|>" in template or "<|tool_list_start|>" in template:
+        return "python"
+    if "<|python_tag|>" in template and "<tool_call>" not in template:
+        return "json"
+    return "hermes"
+
+
+def write_call(name: str, arguments: Mapping[str, Any], format: Format) -> str:
+    opened, closed = _TAGS.get(format, ("", ""))
+    if format == "python":
+        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        return f"{opened}[{name}({given})]{closed}"
+    key = "parameters" if format == "json" else "arguments"
+    body = json.dumps({"name": name, key: dict(arguments)}, ensure_ascii=False)
+    return body if format == "json" else f"{opened}\n{body}\n{closed}"
+
+
+def take_apart(text: str, tools: Tools) -> Said:
+    """The calls in an answer, in whichever way they are written.
+
+    Marked calls count whatever tool they name; unmarked ones (bare JSON, a fenced block, Python's notation) only where
+    they name one that there is, or where just one may be called and what was said are its arguments.
+    """
+    marked = _marked(text)
+    if marked is not None:
+        start, bodies = marked
+        calls: list[tuple[str, dict[str, Any]]] = []
+        broken = []
+        for body in bodies:
+            found = _read(body, tools, strict=False)
+            if found is None:
+                broken.append((body.strip(), "not a call: it needs a name and arguments"))
+            calls += found or ()
+        return Said(text[:start].rstrip(), tuple(calls), tuple(broken))
+    for start, body in _candidates(text):
+        found = _read(body, tools, strict=True)
+        if found:
+            return Said(text[:start].rstrip(), tuple(found))
+    return Said(text)
+
+
+def visible(text: str) -> int:
+    """How many characters at the beginning of a growing answer can't become part of a call."""
+    if re.match(r"\s*(\{|\[|```|$)", text):
+        return 0
+    end = len(text)
+    for opened, _ in _TAGS.values():
+        place = text.find(opened)
+        if place >= 0:
+            end = min(end, place)
+        for size in range(min(len(opened) - 1, len(text)), 0, -1):
+            if text.endswith(opened[:size]):
+                end = min(end, len(text) - size)
+                break
+    # An unmarked call may begin at any brace or fence; what is before it is prose either way.
+    for mark in ("{", "```", "["):
+        place = text.find(mark)
+        if place >= 0:
+            end = min(end, place)
+    return len(text[:end].rstrip())
+
+
+def _marked(text: str) -> tuple[int, list[str]] | None:
+    """Where the first mark stands, and what stands between the marks."""
+    found: list[tuple[int, str]] = []
+    for opened, closed in _TAGS.values():
+        for match in re.finditer(re.escape(opened) + r"(.*?)(?:" + re.escape(closed) + r"|\Z)", text, re.DOTALL):
+            found.append((match.start(), match[1]))
+    found.sort()
+    return (found[0][0], [body for _, body in found if body.strip()]) if found else None
+
+
+def _candidates(text: str) -> list[tuple[int, str]]:
+    """Places where an unmarked call may stand: fenced blocks, then the first brace or bracket."""
+    found = [(match.start(), match[1]) for match in re.finditer(r"```\w*\n?(.*?)(?:```|\Z)", text, re.DOTALL)]
+    first = re.search(r"[{\[]", text)
+    if first:
+        found.append((first.start(), text[first.start() :]))
+    return found
+
+
+def _read(body: str, tools: Tools, *, strict: bool) -> list[tuple[str, dict[str, Any]]] | None:
+    """The calls in `body`, or None where it holds none."""
+    for value in _values(body.strip()):
+        items = value if isinstance(value, list) else [value]
+        found = [_call(item) for item in items]
+        calls = [call for call in found if call is not None]
+        complete = bool(calls) and len(calls) == len(found)
+        if complete and all(name in tools.names for name, _ in calls):
+            return calls
+        if tools.only is not None and isinstance(value, dict) and (not complete or _fits(value, tools)):
+            return [(tools.only, value)]
+        if complete and not strict:
+            return calls
+    return _python(body.strip(), tools, strict=strict)
+
+
+def _fits(value: Mapping[str, Any], tools: Tools) -> bool:
+    """Whether an object is the arguments of the only tool: one of its own parameters is called `name`."""
+    schema = next(schema for schema in tools.schemas if schema["name"] == tools.only)
+    return bool(value) and set(value) <= set(schema.get("parameters", {}).get("properties", {}))
+
+
+def _values(body: str) -> list[Any]:
+    """JSON values at the beginning of `body`: as it is, what can be saved of it, or in Python's spelling."""
+    found: list[Any] = []
+    start = re.search(r"[{\[]", body)
+    if start is None:
+        return found
+    text = body[start.start() :]
+    try:
+        found.append(json.JSONDecoder().raw_decode(text)[0])
+    except (ValueError, RecursionError):
+        for read in (parse_partial_json, ast.literal_eval):
+            try:
+                found.append(read(text))
+            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+                continue
+    return found
+
+
+def _call(item: Any) -> tuple[str, dict[str, Any]] | None:
+    if not isinstance(item, dict):
+        return None
+    if isinstance(item.get("function"), dict):
+        item = item["function"]
+    name = item.get("name")
+    given = next((item[key] for key in ("arguments", "parameters", "args", "input") if key in item), None)
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except (ValueError, RecursionError):
+            return None
+    if given is None and set(item) <= {"name", "type", "id"}:
+        given = {}
+    if not isinstance(name, str) or not name or not isinstance(given, dict):
+        return None
+    return name, {str(key): value for key, value in given.items()}
+
+
+def _python(body: str, tools: Tools, *, strict: bool) -> list[tuple[str, dict[str, Any]]] | None:
+    """`[f(a=1), g()]` or `f(a=1)`, read without running anything."""
+    try:
+        tree = ast.parse(body, mode="eval").body
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    calls = []
+    for node in tree.elts if isinstance(tree, ast.List) else [tree]:
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.args:
+            return None
+        try:
+            given = {word.arg: ast.literal_eval(word.value) for word in node.keywords if word.arg}
+        except (ValueError, TypeError):
+            return None
+        if strict and node.func.id not in tools.names:
+            return None
+        calls.append((node.func.id, given))
+    return calls or None
