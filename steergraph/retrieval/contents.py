@@ -79,9 +79,9 @@ def why_no_text(entry: FileEntry) -> str | None:
     return None
 
 
-def read_texts(reader: ObjectReader, entries: Sequence[FileEntry]) -> Iterator[FileText]:
-    """The text of each of `entries`, in their order."""
-    contents = reader.read([entry.blob for entry in entries if why_no_text(entry) is None])
+def read_texts(reader: ObjectReader, entries: Sequence[FileEntry], keep: bool = True) -> Iterator[FileText]:
+    """The text of each of `entries`, in their order; `keep` as in `ObjectReader.read`."""
+    contents = reader.read([entry.blob for entry in entries if why_no_text(entry) is None], keep)
     for entry in entries:
         reason = why_no_text(entry)
         if reason is not None:

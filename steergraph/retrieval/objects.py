@@ -37,8 +37,11 @@ class ObjectReader:
         self._lock = Lock()
         self._finalizer = weakref.finalize(self, _end, self._idle)
 
-    def read(self, blobs: Sequence[str]) -> Iterator[bytes]:
-        """The bytes of `blobs`, in their order, one at a time. Raises InputError naming those that are missing."""
+    def read(self, blobs: Sequence[str], keep: bool = True) -> Iterator[bytes]:
+        """The bytes of `blobs`, in their order, one at a time. Raises InputError naming those that are missing.
+
+        `keep` says whether what had to be fetched may be asked for again soon.
+        """
         wanted = Counter(blobs)
         with self._lock:
             at_hand = {blob: self._kept[blob] for blob in wanted if blob in self._kept}
@@ -49,7 +52,8 @@ class ObjectReader:
         for blob in blobs:
             if blob not in at_hand:
                 at_hand[blob] = next(fetched)
-                self._keep(blob, at_hand[blob])
+                if keep:
+                    self._keep(blob, at_hand[blob])
             wanted[blob] -= 1
             yield at_hand[blob] if wanted[blob] else at_hand.pop(blob)
 

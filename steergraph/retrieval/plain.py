@@ -4,8 +4,9 @@ Knows how to count the terms of many texts at once, and to keep the counts of a 
 next commit counts only what changed. Knows no fields, passages or issues: what those add is measured against this.
 """
 
+from array import array
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from threading import Lock
 
@@ -20,7 +21,7 @@ from steergraph.retrieval.term_cache import Key, TermCache
 
 _SEPARATED = bytes(code if chr(code).isascii() and (chr(code).isalnum() or code == 95) else 32 for code in range(256))
 _DIGITS = b"0123456789"
-_BATCH_BYTES = 4_000_000
+_BATCH_BYTES = 1_000_000
 _KEPT_BYTES = 64_000_000
 _KIND = "counts"
 
@@ -33,14 +34,19 @@ class Vocabulary(dict[bytes, int]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._ids: list[int] = []
-        self._starts = [0]
+        self._ids = array("Q")
+        self._starts = array("q", [0])
+        self._known: dict[str, int] = {}
 
     def __missing__(self, word: bytes) -> int:
         number = self[word] = len(self)
         identifier = word.lstrip(_DIGITS).decode("ascii")
         if identifier:
-            self._ids.extend(map(term_id, terms.split_identifier(identifier)))
+            for term in terms.split_identifier(identifier):
+                known = self._known.get(term)
+                if known is None:
+                    known = self._known[term] = term_id(term)
+                self._ids.append(known)
         self._starts.append(len(self._ids))
         return number
 
@@ -49,25 +55,30 @@ class Vocabulary(dict[bytes, int]):
         return np.array(self._ids, np.uint64), np.array(self._starts, np.int64)
 
 
-def count_terms(texts: Sequence[str]) -> list[TermCounts]:
+def count_terms(texts: Iterable[str], words: Vocabulary | None = None) -> list[TermCounts]:
     """`TermCounts.of(terms(text))` for each of `texts`, all at once. An id may stand in one twice.
 
     Most of the time of counting goes into handling one occurrence after the other in Python. Here that is a look-up,
-    called from C; the rest is arithmetic on arrays.
+    called from C; the rest is arithmetic on arrays. `words` may be handed from one call to the next.
     """
-    words = Vocabulary()
-    numbers = [np.fromiter(map(words.__getitem__, _words(text)), np.int64) for text in texts]
+    words = Vocabulary() if words is None else words
+    numbers = [np.fromiter(map(words.__getitem__, _words(text)), np.int32) for text in texts]
     ids, starts = words.tables()
     size = max(1, len(words))
     # One number for each pair of a text and a word; equal ones are counted.
-    pairs = np.repeat(np.arange(len(texts)) * size, [len(of_text) for of_text in numbers])
-    pairs, counts = np.unique(pairs + np.concatenate([*numbers, np.zeros(0, np.int64)]), return_counts=True)
-    which, word = np.divmod(pairs, size)
+    pairs = np.repeat(np.arange(len(numbers)) * size, [len(of_text) for of_text in numbers])
+    pairs += np.concatenate([*numbers, np.zeros(0, np.int32)])
+    total = len(numbers)
+    del numbers
+    pairs.sort()
+    first = np.flatnonzero(np.diff(pairs, prepend=-1))
+    counts = np.diff(first, append=len(pairs))
+    which, word = np.divmod(pairs[first], size)
     sizes = (starts[1:] - starts[:-1])[word]
     ends = np.cumsum(sizes)
     ids = ids[np.repeat(starts[:-1][word] - ends + sizes, sizes) + np.arange(int(sizes.sum()))]
     repeated = np.repeat(counts, sizes).astype(np.uint32)
-    edges = np.append(0, ends)[np.searchsorted(which, np.arange(len(texts) + 1))].tolist()
+    edges = np.append(0, ends)[np.searchsorted(which, np.arange(total + 1))].tolist()
     # Copies: a view of one would keep all of them in memory.
     return [TermCounts(ids[a:b].copy(), repeated[a:b].copy()) for a, b in pairwise(edges)]
 
@@ -100,8 +111,9 @@ class CountStore:
                 self._kept.move_to_end(blob)
         absent = [entry for entry in {entry.blob: entry for entry in files}.values() if entry.blob not in known]
         made = self._read([entry.blob for entry in absent])
+        words = Vocabulary()
         for batch in _batches([entry for entry in absent if entry.blob not in made]):
-            made |= self._make(repo, batch)
+            made |= self._make(repo, batch, words)
         for blob, counts in made.items():
             self._keep(blob, counts)
         known |= made
@@ -118,12 +130,13 @@ class CountStore:
                 continue
         return found
 
-    def _make(self, repo: Repository, entries: Sequence[FileEntry]) -> dict[str, TermCounts | None]:
-        read = list(repo.read_entries(entries))
-        counted = iter(count_terms([file.text for file in read if file.text is not None]))
-        made = {
-            entry.blob: None if file.text is None else next(counted) for entry, file in zip(entries, read, strict=True)
-        }
+    def _make(self, repo: Repository, entries: Sequence[FileEntry], words: Vocabulary) -> dict[str, TermCounts | None]:
+        made: dict[str, TermCounts | None] = dict.fromkeys(entry.blob for entry in entries)
+        texts: dict[str, str] = {}
+        for entry, file in zip(entries, repo.read_entries(entries, keep=False), strict=True):
+            if file.text is not None:
+                texts[entry.blob] = file.text
+        made |= zip(texts, count_terms(texts.values(), words), strict=True)
         if self._cache is not None:
             self._cache.put_many(
                 {

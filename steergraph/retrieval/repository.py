@@ -134,9 +134,9 @@ class Repository:
         for path in wanted:
             yield next(known) if path in tree else FileText(path=path, text=None, reason="no such file")
 
-    def read_entries(self, entries: Sequence[FileEntry]) -> Iterator[FileText]:
-        """The texts of `entries` (from `files`), in their order, streamed."""
-        return contents.read_texts(self.objects, entries)
+    def read_entries(self, entries: Sequence[FileEntry], keep: bool = True) -> Iterator[FileText]:
+        """The texts of `entries` (from `files`), in their order, streamed. `keep` them a while for the next reader."""
+        return contents.read_texts(self.objects, entries, keep)
 
     def read_bytes(self, sha: str, path: str) -> bytes | None:
         """The bytes of the regular file `path` at commit `sha`, of any size; None where there is no such file."""
