@@ -125,6 +125,34 @@ def environment_for(
         return _load(folder)
 
 
+def add_missing(environment: Environment, log: str) -> bool:
+    """Fetch what pip did not find in a test log, for later runs to install. False where there is nothing to be had.
+
+    Instances of one version can ask for different packages, and pins are of one of them. Raises FetchFailed.
+    """
+    manifest = environment.folder / "environment.json"
+    with _locked(environment.folder.parent, environment.key):
+        said = json.loads(manifest.read_text())
+        notes = {each: f"added: {each} (an instance's installation asks for it)" for each in _asked_for(log)}
+        new = [each for each, note in notes.items() if note not in said["notes"]]
+        if not new:
+            return False
+        refused = fetch_wheels(
+            find_interpreter(said["recipe"]["python"]), new, environment.folder / "wheels", deps=True
+        )
+        said["notes"] += [notes[each] for each in new if each not in refused]
+        temporary = manifest.with_suffix(".new")
+        temporary.write_text(json.dumps(said, indent=1) + "\n")
+        temporary.replace(manifest)
+    return len(refused) < len(new)
+
+
+def _asked_for(log: str) -> list[str]:
+    """What pip says it has not found; nothing where one of them does not look like a requirement."""
+    asked = sorted({each.strip() for each in MISSING.findall(log)})
+    return asked if all(_REQUIREMENT.fullmatch(each) for each in asked) else []
+
+
 def _load(folder: Path) -> Environment:
     said = json.loads((folder / "environment.json").read_text())
     prefix = Path(said["interpreter"])
@@ -179,8 +207,8 @@ def _make(
         result = step(f"source {CONDA}/bin/activate; conda activate testbed; cd {TESTBED}; {prepare}; {install}")
         if result.exit_code == 0:
             break
-        asked = sorted({each.strip() for each in MISSING.findall(result.output)})
-        if not fetch or not asked or not all(_REQUIREMENT.fullmatch(each) for each in asked):
+        asked = _asked_for(result.output)
+        if not fetch or not asked:
             raise EnvironmentFailed(f"{recipe.key}: the project cannot be installed: {_telling(result)}")
         refused = fetch_wheels(python, asked, wheels, deps=True)
         if lost := set(refused) - set(fetch_sources(python, refused, wheels)):

@@ -172,13 +172,14 @@ def _with_docker(
     )
     graded = 0
     for path, report in reports:
-        graded += report["completed_instances"]
+        refused = [name for name, reason in report["reasons"].items() if reason.startswith("Patch Apply Failed")]
+        graded += report["completed_instances"] + report["empty_patch_instances"] + len(refused)
         named = ("resolved", "unresolved", "empty_patch", "error")
         counts = ", ".join(f"{report[name + '_instances']} {name.replace('_', ' ')}" for name in named)
         print(_plain(f"{path.name.removesuffix(f'.{arguments.run_id}.json')}: {counts}"))
         for name in report["error_ids"]:
             reason = report["reasons"].get(name, "see its run_instance.log")
-            print(_plain(f"  {name}: error: {reason}"))
+            print(_plain(f"  {name}: {'not applied' if name in refused else 'error'}: {reason}"))
         print(_plain(f"wrote {path}"))
     return 0 if graded else 1
 

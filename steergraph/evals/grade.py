@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 
 from steergraph.agents.sandbox import Sandbox, SandboxUnavailable
 from steergraph.configs import InputError
-from steergraph.evals.environments import Environment, EnvironmentFailed, environment_for
+from steergraph.evals.environments import Environment, EnvironmentFailed, add_missing, environment_for
 from steergraph.evals.grade_official import Official
 from steergraph.evals.grade_rows import SAFE_NAME, Prediction, Row, gold_predictions
 from steergraph.evals.grade_sandbox import Bounds, run_patch, write_text
@@ -26,9 +26,11 @@ from steergraph.evals.pins import Pins, Recipe
 from steergraph.evals.repos import Repos
 from steergraph.evals.wheels import FetchFailed
 from steergraph.evals.writing import held
+from steergraph.retrieval.git import run_git
 from steergraph.retrieval.repository import Repository
 
 LOGS = Path("logs/run_evaluation")
+_ROUNDS = 3
 
 
 class Places(NamedTuple):
@@ -45,21 +47,30 @@ class Grader:
     """Grades predictions on `rows` in the sandbox. A context manager; safe to use from several threads."""
 
     def __init__(
-        self, rows: Mapping[str, Row], pins: Pins, places: Places, sandbox: Sandbox, bounds: Bounds, run_id: str
+        self,
+        rows: Mapping[str, Row],
+        pins: Pins,
+        places: Places,
+        sandbox: Sandbox,
+        bounds: Bounds,
+        run_id: str,
+        official: Official | None = None,
     ) -> None:
+        """`official`: a process to share; one of its own is started and ended otherwise. Raises InputError."""
         if not SAFE_NAME.fullmatch(run_id):
             raise InputError(f"{run_id[:80]!r} cannot name a run: letters, digits, dot, dash and underscore can")
         self._rows, self._pins, self._places, self._sandbox, self._bounds = rows, pins, places, sandbox, bounds
         self._versions = {name: row.version for name, row in rows.items()}
         self.logs = places.out / LOGS / run_id
-        self._official = Official()
+        self._official, self._shared = official or Official(), official is not None
         self._lock = threading.Lock()
         self._repositories: dict[str, Repository] = {}
         self._by_key: dict[str, threading.Lock] = {}
         self._failed: dict[str, str] = {}
 
     def close(self) -> None:
-        self._official.close()
+        if not self._shared:
+            self._official.close()
         for repository in self._repositories.values():
             repository.close()
 
@@ -150,16 +161,19 @@ class Grader:
         recipe = self._pins.recipe(row.instance_id, row.repo, row.version, self._versions)
         with tempfile.TemporaryDirectory(prefix="steergraph-testbed-", ignore_cleanup_errors=True) as temporary:
             testbed = Path(temporary) / "testbed"
-            with self._repository(row.repo).working_copy(row.base_commit, testbed):
+            repository = self._repository(row.repo)
+            with repository.working_copy(row.base_commit, testbed):
+                # The commit's parent too: eval scripts show the commit, which would be the whole tree without one.
+                source = str(repository.git_dir.resolve())
+                run_git(["fetch", "-q", "--depth=2", "--no-tags", source, row.base_commit], testbed, protocols=["file"])
                 script = self._official.eval_script(row.columns)
                 environment = self._environment(row, recipe, testbed, script)
                 if not prediction.is_gold:
                     why = self._disproof(row, environment, testbed, script)
                     if why is not None:
                         return self._said(row, prediction, "ungraded", why, environment)
-                verdict = self._run(row, prediction, environment, testbed, script, folder)
-        if not prediction.is_gold:
-            return verdict
+                    return self._run(row, prediction, environment, testbed, script, folder)
+                verdict = self._prove(row, prediction, environment, testbed, script, folder)
         keep(environment.folder / "proofs" / row.instance_id, verdict)
         if verdict.verdict == "resolved":
             return verdict
@@ -173,11 +187,24 @@ class Grader:
         with self._one_at_a_time(f"{environment.key}/{row.instance_id}"):
             proof = kept(folder, row, gold)
             if proof is None:
-                proof = self._run(row, gold, environment, testbed, script, folder)
+                proof = self._prove(row, gold, environment, testbed, script, folder)
                 keep(folder, proof)
         if proof.verdict == "resolved":
             return None
         return f"gold is {proof.verdict.replace('_', ' ')} in this environment: {proof.reason}"
+
+    def _prove(
+        self, row: Row, gold: Prediction, environment: Environment, testbed: Path, script: str, folder: Path
+    ) -> Verdict:
+        """Run the gold patch; again where its installation lacked packages that can be had."""
+        for _ in range(_ROUNDS):
+            verdict = self._run(row, gold, environment, testbed, script, folder)
+            log = folder / "test_output.txt"
+            if verdict.verdict == "resolved" or not self._places.fetch or not log.is_file():
+                break
+            if not add_missing(environment, log.read_text(encoding="utf-8")):
+                break
+        return verdict
 
     def _run(
         self, row: Row, prediction: Prediction, environment: Environment, testbed: Path, script: str, folder: Path

@@ -15,6 +15,7 @@ Kind = Literal["resolved", "unresolved", "not_applied", "stopped", "empty", "ung
 """`stopped`: the tests passed a bound; the harness counts it as an error. `ungraded`: nothing is known of the patch,
 because its environment could not be made or failed the gold patch."""
 FILE = "verdict.json"
+_START = ">>>>> Start Test Output"
 NETWORK_WORDS = (
     "Temporary failure in name resolution", "Name or service not known", "Network is unreachable",
     "Failed to establish a new connection", "nodename nor servname", "Max retries exceeded", "getaddrinfo failed",
@@ -56,7 +57,8 @@ def count(report: Mapping[str, Any]) -> tuple[int, int, int, int] | None:
 
 def why_unresolved(report: Mapping[str, Any], log: str) -> str:
     """What the tests that failed have in common, in one line."""
-    if any(words in log for words in NETWORK_WORDS):
+    # Before the marker the log has the source of the commit, which may say anything.
+    if any(words in log.partition(_START)[2] for words in NETWORK_WORDS):
         return "its tests need a network"
     if not report.get("tests_status"):
         reason = report.get("infra_failure_reason")
