@@ -25,6 +25,7 @@ COMMANDS = (
     "steergraph.find_command",
     "steergraph.vectors.command",
     "steergraph.evals.eval_command",
+    "steergraph.evals.routing_command",
     "steergraph.bench_command",
     "steergraph.web.serve_command",
     "steergraph.doctor",

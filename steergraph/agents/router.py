@@ -65,11 +65,13 @@ def rules(task: Task, roster: Roster, *, retrieval: bool) -> Route:
 def asking(engine: Callable[[], Engine]) -> Router:
     """Route a question to the specialist whose name the model finds likeliest after it."""
 
+    habits: dict[tuple[str, ...], list[float]] = {}
+
     def route(task: Task, roster: Roster, *, retrieval: bool) -> Route:
         if task.kind == "issue":
             return _issue(task, roster, retrieval)
         names = list(roster.reasoning_words)
-        scores = ask_names(engine(), task.problem, names)
+        scores = ask_names(engine(), task.problem, names, habits)
         best = max(names, key=lambda name: scores[name])
         return _reasoning(roster, best, f"the model's likeliest name, by {_lead(scores):.2f} nats")
 
@@ -126,8 +128,11 @@ def hear_with(engine: Callable[[], Engine], cache_dir: Path | None = None) -> He
     return hear
 
 
-def ask_names(engine: Engine, problem: str, names: Sequence[str]) -> dict[str, float]:
+def ask_names(
+    engine: Engine, problem: str, names: Sequence[str], habits: dict[tuple[str, ...], list[float]] | None = None
+) -> dict[str, float]:
     """How much likelier each name is as the answer to "who answers this?" than where there is no question, in nats.
+    `habits` keeps what is likely where there is none, from one call on the same engine to the next.
 
     Taking off what is likely anyway is contextual calibration (Zhao et al. 2021, "Calibrate before use"): without it a
     small model always says the same name.
@@ -140,14 +145,17 @@ def ask_names(engine: Engine, problem: str, names: Sequence[str]) -> dict[str, f
         )
         return (Message(role="user", content=asked),)
 
-    text = shortened(problem, prompt, engine)
-    requests = [
-        ScoreRequest(messages=prompt(content), continuation=name.replace("_", " "))
-        for content in (text, NO_QUESTION)
-        for name in names
-    ]
-    totals = [scores.total for scores in engine.score(requests)]
-    return {name: totals[k] - totals[k + len(names)] for k, name in enumerate(names)}
+    def totals(content: str) -> list[float]:
+        asked = prompt(content)
+        given = [ScoreRequest(messages=asked, continuation=name.replace("_", " ")) for name in names]
+        return [scores.total for scores in engine.score(given)]
+
+    known = {} if habits is None else habits
+    key = tuple(names)
+    if key not in known:
+        known[key] = totals(NO_QUESTION)
+    said = totals(shortened(problem, prompt, engine))
+    return {name: total - habit for name, total, habit in zip(names, said, known[key], strict=True)}
 
 
 def shortened(problem: str, prompt: Callable[[str], tuple[Message, ...]], engine: Engine) -> str:
