@@ -19,6 +19,8 @@ from steergraph.vectors.engine.forward import Forward, pad_left
 from steergraph.vectors.engine.layers import decoder_layers, hidden_of
 from steergraph.vectors.engine.loading import LoadedModel
 
+PLAIN_TEXT = "The committee met on Tuesday, read the report from last year and agreed to change two of its five points."
+
 
 @dataclass(frozen=True)
 class Captured:
@@ -89,6 +91,13 @@ def capture(loaded: LoadedModel, sequences: Sequence[Sequence[int]], *, batch_si
     return Captured(
         last=last, mean=mean, median_norm=torch.tensor([_median(values, last, k) for k, values in enumerate(norms)])
     )
+
+
+def plain_medians(loaded: LoadedModel) -> list[float]:
+    """The residual's median norm by layer, on plain text: for vectors that came without theirs."""
+    ids = loaded.tokenizer(PLAIN_TEXT, add_special_tokens=False)["input_ids"]
+    medians: list[float] = capture(loaded, [ids]).median_norm.tolist()
+    return medians
 
 
 def _mean(hidden: torch.Tensor, used: torch.Tensor) -> torch.Tensor:

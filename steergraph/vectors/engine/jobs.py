@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from steergraph.configs import InputError
 from steergraph.vectors.engine.chat import Chat
@@ -95,6 +95,27 @@ class ScoreJob:
 
     def end_early(self, now: float) -> bool:
         return False
+
+
+@dataclass(eq=False)
+class CallJob:
+    """Work of another kind on the model, between two steps of the batch."""
+
+    work: Callable[[], Any]
+    future: "Future[Any]" = field(default_factory=Future)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def end_early(self, now: float) -> bool:
+        return False
+
+    def run(self) -> None:
+        try:
+            self.future.set_result(self.work())
+        except Exception as error:
+            self.fail(error)
 
 
 class Intake:

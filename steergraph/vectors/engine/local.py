@@ -10,15 +10,15 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from steergraph.configs import InputError
-from steergraph.vectors.engine.capture import capture
+from steergraph.vectors.engine.capture import plain_medians
 from steergraph.vectors.engine.chat import Chat
 from steergraph.vectors.engine.decode import Counters, Decoder
 from steergraph.vectors.engine.handle import LocalHandle, close_at_exit
 from steergraph.vectors.engine.hooks import SteeringHooks
-from steergraph.vectors.engine.jobs import GenerationJob, Intake, Job
+from steergraph.vectors.engine.jobs import CallJob, GenerationJob, Intake, Job
 from steergraph.vectors.engine.loading import LoadedModel, load_model
 from steergraph.vectors.engine.plans import RowPlan, plan_row
 from steergraph.vectors.engine.prefix import PrefixStore
@@ -36,7 +36,7 @@ LOOKAHEAD = 8
 """Waiting requests that are looked at, beside two for each free place in the batch."""
 CHUNK = 64
 """Prompt tokens in one forward where rows run alone: known prompts then begin where a forward would have."""
-PLAIN_TEXT = "The committee met on Tuesday, read the report from last year and agreed to change two of its five points."
+Done = TypeVar("Done")
 
 
 class EngineClosed(RuntimeError):
@@ -140,6 +140,13 @@ class LocalEngine:
         self._enqueue(jobs)
         return [job.future.result() for job in jobs]
 
+    def run(self, work: Callable[[], Done]) -> Done:
+        """What `work` returns or raises, called in the thread that owns the model, between two steps of the batch."""
+        job = CallJob(work)
+        self._enqueue([job])
+        done: Done = job.future.result()
+        return done
+
     def close(self) -> None:
         """End: requests that wait or run fail with EngineClosed, the worker stops, the hooks come off the model."""
         with self._changed:
@@ -194,10 +201,16 @@ class LocalEngine:
                     self._worker = None
                     return
                 scoring = self._scoring.take(self._queue)
+                calls = [job for job in self._queue if isinstance(job, CallJob)]
+                for call in calls:
+                    self._queue.remove(call)
                 ahead = [job for job in self._queue if isinstance(job, GenerationJob)]
             if scoring:
                 self._decoder.pause()
                 self._scoring.run(scoring)
+            for call in calls:
+                self._decoder.pause()
+                call.run()
             self._decoder.admit(self._next_rows(ahead))
             self._decoder.step()
 
@@ -234,9 +247,7 @@ class LocalEngine:
 
     @cached_property
     def _median_norms(self) -> list[float]:
-        """The residual's median norm by layer, on plain text: for vectors that came without theirs."""
-        measured: list[float] = capture(self._loaded, [self._chat.text(PLAIN_TEXT)]).median_norm.tolist()
-        return measured
+        return plain_medians(self._loaded)
 
     def _row(self, job: GenerationJob) -> Row:
         request, tokenizer = job.request, self._loaded.tokenizer
