@@ -79,7 +79,8 @@ class SparseOkapi:
         """Number of documents."""
         lengths = np.array([int(document.counts.sum()) for document in documents], dtype=np.float64)
         average = float(lengths.sum()) / self.size if lengths.any() else 1.0
-        self._ids, self._starts, self._documents, counts = _postings(documents)
+        self._bits = max(1, self.size - 1).bit_length()
+        self._ids, self._starts, self._documents, counts = _postings(documents, self._bits)
         sizes = np.diff(self._starts)
         self._idf = _weights(sizes, self.size, epsilon)
         norms = k1 * (1 - b + b * lengths / average)
@@ -106,7 +107,7 @@ class SparseOkapi:
         """As `get_scores`, each term with a weight of its own."""
         if not query or not len(self._ids):
             return np.zeros(self.size)
-        ids = np.array([term_id(term) for term in query], dtype=np.uint64)
+        ids = np.array([term_id(term) >> self._bits for term in query], dtype=np.uint64)
         places = self._ids.searchsorted(ids)
         places[places == len(self._ids)] = 0
         known = (self._ids[places] == ids).tolist()
@@ -136,30 +137,38 @@ class SparseOkapi:
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
     def _place(self, term: str) -> int | None:
-        wanted = np.uint64(term_id(term))
+        wanted = np.uint64(term_id(term) >> self._bits)
         place = int(np.searchsorted(self._ids, wanted))
         return place if place < len(self._ids) and self._ids[place] == wanted else None
 
 
-def _postings(documents: Sequence[TermCounts]) -> tuple[Ids, NDArray[np.int64], NDArray[np.intp], NDArray[np.int32]]:
-    """All terms' ids, ascending [V]; where their postings start and the last ends [V + 1]; documents and counts of the
-    postings [n], of one term by document."""
+def _postings(
+    documents: Sequence[TermCounts], bits: int
+) -> tuple[Ids, NDArray[np.int64], NDArray[np.intp], NDArray[np.int32]]:
+    """All terms' ids without their last `bits`, ascending [V]; where their postings start and the last ends [V + 1];
+    documents and counts of the postings [n], of one term by document.
+
+    The number of the document stands in for the last bits, so that one sort puts all in order.
+    """
     sizes = [len(document.ids) for document in documents]
     if not sum(sizes):
         return np.zeros(0, np.uint64), np.zeros(1, np.int64), np.zeros(0, np.intp), np.zeros(0, np.int32)
-    ids = np.concatenate([document.ids for document in documents])
-    order = np.argsort(ids, kind="stable").astype(np.int32 if len(ids) < 2**31 else np.int64)
-    ids = ids[order]
-    numbers = np.repeat(np.arange(len(documents), dtype=np.int32), sizes)[order]
+    keys = np.concatenate([document.ids for document in documents])
+    keys >>= np.uint64(bits)
+    keys <<= np.uint64(bits)
+    keys |= np.repeat(np.arange(len(documents), dtype=np.uint64), sizes)
+    order = np.argsort(keys)
+    keys = keys[order]
     counts = np.concatenate([document.counts for document in documents]).astype(np.int32)[order]
     del order
-    new_term = np.concatenate([[True], ids[1:] != ids[:-1]])
-    first = np.flatnonzero(new_term | np.concatenate([[True], numbers[1:] != numbers[:-1]]))
-    if len(first) < len(ids):  # a term that stands twice in a document
+    first = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+    if len(first) < len(keys):  # a term that stands twice in a document
         counts = np.add.reduceat(counts, first, dtype=np.int32)
-        ids, numbers, new_term = ids[first], numbers[first], new_term[first]
-    starts = np.append(np.flatnonzero(new_term), len(ids))
-    return ids[new_term], starts, numbers.astype(np.intp), counts
+        keys = keys[first]
+    ids = keys >> np.uint64(bits)
+    numbers = (keys & np.uint64((1 << bits) - 1)).astype(np.intp)
+    starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
+    return ids[starts], np.append(starts, len(ids)), numbers, counts
 
 
 def _weights(frequencies: NDArray[Any], size: int, epsilon: float) -> NDArray[np.float64]:

@@ -42,7 +42,9 @@ class Vocabulary(dict[bytes, int]):
         number = self[word] = len(self)
         identifier = word.lstrip(_DIGITS).decode("ascii")
         if identifier:
-            for term in terms.split_identifier(identifier):
+            # What has one case and no separators is one term.
+            simple = identifier.islower() and identifier.isalpha()
+            for term in (identifier,) if simple else terms.split_identifier(identifier):
                 known = self._known.get(term)
                 if known is None:
                     known = self._known[term] = term_id(term)

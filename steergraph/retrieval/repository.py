@@ -197,6 +197,9 @@ class Repository:
                 _LOG.warning("using the mirror as it is: %s", error)
 
     def _is_empty(self) -> bool:
+        packed = self.git_dir / "packed-refs"
+        if packed.is_file() and "refs/" in packed.read_text(encoding="utf-8", errors="replace"):
+            return False
         if run_git(["for-each-ref", "--count=1"], self.git_dir).strip() or self._origin_is_reftable():
             return False
         try:

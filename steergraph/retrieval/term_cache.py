@@ -198,10 +198,14 @@ class TermCache:
             connection.text_factory = lambda data: data.decode("utf-8", "replace")  # a damaged key must not raise
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
-                with _transaction(connection):
-                    for statement in _SCHEMA.split(";")[:-1]:
-                        connection.execute(statement)
+                # Nothing waits for the disk. A killed process loses nothing by that; a machine that loses its power may
+                # leave a damaged file, which is found out by SQLite or by the checksums.
+                connection.execute("PRAGMA synchronous = OFF")
+                if connection.execute("PRAGMA user_version").fetchone()[0] != _FORMAT:
+                    with _transaction(connection):
+                        for statement in _SCHEMA.split(";")[:-1]:
+                            connection.execute(statement)
+                        connection.execute(f"PRAGMA user_version = {_FORMAT}")
             except BaseException:
                 connection.close()
                 raise
@@ -263,4 +267,4 @@ def _used(connection: sqlite3.Connection) -> int:
 
 
 def _checksum(key: Key, value: bytes) -> int:
-    return zlib.crc32(value, zlib.crc32(repr(tuple(key)).encode("utf-8", "backslashreplace")))
+    return zlib.crc32(value, zlib.crc32(f"{key.kind} {key.version} {key.blob}".encode("utf-8", "backslashreplace")))
