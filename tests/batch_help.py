@@ -77,6 +77,7 @@ def batch(
     retry_errors: bool = False,
     repos: str | None = None,
     finished: Any = lambda record, before: None,
+    pool_of: Callable[[Settings, BatchFolder], Any] | None = None,
     **settings: Any,
 ) -> tuple[dict[str, Any], BatchFolder]:
     """A batch run in this process with id "r". Returns its summary and folder."""
@@ -91,9 +92,8 @@ def batch(
             "samples": samples,
         }
         begun = folder.begin(asked)
-        worker = Worker(
-            Settings(uid=begun["uid"], **{"max_repairs": 1} | settings), engine or ScriptedEngine(reply), state
-        )
+        given = Settings(uid=begun["uid"], **{"max_repairs": 1} | settings)
+        worker = Worker(given, engine or ScriptedEngine(reply), state)
         plan = Plan(
             rows=tuple(rows),
             presets=tuple(presets),
@@ -101,7 +101,9 @@ def batch(
             sources={p: sources or plan_sources(samples, "none", []) for p in presets},
             model="scripted",
         )
-        pool = LocalPool(worker, jobs, lambda u: folder.sample(u.preset, u.instance_id, u.sample))
+        pool: Any = LocalPool(worker, jobs, lambda u: folder.sample(u.preset, u.instance_id, u.sample))
+        if pool_of:
+            pool = pool_of(given, folder)
         try:
             summary = run_batch(
                 folder, plan, Repos(repos or str(EXAMPLES)), pool, worker.forget, finished, retry_errors=retry_errors

@@ -38,10 +38,12 @@ def drive(
     A thread that is at its end is not run again. `trace` gets every event but the pieces of text; `show` gets all.
     """
     before = graph.get_state(thread)
-    if not (before.values.get("status") and not before.next):
-        if before.next:
-            trace({"event": "resumed", "next": list(before.next)})
-        start = None if before.next else given
+    # Not `next`: it leaves out a step that had answered when the kill came, before the state was put together again.
+    coming = [task.name for task in before.tasks]
+    if coming or not before.values.get("status"):
+        if coming:
+            trace({"event": "resumed", "next": coming})
+        start = None if coming else given
         for event in graph.stream(start, thread, context=context, stream_mode="custom", durability="sync"):
             if event["event"] not in _UNTRACED:
                 trace(event)
