@@ -15,7 +15,7 @@ import sqlite3
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
@@ -116,16 +116,7 @@ class TermCache:
                 return
             for at in range(0, len(items), _BATCH):
                 with _transaction(connection):
-                    now = int(time.time())
-                    for key, value in items[at : at + _BATCH]:
-                        row = (*key, now, len(value), _checksum(key, value))
-                        done = connection.execute(
-                            "INSERT INTO entry (kind, version, blob, used, size, crc) VALUES (?, ?, ?, ?, ?, ?)"
-                            " ON CONFLICT DO NOTHING",
-                            row,
-                        )
-                        if done.rowcount:
-                            connection.execute("INSERT OR REPLACE INTO content VALUES (?, ?)", (done.lastrowid, value))
+                    _insert(connection, items[at : at + _BATCH])
                     self._evict(connection)
 
     def size(self) -> int:
@@ -251,6 +242,21 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
             connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def _insert(connection: sqlite3.Connection, items: Sequence[tuple[Key, bytes]]) -> None:
+    now = int(time.time())
+    (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM entry").fetchone()
+    before = connection.total_changes
+    connection.executemany(
+        "INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        [(last + n, *key, now, len(value), _checksum(key, value)) for n, (key, value) in enumerate(items, 1)],
+    )
+    values = [(last + n, value) for n, (_, value) in enumerate(items, 1)]
+    if connection.total_changes - before < len(items):  # some were there already
+        new = {number for (number,) in connection.execute("SELECT id FROM entry WHERE id > ?", (last,))}
+        values = [row for row in values if row[0] in new]
+    connection.executemany("INSERT OR REPLACE INTO content VALUES (?, ?)", values)
 
 
 def _remove(connection: sqlite3.Connection, numbers: Iterable[int]) -> None:
