@@ -10,14 +10,8 @@ from tiny_models import tiny_model
 from steergraph.configs import InputError
 from steergraph.vectors.contrast import ContrastSet
 from steergraph.vectors.engine.loading import LoadedModel, load_model
-from steergraph.vectors.listen import (
-    Listener,
-    choose_listener,
-    ensure_listener,
-    learn_listener,
-    load_listener,
-    save_listener,
-)
+from steergraph.vectors.listen import Listener, choose_listener, learn_listener
+from steergraph.vectors.listener_file import ensure_listener, load_listener, save_listener
 from steergraph.vectors.reading import Reading
 from steergraph.vectors.steering import Component, Steering
 

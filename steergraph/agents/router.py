@@ -110,7 +110,7 @@ def hear_with(engine: Callable[[], Engine], cache_dir: Path | None = None) -> He
     def hear(problem: str, domains: Mapping[str, str | None]) -> Mapping[str, float]:
         from steergraph.vectors.contrast import load_contrast
         from steergraph.vectors.engine.local import LocalEngine
-        from steergraph.vectors.listen import ensure_listener
+        from steergraph.vectors.listener_file import ensure_listener
 
         speaker = engine()
         if not isinstance(speaker, LocalEngine):

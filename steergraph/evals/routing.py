@@ -18,13 +18,14 @@ from steergraph.evals.stats import compare, wilson
 from steergraph.vectors.contrast import ContrastSet, load_contrast
 from steergraph.vectors.engine.local import LocalEngine
 from steergraph.vectors.engine.protocol import Message
-from steergraph.vectors.listen import Listener, learn_listener
+from steergraph.vectors.listen import Listener, choose_listener, read_sets
+from steergraph.vectors.methods import Method
 from steergraph.vectors.recipes import load_recipe, sets_from, usable_texts
 from steergraph.vectors.steering import Frozen
 
 AGENT_DOMAINS = ("bug_analysis", "code_reading", "patch_writing", "test_reasoning")
 FOLDS = 4
-LISTENING = {"activation": "mean_difference", "activation, whitened": "whitened"}
+LISTENING: Mapping[str, Method] = {"activation": "mean_difference", "activation, whitened": "whitened"}
 BASELINE = "bag of words"
 
 
@@ -115,9 +116,10 @@ def measure(
         texts = [text for text, _ in problem.tests]
         truth = [domain for _, domain in problem.tests]
         said: dict[str, Sequence[str]] = {}
+        report(f"{name}: listening")
+        rows, reading = read_sets(engine.loaded, problem.sets)
         for router, method in LISTENING.items():
-            report(f"{name}: {router}")
-            listener = learn_listener(engine.loaded, problem.sets, method=method)  # type: ignore[arg-type]
+            listener = choose_listener(engine.loaded, problem.sets, rows, reading, method)
             said[router] = _listened(listener, engine, texts)
             notes[router] = f"layer {listener.layer}, {listener.read}"
         if ask:

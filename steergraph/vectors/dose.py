@@ -8,7 +8,8 @@ float32.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -147,11 +148,10 @@ class Doses:
 
     def spoken(self, switch: Switch | None, alphas: Sequence[float]) -> list[Spoken]:
         """What is said under each of `alphas`; with no switch and (0,), what is said without."""
-        if switch is not None:
-            self.engine.add_vectors({switch.vector.name: switch.vector})
         steerings = [switch.steering(alpha) if switch else None for alpha in alphas]
         asked = [self._request(messages, steering) for steering in steerings for messages in self.messages]
-        said = [completion.token_ids for completion in self.engine.generate(asked)]
+        with self.lending(switch.vector if switch else None):
+            said = [completion.token_ids for completion in self.engine.generate(asked)]
         prompts = self._prompts * len(alphas)
         scored = [(index, ids) for index, ids in enumerate(said) if ids]
         scores = self.engine.score(
@@ -174,17 +174,27 @@ class Doses:
             )
         return results
 
+    @contextmanager
+    def lending(self, vector: SteeringVector | None) -> Iterator[None]:
+        """While open, the engine's library has `vector` under its name; afterwards it is as it was."""
+        before = self.engine.library
+        if vector is not None:
+            self.engine.library = Library({**before, vector.name: vector})
+        try:
+            yield
+        finally:
+            self.engine.library = before
+
     def _request(self, messages: tuple[Message, ...], steering: Steering | None) -> Request:
         return Request(messages=messages, steering=steering, sampling=Sampling(max_new_tokens=self.tokens))
 
-    def _forced(self, rows: Sequence[ScoreRow]) -> list[torch.Tensor]:
+    def _forced(self, rows: Sequence[ScoreRow]) -> Iterator[torch.Tensor]:
+        """Logits row by row: those of one batch are alive at a time."""
         loaded = self.engine.loaded
         hooks = SteeringHooks(loaded.model)
         try:
-            found: list[torch.Tensor] = []
             for start in range(0, len(rows), self.batch_size):
-                found += forced_logits(loaded, hooks, rows[start : start + self.batch_size])
-            return found
+                yield from forced_logits(loaded, hooks, rows[start : start + self.batch_size])
         finally:
             hooks.remove()
 

@@ -8,29 +8,19 @@ deviation within the sides (both on the texts that made the vector), (m+ - m-) (
 read position are chosen once for all domains, by their mean AUROC on held-out texts.
 """
 
-import hashlib
-import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from steergraph.configs import InputError
 from steergraph.vectors.contrast import ContrastSet
 from steergraph.vectors.engine.loading import LoadedModel
-from steergraph.vectors.extract import model_folder
-from steergraph.vectors.files import file_name, write_whole
 from steergraph.vectors.methods import Method, auroc_of, direction
-from steergraph.vectors.reading import READ_POSITIONS, Reading, ReadPosition, Report, read_texts
+from steergraph.vectors.reading import Reading, ReadPosition, Report, read_texts
 from steergraph.vectors.steering import Frozen, Steering
 
 POSITIONS: tuple[ReadPosition, ...] = ("last_prompt_token", "prompt_mean")
-log = logging.getLogger(__name__)
 
 
 class Condition(Frozen):
@@ -100,6 +90,20 @@ def learn_listener(
     Raises InputError for fewer than two sets, sets with system prompts or read positions of their own, and where no
     layer tells any side apart.
     """
+    rows, reading = read_sets(loaded, sets, positions, batch_size=batch_size, report=report)
+    return choose_listener(loaded, sets, rows, reading, method)
+
+
+def read_sets(
+    loaded: LoadedModel,
+    sets: Sequence[ContrastSet],
+    positions: Sequence[ReadPosition] = POSITIONS,
+    *,
+    batch_size: int = 8,
+    report: Report = lambda count: None,
+) -> tuple[dict[str, int], Reading]:
+    """(where each text is in the reading, the reading of every text of `sets`, once each). Raises as
+    `learn_listener`."""
     if len(sets) < 2 or len({one.name for one in sets}) < len(sets):
         raise InputError("listening chooses among domains: at least two contrast sets of different names are needed")
     if wrong := next((one for one in sets if one.system is not None or one.question is not None), None):
@@ -108,7 +112,7 @@ def learn_listener(
         )
     texts = list(dict.fromkeys(text for one in sets for side in (one.positives, one.neutrals) for text in side))
     reading = read_texts(loaded, texts, positions, where="contrast sets", batch_size=batch_size, report=report)
-    return choose_listener(loaded, sets, {text: row for row, text in enumerate(texts)}, reading, method)
+    return {text: row for row, text in enumerate(texts)}, reading
 
 
 def choose_listener(
@@ -132,76 +136,6 @@ def choose_listener(
     if best is None:
         raise InputError(f"{loaded.info.name} does not tell the domains apart at any layer")
     return best[1]
-
-
-def ensure_listener(
-    loaded: LoadedModel,
-    sets: Sequence[ContrastSet],
-    *,
-    method: Method = "mean_difference",
-    cache_dir: Path | None = None,
-    report: Report = lambda count: None,
-) -> Listener:
-    """From the cache beside the model's vectors, or learned now and put there. A damaged entry is learned again."""
-    said = json.dumps([[one.name, one.hash] for one in sets] + [method, list(POSITIONS)])
-    key = hashlib.sha256(said.encode()).hexdigest()[:16]
-    path = model_folder(loaded.info, cache_dir) / "listeners" / file_name(key)
-    if loaded.info.revision and path.is_file():
-        try:
-            return load_listener(path)
-        except InputError as error:
-            log.warning("%s; it is learned again", error)
-    found = learn_listener(loaded, sets, method=method, report=report)
-    if loaded.info.revision:
-        try:
-            save_listener(found, path)
-        except InputError as error:
-            log.warning("%s; listening is learned again next time", error)
-    return found
-
-
-def save_listener(listener: Listener, path: Path) -> Path:
-    """Write it, whole or not at all. Raises InputError."""
-    facts = {
-        "model": listener.model,
-        "revision": listener.revision,
-        "domains": listener.domains,
-        "layer": listener.layer,
-        "read": listener.read,
-        "auroc": dict(listener.auroc),
-        "conditions": [one.model_dump() for one in listener.conditions.values()],
-    }
-    tensors = {"units": listener.units, "middle": listener.middle, "slope": listener.slope}
-    metadata = {"format": "steergraph.listener", "facts": json.dumps(facts)}
-    return write_whole(path, save({k: v.float().contiguous() for k, v in tensors.items()}, metadata=metadata))
-
-
-def load_listener(path: Path) -> Listener:
-    """Read one. Raises InputError (one line) where the file is damaged or something else."""
-    try:
-        with safe_open(str(path), framework="pt") as handle:
-            header: dict[str, str] = handle.metadata() or {}
-            if header.get("format") != "steergraph.listener":
-                raise InputError(f"{path}: not a listener")
-            tensors = {name: handle.get_tensor(name).clone() for name in ("units", "middle", "slope")}
-        facts: dict[str, Any] = json.loads(header["facts"])
-        conditions = [Condition.model_validate(one) for one in facts["conditions"]]
-        found = Listener(
-            model=facts["model"],
-            revision=facts["revision"],
-            domains=tuple(facts["domains"]),
-            layer=int(facts["layer"]),
-            read=next(known for known in READ_POSITIONS if known == facts["read"]),
-            auroc={str(name): float(score) for name, score in facts["auroc"].items()},
-            conditions={one.domain: one for one in conditions},
-            **tensors,
-        )
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, StopIteration) as error:
-        raise InputError(f"{path}: damaged or not a listener") from error
-    count = len(found.domains)
-    if found.units.shape[0] != count or found.middle.shape != (count,) or found.slope.shape != (count,):
-        raise InputError(f"{path}: damaged: its tensors are not of its {count} domains")
-    return found
 
 
 def _listener(
@@ -242,8 +176,10 @@ def _listener(
     scores, conditions = {}, {}
     for index, one in enumerate(sets):
         own = bare.score(states[_sides(one, "positives", rows)[1]])[:, index]
+        used = {row for side in ("positives", "neutrals") for row in _sides(one, side, rows)[0]}
         others = [row for other in sets if other is not one for row in _sides(other, "positives", rows)[1]]
-        rest = bare.score(states[[*others, *_sides(one, "neutrals", rows)[1]]])[:, index]
+        unseen = [row for row in dict.fromkeys([*others, *_sides(one, "neutrals", rows)[1]]) if row not in used]
+        rest = bare.score(states[unseen])[:, index]
         scores[one.name] = auroc_of(own, rest)
         conditions[one.name] = _condition(one.name, own, rest)
     return replace(bare, auroc=scores, conditions=conditions)

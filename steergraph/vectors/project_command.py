@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def add_command(commands: Any) -> None:
     """Register it on the `add_subparsers()` object of `steergraph vectors`."""
-    project = commands.add_parser("project", help="carry packaged domains' vectors from one model into another")
-    project.add_argument("domains", nargs="+", metavar="NAME", help="packaged contrast sets, as math")
+    project = commands.add_parser("project", help="carry domains' vectors from one model into another")
+    project.add_argument("domains", nargs="+", metavar="NAME", help="contrast sets, as math or ./mine.yaml")
     project.add_argument("--source", required=True, metavar="MODEL", help="the model whose vectors are carried over")
     project.add_argument("--target", required=True, metavar="MODEL", help="the model they are carried into")
     project.add_argument(
@@ -43,11 +43,11 @@ def run_project(arguments: argparse.Namespace) -> int:
     from steergraph.vectors.projection import project_vector
     from steergraph.vectors.transfer import learn_maps, packaged_texts, read_both
 
-    sets = {name: load_contrast(name) for name in arguments.domains}
+    sets = {one.name: one for one in map(load_contrast, arguments.domains)}
     if arguments.random < 0:
         raise InputError(f"--random {arguments.random}: 0 or more")
     source, target = load_model(arguments.source), load_model(arguments.target)
-    natives = [ensure_vectors(model, list(sets)) for model in (source, target)]
+    natives = [ensure_vectors(model, sets.values()) for model in (source, target)]
     layers = range(target.info.n_layers)
     if arguments.layer is not None and arguments.layer not in layers:
         raise InputError(f"--layer {arguments.layer}: {target.info.name} has layers 0 to {target.info.n_layers - 1}")

@@ -125,11 +125,11 @@ def compare_directions(
         switch = Switch(vector, layer)
         chosen = calibrate(doses, switch, target=nats).chosen
         assert chosen is not None
-        doses.engine.add_vectors({vector.name: vector})
-        gains = [
-            _likely(doses, texts, switch.steering(chosen.alpha)) - before
-            for texts, before in zip(sides, plain, strict=True)
-        ]
+        with doses.lending(vector):
+            gains = [
+                _likely(doses, texts, switch.steering(chosen.alpha)) - before
+                for texts, before in zip(sides, plain, strict=True)
+            ]
         trials.append(Trial(name=name, alpha=chosen.alpha, p95=chosen.p95, selectivity=gains[0] - gains[1]))
     return trials
 

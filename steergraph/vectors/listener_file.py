@@ -1,0 +1,100 @@
+"""Listeners on disk, in the cache beside the model's vectors.
+
+Knows safetensors and the cache's layout. What a listener is and how it is learned is `listen`'s business.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from steergraph.configs import InputError
+from steergraph.vectors.contrast import ContrastSet
+from steergraph.vectors.engine.loading import LoadedModel
+from steergraph.vectors.extract import model_folder
+from steergraph.vectors.files import file_name, write_whole
+from steergraph.vectors.listen import POSITIONS, Condition, Listener, learn_listener
+from steergraph.vectors.methods import Method
+from steergraph.vectors.reading import READ_POSITIONS, Report
+
+log = logging.getLogger(__name__)
+
+
+def ensure_listener(
+    loaded: LoadedModel,
+    sets: Sequence[ContrastSet],
+    *,
+    method: Method = "mean_difference",
+    cache_dir: Path | None = None,
+    report: Report = lambda count: None,
+) -> Listener:
+    """From the cache beside the model's vectors, or learned now and put there. A damaged entry is learned again."""
+    said = json.dumps([[one.name, one.hash] for one in sets] + [method, list(POSITIONS)])
+    key = hashlib.sha256(said.encode()).hexdigest()[:16]
+    path = model_folder(loaded.info, cache_dir) / "listeners" / file_name(key)
+    if loaded.info.revision and path.is_file():
+        try:
+            return load_listener(path)
+        except InputError as error:
+            log.warning("%s; it is learned again", error)
+    found = learn_listener(loaded, sets, method=method, report=report)
+    if loaded.info.revision:
+        try:
+            save_listener(found, path)
+        except InputError as error:
+            log.warning("%s; listening is learned again next time", error)
+    return found
+
+
+def save_listener(listener: Listener, path: Path) -> Path:
+    """Write it, whole or not at all. Raises InputError."""
+    facts = {
+        "model": listener.model,
+        "revision": listener.revision,
+        "domains": listener.domains,
+        "layer": listener.layer,
+        "read": listener.read,
+        "auroc": dict(listener.auroc),
+        "conditions": [one.model_dump() for one in listener.conditions.values()],
+    }
+    tensors = {"units": listener.units, "middle": listener.middle, "slope": listener.slope}
+    metadata = {"format": "steergraph.listener", "facts": json.dumps(facts)}
+    return write_whole(path, save({k: v.float().contiguous() for k, v in tensors.items()}, metadata=metadata))
+
+
+def load_listener(path: Path) -> Listener:
+    """Read one. Raises InputError (one line) where the file is damaged or something else."""
+    try:
+        with safe_open(str(path), framework="pt") as handle:
+            header: dict[str, str] = handle.metadata() or {}
+            if header.get("format") != "steergraph.listener":
+                raise InputError(f"{path}: not a listener")
+            tensors = {name: handle.get_tensor(name).clone() for name in ("units", "middle", "slope")}
+        facts: dict[str, Any] = json.loads(header["facts"])
+        conditions = [Condition.model_validate(one) for one in facts["conditions"]]
+        found = Listener(
+            model=facts["model"],
+            revision=facts["revision"],
+            domains=tuple(facts["domains"]),
+            layer=int(facts["layer"]),
+            read=next(known for known in READ_POSITIONS if known == facts["read"]),
+            auroc={str(name): float(score) for name, score in facts["auroc"].items()},
+            conditions={one.domain: one for one in conditions},
+            **tensors,
+        )
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+        raise InputError(f"{path}: damaged or not a listener") from error
+    count = len(found.domains)
+    if (
+        found.units.dim() != 2
+        or len(found.units) != count
+        or found.middle.shape != (count,)
+        or found.slope.shape != (count,)
+    ):
+        raise InputError(f"{path}: damaged: its tensors are not of its {count} domains")
+    return found
