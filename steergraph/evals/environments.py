@@ -104,7 +104,7 @@ def environment_for(
     Raises EnvironmentFailed. Two processes do not make one environment twice: the second waits.
     """
     folder = cache / recipe.key
-    with _locked(cache, recipe.key):
+    with locked(cache, recipe.key):
         if (folder / "environment.json").is_file():
             return _load(folder)
         try:
@@ -131,7 +131,7 @@ def add_missing(environment: Environment, log: str) -> bool:
     Instances of one version can ask for different packages, and pins are of one of them. Raises FetchFailed.
     """
     manifest = environment.folder / "environment.json"
-    with _locked(environment.folder.parent, environment.key):
+    with locked(environment.folder.parent, environment.key):
         said = json.loads(manifest.read_text())
         notes = {each: f"added: {each} (an instance's installation asks for it)" for each in _asked_for(log)}
         new = [each for each, note in notes.items() if note not in said["notes"]]
@@ -228,7 +228,8 @@ def _telling(result: RunResult) -> str:
 
 
 @contextmanager
-def _locked(cache: Path, key: str) -> Iterator[None]:
+def locked(cache: Path, key: str) -> Iterator[None]:
+    """Hold a name in the cache, against other threads and processes; waits for it."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / f".{key}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

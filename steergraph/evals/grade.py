@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 
 from steergraph.agents.sandbox import Sandbox, SandboxUnavailable
 from steergraph.configs import InputError
-from steergraph.evals.environments import Environment, EnvironmentFailed, add_missing, environment_for
+from steergraph.evals.environments import Environment, EnvironmentFailed, add_missing, environment_for, locked
 from steergraph.evals.grade_official import Official
 from steergraph.evals.grade_rows import SAFE_NAME, Prediction, Row, gold_predictions
 from steergraph.evals.grade_sandbox import Bounds, run_patch, write_text
@@ -67,6 +67,7 @@ class Grader:
         self._repositories: dict[str, Repository] = {}
         self._by_key: dict[str, threading.Lock] = {}
         self._failed: dict[str, str] = {}
+        self._tried: set[str] = set()
 
     def close(self) -> None:
         if not self._shared:
@@ -168,30 +169,28 @@ class Grader:
                 run_git(["fetch", "-q", "--depth=2", "--no-tags", source, row.base_commit], testbed, protocols=["file"])
                 script = self._official.eval_script(row.columns)
                 environment = self._environment(row, recipe, testbed, script)
+                with locked(self._places.cache, f"{environment.key}-{row.instance_id}"):
+                    proof = self._proof(row, environment, testbed, script)
+                if proof.verdict != "resolved":
+                    why = f"gold is {proof.verdict.replace('_', ' ')} in this environment: {proof.reason}"
+                    said = self._said(row, prediction, "ungraded", why, environment, proof.seconds)
+                    return said.model_copy(update={"passed": proof.passed if prediction.is_gold else None})
                 if not prediction.is_gold:
-                    why = self._disproof(row, environment, testbed, script)
-                    if why is not None:
-                        return self._said(row, prediction, "ungraded", why, environment)
                     return self._run(row, prediction, environment, testbed, script, folder)
-                verdict = self._prove(row, prediction, environment, testbed, script, folder)
-        keep(environment.folder / "proofs" / row.instance_id, verdict)
-        if verdict.verdict == "resolved":
-            return verdict
-        why = f"gold is {verdict.verdict.replace('_', ' ')} in this environment: {verdict.reason}"
-        return verdict.model_copy(update={"verdict": "ungraded", "reason": why})
+        # It is the proof itself; its files are the run's too.
+        shutil.copytree(environment.folder / "proofs" / row.instance_id, folder, dirs_exist_ok=True)
+        return proof.model_copy(update={"model": prediction.model, "patch": prediction.fingerprint})
 
-    def _disproof(self, row: Row, environment: Environment, testbed: Path, script: str) -> str | None:
-        """None where the gold patch is resolved here, now or before; else why predictions are not graded."""
+    def _proof(self, row: Row, environment: Environment, testbed: Path, script: str) -> Verdict:
+        """The verdict on the gold patch in this environment: kept from before where it was resolved, or made now."""
         gold = gold_predictions([row])[0]
         folder = environment.folder / "proofs" / row.instance_id
-        with self._one_at_a_time(f"{environment.key}/{row.instance_id}"):
-            proof = kept(folder, row, gold)
-            if proof is None:
-                proof = self._prove(row, gold, environment, testbed, script, folder)
-                keep(folder, proof)
-        if proof.verdict == "resolved":
-            return None
-        return f"gold is {proof.verdict.replace('_', ' ')} in this environment: {proof.reason}"
+        proof = kept(folder, row, gold)
+        if proof is None or (proof.verdict != "resolved" and row.instance_id not in self._tried):
+            self._tried.add(row.instance_id)
+            proof = self._prove(row, gold, environment, testbed, script, folder)
+            keep(folder, proof)
+        return proof
 
     def _prove(
         self, row: Row, gold: Prediction, environment: Environment, testbed: Path, script: str, folder: Path
