@@ -38,6 +38,8 @@ class Passage(BaseModel):
     score: float
     text: str
     tokens: int
+    why: tuple[str, ...] = ()
+    """What made the score, a line each."""
 
 
 class LeftOut(BaseModel):
@@ -59,6 +61,7 @@ class Candidate:
     piece: Piece
     score: float
     weights: Sequence[float]
+    why: tuple[str, ...] = ()
 
 
 def pack(
@@ -82,7 +85,7 @@ def pack(
             break
         if any(piece.overlaps(other) for other in taken.get(path, ())):
             continue
-        passage = _passage(path, piece, candidate.score, lines[path], count)
+        passage = _passage(candidate, piece, lines[path], count)
         if passage.tokens > longest:
             trimmed = _trim(candidate, lines[path], min(room, longest), passage.tokens, count)
             why = f"{passage.tokens} tokens, where one passage may take {longest}"
@@ -117,9 +120,17 @@ def pack(
     return tuple(packed), total, tuple(left_out[:_RECORDED])
 
 
-def _passage(path: str, piece: Piece, score: float, lines: Sequence[str], count: Count) -> Passage:
-    text = format_passage(path, piece.first, lines[piece.first - 1 : piece.last])
-    return Passage(path=path, first_line=piece.first, last_line=piece.last, score=score, text=text, tokens=count(text))
+def _passage(candidate: Candidate, piece: Piece, lines: Sequence[str], count: Count) -> Passage:
+    text = format_passage(candidate.path, piece.first, lines[piece.first - 1 : piece.last])
+    return Passage(
+        path=candidate.path,
+        first_line=piece.first,
+        last_line=piece.last,
+        score=candidate.score,
+        text=text,
+        tokens=count(text),
+        why=candidate.why,
+    )
 
 
 def _trim(candidate: Candidate, lines: Sequence[str], room: int, tokens: int, count: Count) -> Passage | None:
@@ -129,7 +140,7 @@ def _trim(candidate: Candidate, lines: Sequence[str], room: int, tokens: int, co
     while size >= _MIN_LINES:
         start = best_window(candidate.weights, size)
         first = candidate.piece.first + start
-        passage = _passage(candidate.path, Piece(first, first + size - 1), candidate.score, lines, count)
+        passage = _passage(candidate, Piece(first, first + size - 1), lines, count)
         if passage.tokens <= room:
             return passage
         size = min(size - 1, size * 9 // 10)

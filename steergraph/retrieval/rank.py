@@ -18,6 +18,8 @@ class Ranked(BaseModel):
 
     path: str
     score: float
+    why: tuple[str, ...] = ()
+    """What made the score, a line each; empty where nothing but BM25 did."""
 
 
 class Index:

@@ -4,23 +4,30 @@ Knows the repository at one commit, terms and scores. Knows nothing of models: h
 `count`. Nothing from after the commit is read.
 """
 
-import re
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from threading import Lock
-from typing import Protocol
+from typing import Literal, Protocol
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from steergraph.retrieval.contents import FileEntry
+from steergraph.configs import InputError
+from steergraph.retrieval import candidates
+from steergraph.retrieval.contents import FileEntry, FileText
+from steergraph.retrieval.corpus import AnalysisStore, Corpus
+from steergraph.retrieval.mentions import is_test
 from steergraph.retrieval.pack import Candidate, Count, LeftOut, Passage, pack
-from steergraph.retrieval.passages import pieces, split_lines
-from steergraph.retrieval.rank import Index, Ranked
+from steergraph.retrieval.plain import CountStore, PlainIndex
+from steergraph.retrieval.query import parse
+from steergraph.retrieval.rank import Index, Ranked, document_terms
 from steergraph.retrieval.repository import Repository
+from steergraph.retrieval.rerank import Reranker, reranked
+from steergraph.retrieval.signals import Signals
+from steergraph.retrieval.term_cache import TermCache
 from steergraph.retrieval.terms import identifiers, split_identifier, terms
 
+Backend = Literal["fields", "okapi", "rank_bm25"]
 _RANKED = 20
-_TEST_WORDS = {"test", "tests", "testing"}
+_Found = tuple[list[Ranked], list[Candidate], dict[str, list[str]], list[str], list[LeftOut]]
 
 
 class Retrieved(BaseModel):
@@ -46,43 +53,52 @@ class Retriever(Protocol):
     ) -> Retrieved: ...
 
 
-def is_test(path: str) -> bool:
-    """SWE-bench's rule, on the path inside the repository: one of its words is test, tests or testing."""
-    return not _TEST_WORDS.isdisjoint(re.split(r"[ _/.]", path.lower()))
+class Knows(Protocol):
+    def __contains__(self, term: str, /) -> bool: ...
 
 
 class BM25Retriever:
-    """Files by BM25 over identifiers and their words; passages by a mix of their own BM25 and their file's.
+    """Files by BM25 with fields, over files and their functions, and by what the issue points at; passages by a mix of
+    their own score and their file's.
 
     Args:
+        backend: "fields" is all of it. "okapi" is BM25Okapi over whole files and nothing else, with rank_bm25's scores
+            out of sparse counts; "rank_bm25" is that library itself.
         include_tests: rank test files too.
         suffixes: the files that are ranked; where a commit has none of them, every text file is.
         files: how many of the best files are cut into passages.
         own_share: how much of a passage's worth is its own score, the rest being its file's; 0 to 1.
         floor: passages worth less than this share of the best one are left out, room or not: a small model takes what
             it is shown for what is meant. 0 fills the budget.
-        kept_terms: how many terms of files are kept in memory for the next commit.
+        cache: what is worked out of blobs is kept there; None keeps nothing on disk.
+        kept_bytes: how much of it is kept in memory for the next commit.
+        reranker: orders the best passages again; none by default.
     """
 
     def __init__(
         self,
         *,
+        backend: Backend = "fields",
         include_tests: bool = False,
         suffixes: Sequence[str] = (".py",),
         files: int = 10,
         own_share: float = 0.6,
         floor: float = 1 / 3,
-        kept_terms: int = 20_000_000,
+        cache: TermCache | None = None,
+        kept_bytes: int = 128_000_000,
+        reranker: Reranker | None = None,
     ) -> None:
+        if backend not in ("fields", "okapi", "rank_bm25"):
+            raise InputError(f"no retrieval backend {backend!r}: there are fields, okapi and rank_bm25")
+        self.backend = backend
         self.include_tests = include_tests
         self.suffixes = tuple(suffixes)
         self.files = files
         self.own_share = own_share
         self.floor = floor
-        self.kept_terms = kept_terms
-        self._terms: OrderedDict[str, tuple[str, ...]] = OrderedDict()
-        self._held = 0
-        self._lock = Lock()
+        self.reranker = reranker
+        self._analyses = AnalysisStore(cache, kept_bytes)
+        self._counts = CountStore(cache, kept_bytes)
 
     def retrieve(
         self, repo: Repository, commit: str, query: str, suspects: Sequence[str], budget: int, count: Count
@@ -92,15 +108,12 @@ class BM25Retriever:
         `suspects` are names or paths that may matter. One that is written nowhere in the ranked files adds nothing.
         Raises InputError for an unknown commit.
         """
-        sha = repo.resolve(commit)
-        entries = {entry.path: entry for entry in self._eligible(repo.files(sha))}
-        documents, unread = self._documents(repo, list(entries.values()))
-        index = Index(documents)
-        extra = suspect_terms(suspects, index)
-        asked = terms(query) + extra
-        ranked = index.rank(asked)[:_RANKED]
-        candidates, lines = self._candidates(repo, [entries[r.path] for r in ranked[: self.files]], ranked, asked)
-        passages, tokens, cut = pack(candidates, lines, budget, count)
+        entries = self._eligible(repo.files(repo.resolve(commit)))
+        find = self._by_fields if self.backend == "fields" else self._plain
+        ranked, found, lines, extra, unread = find(repo, entries, query, suspects)
+        if self.reranker is not None:
+            found = reranked(self.reranker, query, found, lines)
+        passages, tokens, cut = pack(found, lines, budget, count)
         return Retrieved(
             query="\n".join([query, *([" ".join(extra)] if extra else [])]),
             ranked=tuple(ranked),
@@ -109,82 +122,72 @@ class BM25Retriever:
             cut=(*cut, *unread[:_RANKED]),
         )
 
+    def signals(self, repo: Repository, commit: str, query: str) -> Signals:
+        """What speaks for each of the files that are ranked. Raises InputError for an unknown commit."""
+        corpus, _ = self._corpus(repo, self._eligible(repo.files(repo.resolve(commit))))
+        return Signals(corpus, parse(query))
+
     def _eligible(self, entries: Iterable[FileEntry]) -> list[FileEntry]:
         """A name that cannot be seen, with a line break in it say, would speak in the prompt: it is left out."""
         entries = [e for e in entries if e.path.isprintable() and (self.include_tests or not is_test(e.path))]
         return [entry for entry in entries if entry.path.endswith(self.suffixes)] or entries
 
-    def _documents(
-        self, repo: Repository, entries: Sequence[FileEntry]
-    ) -> tuple[dict[str, Sequence[str]], list[LeftOut]]:
-        """The terms of every readable file, and those that are not readable."""
-        with self._lock:
-            known = {e.blob: self._terms[e.blob] for e in entries if e.kind == "file" and e.blob in self._terms}
-            for blob in known:
-                self._terms.move_to_end(blob)
-        missing = [entry for entry in entries if entry.kind != "file" or entry.blob not in known]
-        unread: list[LeftOut] = []
-        for entry, read in zip(missing, repo.read_entries(missing), strict=True):
-            if read.text is None:
-                unread.append(LeftOut(path=entry.path, first_line=None, last_line=None, why=read.reason or ""))
-            else:
-                known[entry.blob] = tuple(terms(read.text))
-                self._keep(entry.blob, known[entry.blob])
-        unreadable = {left.path for left in unread}
-        return {e.path: [*terms(e.path), *known[e.blob]] for e in entries if e.path not in unreadable}, unread
+    def _corpus(self, repo: Repository, entries: Sequence[FileEntry]) -> tuple[Corpus, list[LeftOut]]:
+        analyses = list(zip(entries, self._analyses.analyses(repo, entries), strict=True))
+        readable = [(entry.path, one) for entry, one in analyses if not isinstance(one, str)]
+        unread = [_unread(entry.path, one) for entry, one in analyses if isinstance(one, str)]
+        return Corpus([path for path, _ in readable], [one for _, one in readable]), unread
 
-    def _keep(self, blob: str, found: tuple[str, ...]) -> None:
-        with self._lock:
-            if blob not in self._terms:
-                self._terms[blob] = found
-                self._held += len(found)
-            while self._held > self.kept_terms and self._terms:
-                self._held -= len(self._terms.popitem(last=False)[1])
-
-    def _candidates(
-        self, repo: Repository, best: Sequence[FileEntry], ranked: Sequence[Ranked], asked: Sequence[str]
-    ) -> tuple[list[Candidate], dict[str, list[str]]]:
-        """Every piece of the best files, best first, and those files' lines."""
-        read = [file for file in repo.read_entries(best) if file.text is not None]
-        lines = {file.path: split_lines(file.text or "") for file in read}
-        found = {
-            f"{at:05d} {number:05d}": (file.path, piece)
-            for at, file in enumerate(read)
-            for number, piece in enumerate(pieces(file.path, file.text or ""))
-        }
-        words = {path: [terms(line) for line in of_file] for path, of_file in lines.items()}
-        index = Index(
-            {
-                key: [*terms(piece.name), *(t for line in words[path][piece.first - 1 : piece.last] for t in line)]
-                for key, (path, piece) in found.items()
-            }
+    def _by_fields(self, repo: Repository, entries: Sequence[FileEntry], query: str, suspects: Sequence[str]) -> _Found:
+        corpus, unread = self._corpus(repo, entries)
+        named = list(dict.fromkeys(name for suspect in suspects for name in identifiers(suspect)))
+        known = corpus.known([*dict.fromkeys(name.lower() for name in named)])
+        parsed = parse(query).with_names([name for name in named if name.lower() in known])
+        signals = Signals(corpus, parsed)
+        scores = signals.scores()
+        order = np.argsort(-scores, kind="stable")[:_RANKED].tolist()  # the paths are sorted already
+        ranked = [Ranked(path=corpus.paths[at], score=float(scores[at]), why=signals.why(at)) for at in order]
+        read = self._best(repo, entries, ranked)
+        found, lines = candidates.by_fields(
+            read, signals, {r.path: r.score for r in ranked}, self.own_share, self.floor
         )
-        own = {document.path: document.score for document in index.rank(asked)}
-        of_file = {document.path: document.score for document in ranked}
-        best_own, best_file = (max([1e-9, *scores.values()]) for scores in (own, of_file))
-        wanted = set(asked)
-        candidates = [
-            Candidate(
-                path=path,
-                piece=piece,
-                score=self.own_share * own[key] / best_own + (1 - self.own_share) * of_file[path] / best_file,
-                weights=[
-                    sum(index.idf(term) for term in wanted.intersection(line))
-                    for line in words[path][piece.first - 1 : piece.last]
-                ],
-            )
-            for key, (path, piece) in found.items()
-        ]
-        # Okapi's scores can be negative where the files are few: then nothing is a share of the best.
-        most = max((c.score for c in candidates), default=0.0)
-        least = self.floor * most if most > 0 else float("-inf")
-        return sorted((c for c in candidates if c.score >= least), key=lambda c: -c.score), lines
+        return ranked, found, lines, suspect_terms(suspects, known), unread
+
+    def _plain(self, repo: Repository, entries: Sequence[FileEntry], query: str, suspects: Sequence[str]) -> _Found:
+        if self.backend == "okapi":
+            index = PlainIndex(repo, entries, self._counts)
+            extra = suspect_terms(suspects, index.okapi)
+            asked = terms(query) + extra
+            scores = index.okapi.get_scores(asked)
+            order = np.argsort(-scores, kind="stable")[:_RANKED].tolist()
+            ranked = [Ranked(path=index.paths[at], score=float(scores[at])) for at in order]
+            readable = set(index.paths)
+            unread = [entry for entry in entries if entry.path not in readable]
+            left = [_unread(file.path, file.reason or "") for file in repo.read_entries(unread)]
+        else:
+            read = list(repo.read_entries(entries))
+            left = [_unread(file.path, file.reason or "") for file in read if file.text is None]
+            documents = Index({f.path: document_terms(f.path, f.text) for f in read if f.text is not None})
+            extra = suspect_terms(suspects, documents)
+            asked = terms(query) + extra
+            ranked = documents.rank(asked)[:_RANKED]
+        found, lines = candidates.plain(self._best(repo, entries, ranked), ranked, asked, self.own_share, self.floor)
+        return ranked, found, lines, extra, left
+
+    def _best(self, repo: Repository, entries: Sequence[FileEntry], ranked: Sequence[Ranked]) -> list[FileText]:
+        by_path = {entry.path: entry for entry in entries}
+        best = [by_path[one.path] for one in ranked[: self.files]]
+        return [file for file in repo.read_entries(best) if file.text is not None]
 
 
-def suspect_terms(suspects: Sequence[str], index: Index) -> list[str]:
-    """The query terms of `suspects`: each identifier in them once, and only where the index knows it as a whole.
+def suspect_terms(suspects: Sequence[str], known: Knows) -> list[str]:
+    """The query terms of `suspects`: each identifier in them once, and only where it is `known` as a whole.
 
     The words of an unknown name would match all over the place and drown the issue's own.
     """
-    names = dict.fromkeys(name for suspect in suspects for name in identifiers(suspect) if name.lower() in index)
+    names = dict.fromkeys(name for suspect in suspects for name in identifiers(suspect) if name.lower() in known)
     return list(dict.fromkeys(term for name in names for term in split_identifier(name)))
+
+
+def _unread(path: str, why: str) -> LeftOut:
+    return LeftOut(path=path, first_line=None, last_line=None, why=why)
