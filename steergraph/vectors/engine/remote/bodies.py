@@ -7,10 +7,14 @@ from typing import Any
 
 from steergraph.vectors.engine.plans import check_steering, plan_row
 from steergraph.vectors.engine.protocol import Request, Usage
+from steergraph.vectors.engine.remote.address import RemoteError
 from steergraph.vectors.engine.remote.server import Server
 from steergraph.vectors.engine.remote.spec import to_spec
 from steergraph.vectors.library import Library, SteeringError
 from steergraph.vectors.steering import Receipt, Steering
+
+OPENAI_SAMPLING = frozenset({"temperature", "top_p", "top_k", "max_new_tokens"})
+VLLM_SAMPLING = {"repetition_penalty": "repetition_penalty", "min_p": "min_p", "min_new_tokens": "min_tokens"}
 
 
 def steering_field(steering: Steering, library: Library, server: Server) -> dict[str, Any]:
@@ -40,6 +44,7 @@ def generation(request: Request, library: Library, server: Server) -> tuple[str,
         body["stream_options"]["continuous_usage_stats"] = True
     elif sampling.top_k:
         body["top_k"] = sampling.top_k
+    body |= _beyond(request, server)
     if request.steering is not None:
         body["steering"] = steering_field(request.steering, library, server)
         if request.suspend and server.kind != "steergraph":
@@ -55,6 +60,22 @@ def generation(request: Request, library: Library, server: Server) -> tuple[str,
     if server.extends or request.enable_thinking:
         body["chat_template_kwargs"] = {"enable_thinking": request.enable_thinking}
     return "chat/completions", body
+
+
+def _beyond(request: Request, server: Server) -> dict[str, Any]:
+    """What is asked for beyond OpenAI's own fields. Raises RemoteError for what the server does not know, rather than
+    leave it out."""
+    sampling, found = request.sampling, {}
+    for name, field in type(sampling).model_fields.items():
+        value = getattr(sampling, name)
+        if name in OPENAI_SAMPLING or value == field.default:
+            continue
+        if name not in VLLM_SAMPLING or server.kind not in ("vllm", "easysteer"):
+            raise RemoteError(f"{server.model}: this server can't be asked for {name}; leave it out")
+        found[VLLM_SAMPLING[name]] = value
+    if getattr(request, "measure_kl", False):
+        raise RemoteError(f"{server.model}: a server can't measure the KL spent; use a model in this process")
+    return found
 
 
 def receipt_of(steering: Steering, library: Library, server: Server, usage: Usage, told: Receipt | None) -> Receipt:

@@ -18,7 +18,7 @@ from steergraph.vectors.engine.remote.address import Address, RemoteError, first
 from steergraph.vectors.engine.remote.http import Http
 from steergraph.vectors.engine.remote.server import Server
 
-BYTES_PER_TOKEN = 2.0
+LETTERS_PER_TOKEN = 2.0
 TOKENS_PER_MESSAGE = 8
 KEPT = 4096
 
@@ -31,13 +31,18 @@ class _Tokenized(BaseModel):
 
 
 def estimate(messages: Sequence[Message]) -> int:
-    """Tokens of a prompt by its bytes: one for every two, eight a message for the template, and eight more.
+    """Tokens of a prompt by its letters: one for every two of ASCII, one for every byte of others, eight a message for
+    the template, and eight more.
 
-    Meant to be too many rather than too few: English and code have 3 to 5 bytes a token with today's tokenizers, other
-    scripts 2 to 4. A text of rare symbols can have more tokens than this.
+    Meant to be too many rather than too few: with today's tokenizers English and code have 3 to 5 letters a token, and
+    no byte-level tokenizer has more tokens than bytes. ASCII that is all rare marks can still have more than this.
     """
-    size = sum(len(message.content.encode("utf-8", errors="replace")) for message in messages)
-    return math.ceil(size / BYTES_PER_TOKEN) + TOKENS_PER_MESSAGE * (len(messages) + 1)
+    plain = other = 0
+    for message in messages:
+        size = len(message.content.encode("utf-8", errors="replace"))
+        ascii_letters = sum(map(str.isascii, message.content))
+        plain, other = plain + ascii_letters, other + size - ascii_letters
+    return math.ceil(plain / LETTERS_PER_TOKEN) + other + TOKENS_PER_MESSAGE * (len(messages) + 1)
 
 
 def local_chat(folder: str) -> Any:
