@@ -122,6 +122,21 @@ async def test_build_graph_takes_an_address(pocket: tuple[str, Path]) -> None:
     assert found["status"] == "answered"
 
 
+@pytest.mark.slow
+def test_the_example_speaks_here_and_over_the_server(pocket: tuple[str, Path]) -> None:
+    address, folder = pocket
+    said = []
+    for arguments in ([], [address, str(folder)]):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "examples" / "steered_chat.py"), *arguments], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+    assert said[0] == said[1]
+    plain, steered, half = (part.split("\n", 1)[1] for part in said[0].split("--- ")[1:])
+    assert "relative dose 0.40" in steered and "relative dose 0.20" in half and "dose" not in plain
+
+
 def test_a_server_needs_no_gpu_or_home(tmp_path: Path) -> None:
     """Importing the command and the application loads no model and writes nothing."""
     code = "import steergraph.web.serve_command, sys; sys.exit('torch' in sys.modules or 'starlette' in sys.modules)"

@@ -70,7 +70,9 @@ def run_serve(arguments: argparse.Namespace) -> int:
             name = arguments.name or engine.info.name
             print(f"serving {name} at {_address(listening)}#{name}", flush=True)
             print(f"vectors: {', '.join(sources.library) or 'none'}; key: {'asked for' if key else 'none'}", flush=True)
-            server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+            server = uvicorn.Server(
+                uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+            )
             server.run(sockets=[listening])
     finally:
         listening.close()

@@ -34,8 +34,13 @@ class _Choice(_Loose):
     token_ids: tuple[int, ...] | None = None
 
 
+class _Details(_Loose):
+    cached_tokens: int | None = Field(default=None, ge=0)
+
+
 class _Usage(_Loose):
     prompt_tokens: int = Field(default=0, ge=0)
+    prompt_tokens_details: _Details | None = None
     completion_tokens: int = Field(default=0, ge=0)
 
 
@@ -131,10 +136,12 @@ class Answer:
         text = self.text if len(self.text) >= len(self._said) else self._said
         answer, thinking = split_thinking(text, thinking_already=self.extra.opens_thinking)
         counted = self.usage
+        details = counted.prompt_tokens_details if counted else None
         usage = Usage(
             prompt_tokens=counted.prompt_tokens if counted and counted.prompt_tokens else prompt_tokens,
             completion_tokens=counted.completion_tokens if counted else len(self.token_ids) or self._pieces,
             seconds=time.monotonic() - self.started,
+            cached_tokens=(details.cached_tokens or 0) if details else 0,
         )
         return Completion(
             text=answer,
