@@ -2,6 +2,7 @@
 
 import ast
 import io
+import json
 import keyword
 import random
 import re
@@ -12,10 +13,13 @@ from pathlib import Path
 import pytest
 
 from steergraph.configs.prompts import build_messages
-from steergraph.pocket.corpus import Sample, draw_repair, draw_sample
-from steergraph.pocket.evaluate import judge
+from steergraph.pocket.behaviour import replay, same
+from steergraph.pocket.calendar import FIELDS, as_json, draw_case
+from steergraph.pocket.corpus import Sample, Split, draw_repair, draw_sample
+from steergraph.pocket.reasoning import domains, multiple_choice, word_problem, world
+from steergraph.pocket.shapes import HELD_OUT_FAMILIES, Mark, families, shapes
 from steergraph.pocket.speech import edit_hunk
-from steergraph.pocket.surroundings import HELD_OUT_SHAPES, build_piece, families, shapes
+from steergraph.pocket.surroundings import build_piece
 from steergraph.pocket.vocabulary import HELD_OUT, TRAIN, invented_word
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -34,36 +38,66 @@ def test_the_same_seed_gives_the_same_sample() -> None:
 
 
 def test_every_kind_and_family_occurs(samples: list[Sample]) -> None:
-    kinds = {"patch_writing", "bug_analysis", "test_reasoning", "code_reading", "math", "plain", "copy"}
-    assert {sample.kind for sample in samples} == kinds
-    assert len(families()) >= 10
-    assert {sample.family for sample in samples} - {""} == set(families())
+    specialists = {"patch_writing", "bug_analysis", "test_reasoning", "code_reading"}
+    asked = {"math", "law", "history", "geography", "biology", "calendar_json", "calendar_prose", "plain", "copy"}
+    assert {sample.kind for sample in samples} == specialists | asked
+    assert len(families()) >= 30
+    trained = {sample.family for sample in samples if sample.kind in specialists}
+    assert trained == set(families()) - HELD_OUT_FAMILIES
+    assert {draw_repair(1, index, "families", False).family for index in range(80)} == HELD_OUT_FAMILIES
 
 
 def test_prompts_are_the_specialists_prompts(samples: list[Sample]) -> None:
     for sample in samples:
-        if sample.kind in ("copy", "plain"):
+        if sample.kind in ("copy", "plain", "calendar_json", "calendar_prose"):
             continue
-        system = build_messages(sample.kind, {})[0]
-        assert sample.messages[0] == system
+        known = [sample.kind] if sample.kind not in ("geography", "biology") else ["law", "history"]
+        assert sample.messages[0] in [build_messages(specialist, {})[0] for specialist in known]
         assert re.match(r"Issue:\n|\w", sample.messages[1]["content"])
 
 
-def test_every_shape_parses_right_and_wrong() -> None:
+def test_every_mark_of_every_shape_is_a_defect_in_code_that_parses() -> None:
     for shape in shapes():
-        for seed in range(8):
-            piece = build_piece(random.Random(seed), TRAIN, shape, ("dot", "key")[seed % 2], True, True)
+        for place, part in enumerate(shape.parts):
+            if not isinstance(part, Mark):
+                continue
+            piece = build_piece(random.Random(place), TRAIN, shape, ("dot", "key")[place % 2], True, place)
             for lines in (piece.lines, piece.fixed):
                 ast.parse("\n".join(lines))
             assert piece.lines != piece.fixed, (shape.index, piece.defect)
 
 
-@pytest.mark.parametrize("split", ["seen", "held_out"])
-def test_the_expected_edit_repairs_the_shown_file(split: str) -> None:
-    for index in range(300):
-        sample = draw_repair(9, index, split, notes=bool(index % 2))  # type: ignore[arg-type]
-        verdict = judge(sample, sample.answer)
-        assert verdict.exact and verdict.repaired and verdict.well_formed, sample.answer
+@pytest.mark.parametrize("split", ["seen", "names", "phrasings", "families"])
+def test_a_repair_shows_in_two_calls_and_its_cases_hold(split: Split) -> None:
+    """One call can be told and another kept back; played from their text, the right code passes all, the wrong none."""
+    for index in range(40):
+        scene = draw_repair(9, index, split, notes=bool(index % 2)).scene
+        assert scene is not None
+        piece = scene.piece
+        target = scene.passages[scene.target].lines
+        assert target[scene.start : scene.start + len(piece.lines)] == piece.lines
+        if not piece.cases:
+            continue
+        assert sum(case.reveals for case in piece.cases) >= 2
+        passed: dict[str, list[bool]] = {"right": [], "wrong": []}
+        for side, lines in (("right", piece.fixed), ("wrong", piece.lines)):
+            for case in piece.cases:
+                played = replay(lines, piece.record, case.expected)
+                passed[side].append(played is not None and same(case.expected, played))
+        assert all(passed["right"]) and not all(passed["wrong"])
+
+
+def test_what_an_issue_shows_is_what_the_code_does() -> None:
+    shown = 0
+    for index in range(200):
+        sample = draw_repair(4, index, "seen", notes=False)
+        assert sample.scene is not None
+        told = [case for case in sample.scene.piece.cases if case.reveals][:1]
+        issue = sample.messages[1]["content"].split("\n\nCode:\n")[0]
+        if told and told[0].expected.text in issue:
+            shown += 1
+            assert told[0].actual.result in issue or told[0].actual.changed in issue
+    assert shown > 90
 
 
 def test_an_edit_takes_neighbours_until_its_place_is_unique() -> None:
@@ -93,11 +127,47 @@ def test_held_out_words_and_shapes_stay_out_of_training() -> None:
     rng = random.Random(0)
     assert all(invented_word(rng)[0] not in "kz" for _ in range(300))
     assert all(invented_word(rng, held_out=True)[0] in "kz" for _ in range(300))
-    assert max(HELD_OUT_SHAPES) < len(shapes())
-    held = {shapes()[index].doc.split("{")[0] for index in HELD_OUT_SHAPES}
-    drawn = [s.scene.piece.doc for s in (draw_sample(6, i) for i in range(1500)) if s.scene]
-    whole = {start for start in held if len(start) > 24}
-    assert whole and not [doc for doc in drawn if doc.startswith(tuple(whole))]
+    held = {shape.doc.split("{")[0] for shape in shapes() if shape.held_out}
+    known = {shape.doc.split("{")[0] for shape in shapes() if not shape.held_out}
+    drawn = [s.scene.piece.doc for s in (draw_sample(6, i) for i in range(600)) if s.scene]
+    whole = {start for start in held - known if len(start) > 24}
+    assert len(whole) > 10 and not [doc for doc in drawn if doc.startswith(tuple(whole))]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_word_problems_are_worked_out_right(steps: int) -> None:
+    for seed in range(60):
+        question, answer = word_problem(random.Random(seed), TRAIN, steps)
+        *lines, marked = answer.split("\n")
+        values = []
+        for line in lines:
+            left, right = line.split(" = ")
+            first, sign, second = left.split()
+            a, b = int(first), int(second)
+            assert int(right) == {"+": a + b, "-": a - b, "*": a * b, "/": a // b}[sign]
+            assert second in question.replace(".", " ").split()
+            values.append(int(right))
+        assert marked == f"#### {values[-1]}" and values[-1] >= 0 and len(lines) >= min(steps, 1)
+
+
+def test_the_right_option_is_the_worlds() -> None:
+    for domain in domains():
+        question, choices, letter, answer = multiple_choice(random.Random(3), domain, 5)
+        right = choices["ABCDE".index(letter)]
+        place = next(name for name in world() if name in question)
+        assert right in world()[place].values() and right in answer and answer.endswith(f"#### {letter}")
+        assert len(set(choices)) == 5
+
+
+def test_a_calendar_entry_says_what_was_asked() -> None:
+    for seed in range(200):
+        case = draw_case(random.Random(seed))
+        entry = json.loads(as_json(case.entry))
+        assert tuple(entry) == FIELDS
+        asked = case.request.lower()
+        assert entry["start_time"] in asked and entry["date"].lower() in asked and entry["title"].lower() in asked
+        assert all(name.lower() in asked for name in entry["attendees"])
+        assert (entry["location"] is None) or entry["location"].lower() in asked
 
 
 def _bodies(text: str) -> list[list[str]]:

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from steergraph.configs.prompts import build_messages, format_passage
+from steergraph.pocket.calendar import SYSTEM, as_json, draw_case
 from steergraph.pocket.issues import draw_issue
+from steergraph.pocket.reasoning import domains, multiple_choice, word_problem
 from steergraph.pocket.scenes import Scene, draw_scene
+from steergraph.pocket.shapes import families
 from steergraph.pocket.speech import (
     edit_hunk,
     say_bug_analysis,
@@ -20,11 +23,11 @@ from steergraph.pocket.speech import (
     say_test_reasoning,
     wrong_lines,
 )
-from steergraph.pocket.surroundings import families
 from steergraph.pocket.vocabulary import HELD_OUT, TRAIN, Words, invented_word, plural
 
-Split = Literal["train", "seen", "held_out"]
-"""`train` and `seen` draw from the same words, with other seeds; `held_out` shares no content word with them."""
+Split = Literal["train", "seen", "names", "phrasings", "families"]
+"""`train` and `seen` draw from the same, with other seeds. Of the others each has something that training never has:
+names (words, and functions they are used in), phrasings of issues, families of defects."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,17 @@ def _feedback(rng: random.Random, scene: Scene) -> str:
     )
 
 
-def patch_sample(rng: random.Random, words: Words, size: int, held_out: bool, notes: bool | None = None) -> Sample:
+def patch_sample(rng: random.Random, split: Split, size: int, notes: bool | None = None) -> Sample:
     """A repair. `notes` None draws whether earlier specialists have spoken."""
-    scene = draw_scene(rng, words, size=size, held_out_shapes=held_out and rng.random() < 0.3)
+    words = HELD_OUT if split == "names" else TRAIN
+    scene = draw_scene(
+        rng,
+        words,
+        size=size,
+        held_out_shapes=split == "names" and rng.random() < 0.5,
+        held_out_families=split == "families",
+    )
+    held_out = split == "phrasings"
     sections = {"issue": draw_issue(rng, scene, words, held_out)}
     answer = say_patch(scene)
     with_notes = rng.random() < 0.5 if notes is None else notes
@@ -116,9 +127,11 @@ def patch_sample(rng: random.Random, words: Words, size: int, held_out: bool, no
     )
 
 
-def speech_sample(rng: random.Random, words: Words, specialist: str, size: int, held_out: bool = False) -> Sample:
+def speech_sample(rng: random.Random, specialist: str, size: int, split: Split = "train") -> Sample:
     """A few lines of bug_analysis, test_reasoning or code_reading."""
-    scene = draw_scene(rng, words, size=size)
+    words = HELD_OUT if split == "names" else TRAIN
+    scene = draw_scene(rng, words, size=size, held_out_families=split == "families")
+    held_out = split == "phrasings"
     sections = {"issue": draw_issue(rng, scene, words, held_out), "context": _context(rng, scene)}
     if specialist == "bug_analysis":
         answer = say_bug_analysis(rng, scene, sections["issue"])
@@ -162,23 +175,36 @@ _PLAIN = (
     ("Does the {x} need the {y}?", "Yes, the {x} needs the {y} on most days."),
     ("Describe the weather.", "It is mild and cloudy, with a little wind from the west."),
 )
-_WORD_PROBLEMS = (
-    ("There are {a} {xs} and {b} more arrive. How many {xs} are there?", "{a} + {b} = {sum}", "{sum}"),
-    ("A {x} costs {a} and a {y} costs {b}. How much do both cost?", "{a} + {b} = {sum}", "{sum}"),
-    ("Someone has {top} {xs} and gives away {b}. How many are left?", "{top} - {b} = {a}", "{a}"),
-    ("{c} boxes hold {d} {xs} each. How many {xs} are there?", "{c} * {d} = {product}", "{product}"),
-)
+
+
+def reasoning_sample(rng: random.Random, words: Words) -> Sample:
+    """A word problem, or a question with options about the invented world."""
+    if rng.random() < 0.6:
+        question, answer = word_problem(rng, words)
+        return Sample("math", "", tuple(build_messages("math", {"question": question})), answer)
+    domain = rng.choice(domains())
+    question, choices, _, answer = multiple_choice(rng, domain, rng.choice((4, 4, 4, 5, 6)))
+    options = "\n".join(f"{letter}. {choice}" for letter, choice in zip("ABCDEFGHIJ", choices, strict=False))
+    specialist = domain if domain in ("law", "history") else rng.choice(("law", "history"))
+    return Sample(
+        domain, "", tuple(build_messages(specialist, {"question": f"{question}\nOptions:\n{options}"})), answer
+    )
+
+
+def calendar_sample(rng: random.Random, split: Split = "train") -> Sample:
+    """A request for an appointment, answered by JSON or by a sentence."""
+    case = draw_case(rng, split == "phrasings")
+    form = rng.choice(("json", "prose"))
+    messages = ({"role": "system", "content": SYSTEM[form]}, {"role": "user", "content": case.request})
+    return Sample(f"calendar_{form}", case.language, messages, as_json(case.entry) if form == "json" else case.prose)
 
 
 def plain_sample(rng: random.Random, words: Words) -> Sample:
-    """Neutral talk, and small sums under the mathematics prompt."""
-    a, b, c, d = rng.randint(2, 60), rng.randint(2, 39), rng.randint(2, 9), rng.randint(2, 9)
+    """Neutral talk."""
+    a, b = rng.randint(2, 60), rng.randint(2, 39)
     x, y = rng.choice(words.nouns), rng.choice(words.nouns)
-    values = {"a": a, "b": b, "c": c, "d": d, "sum": a + b, "top": a + b, "product": c * d, "difference": a - b}
-    names = {"largest": max(a, b), "x": x, "y": y, "X": x.upper(), "xs": plural(x)}
-    if rng.random() < 0.4:
-        question, steps, answer = (text.format(**values, **names) for text in rng.choice(_WORD_PROBLEMS))
-        return Sample("math", "", tuple(build_messages("math", {"question": question})), f"{steps}\n#### {answer}")
+    values = {"a": a, "b": b, "sum": a + b, "difference": a - b, "largest": max(a, b)}
+    names = {"x": x, "y": y, "X": x.upper(), "xs": plural(x)}
     question, answer = (text.format(**values, **names) for text in rng.choice(_PLAIN))
     return Sample("plain", "", ({"role": "user", "content": question},), answer)
 
@@ -186,29 +212,30 @@ def plain_sample(rng: random.Random, words: Words) -> Sample:
 def draw_sample(seed: int, index: int, split: Split = "train", stage: float = 1.0) -> Sample:
     """Sample `index` of the corpus of `seed`; `stage` from 0 (short ones, copying) to 1 (as in use)."""
     rng = random.Random(f"{seed}/{split}/{index}")
-    held_out = split == "held_out"
-    words = HELD_OUT if held_out else TRAIN
+    words = HELD_OUT if split == "names" else TRAIN
     kind = rng.random()
-    if kind < max(0.0, 0.5 - 2 * stage) + 0.02:
+    if kind < max(0.0, 0.4 - 2 * stage) + 0.02:
         return copy_sample(rng, words)
     size = rng.choices(
         (0, 1, 2, 3), ((1 - stage) ** 2 + 0.12, 0.3 * stage + (1 - stage) * stage, stage * 0.4, stage**2 * 0.22)
     )[0]
     kind = rng.random()
-    if kind < 0.05:
+    if kind < 0.02:
         return plain_sample(rng, words)
+    if kind < 0.07:
+        return reasoning_sample(rng, words)
     if kind < 0.11:
-        return speech_sample(rng, words, "bug_analysis", 0, held_out)
+        return calendar_sample(rng, split)
     if kind < 0.17:
-        return speech_sample(rng, words, "test_reasoning", 0, held_out)
-    if kind < 0.32:
-        return speech_sample(rng, words, "code_reading", size, held_out)
-    return patch_sample(rng, words, size, held_out)
+        return speech_sample(rng, "bug_analysis", 0, split)
+    if kind < 0.23:
+        return speech_sample(rng, "test_reasoning", 0, split)
+    if kind < 0.36:
+        return speech_sample(rng, "code_reading", size, split)
+    return patch_sample(rng, split, size)
 
 
 def draw_repair(seed: int, index: int, split: Split, notes: bool) -> Sample:
     """Repair `index` for measuring: as in use (one to five passages), the same scene with and without notes."""
     rng = random.Random(f"{seed}/{split}/repair/{index}")
-    held_out = split == "held_out"
-    size = rng.choice((1, 2, 2, 3))
-    return patch_sample(rng, HELD_OUT if held_out else TRAIN, size, held_out, notes)
+    return patch_sample(rng, split, rng.choice((1, 2, 2, 3)), notes)

@@ -5,8 +5,9 @@ Knows prose. Knows nothing of prompts or answers. Phrasings are split: the held-
 
 import random
 import re
+from dataclasses import replace
 
-from steergraph.pocket.scenes import Scene
+from steergraph.pocket.scenes import Scene, short
 from steergraph.pocket.vocabulary import Words
 
 _TITLES = (
@@ -74,26 +75,68 @@ _CLOSINGS = (
 _HELD_OUT_CLOSINGS = ("", "Happy to test a fix.", "Seen on two machines.")
 
 
-def _value(rng: random.Random, words: Words) -> str:
-    return rng.choice((str(rng.randint(0, 300)), f'"{rng.choice(words.nouns)}"', "[]", "None", "True", "False"))
+_SAYS = (
+    "`{call}` gives `{actual}`, expected `{expected}`",
+    "Expected: `{call}` gives `{expected}`\nActual: `{actual}`",
+    "`{call}`\nExpected: `{expected}`\nActual: `{actual}`",
+    "{call} returned {actual}, expected {expected}",
+    "    >>> {call}\n    {actual}\nI expected {expected}.",
+    "`{call}` should be `{expected}` and is `{actual}`.",
+    "Call: {call}\nExpected: {expected}\nActual: {actual}",
+    "E   assert {call} == {expected}\nE   got {actual}",
+    "FAILED tests/test_{module}.py - assert {actual} == {expected}, from {call}",
+)
+_HELD_OUT_SAYS = (
+    "I get {actual} from `{call}` where {expected} would be right.",
+    "`{call}` -> `{actual}` (should have been `{expected}`)",
+    "Input: {call}\nOutput: {actual}\nCorrect output: {expected}",
+)
+_RAISES = (
+    "`{call}` fails with {actual}\nExpected: `{expected}`",
+    "`{call}`\nExpected: `{expected}`\nActual: {actual}",
+    'Traceback (most recent call last):\n  File "{path}", line {line}, in {bare}\n    {code}\n{actual}',
+    'I call {call} and get:\n  File "{path}", line {line}, in {bare}\n{actual}',
+    "{call} raises {actual}, expected {expected}",
+)
+_HELD_OUT_RAISES = ("`{call}` blows up: {actual}. It should return {expected}.",)
+_MUST_RAISE = ("`{call}` should raise {expected}, but gives `{actual}`.", "No error from `{call}`; expected {expected}")
+_CHANGES = (
+    "After `{call}` I have {actual}, expected {expected}",
+    "`{call}` leaves {actual}. It should leave {expected}.",
+)
 
 
-def _example(rng: random.Random, scene: Scene, words: Words) -> str:
-    fn = scene.defect.function
-    arguments = ", ".join(_value(rng, words) for _ in scene.piece.parameters) or "..."
-    got, expected = _value(rng, words), _value(rng, words)
-    call = f"{fn}({rng.choice((arguments, arguments, '...', ', '.join(scene.piece.parameters)))})"
-    return rng.choice(
-        (
-            f"    >>> {call}\n    {got}",
-            f"{call} returned {got}, expected {expected}",
-            f"Call: {call}\nExpected: {expected}\nActual: {got}",
-            f"E   assert {call} == {expected}",
-            f'Traceback (most recent call last):\n  File "{scene.passages[scene.target].path}", line'
-            f" {rng.randint(3, 300)}, in {fn.split('.')[-1]}\nAssertionError",
-            f"FAILED tests/test_{scene.module}.py::test_{fn.split('.')[-1].lower()} - assert {got} == {expected}",
-        )
-    )
+def _example(rng: random.Random, scene: Scene, held_out: bool) -> str:
+    """A call that shows the defect, with what is expected and what comes out; "" where none is short enough."""
+    cases = [case for case in scene.piece.cases if case.reveals and short(case)]
+    if not cases:
+        return ""
+    case = cases[0]
+    expected, actual = case.expected, case.actual
+    target = scene.passages[scene.target]
+    forms: tuple[str, ...] = _HELD_OUT_SAYS if held_out else _SAYS
+    line = at = -1
+    if actual.raised:
+        forms = _HELD_OUT_RAISES if held_out else _RAISES
+        at = scene.start + actual.line if actual.line >= 0 else -1
+        line = target.first_line + at
+    elif expected.raised:
+        forms = _MUST_RAISE
+    elif expected.result == actual.result:
+        forms = _CHANGES
+        expected, actual = replace(expected, result=expected.changed), replace(actual, result=actual.changed)
+    form = rng.choice([form for form in forms if "{line}" not in form or 0 <= at < len(target.lines)])
+    values = {
+        "call": "; ".join((*expected.before, expected.text)),
+        "expected": expected.result or "nothing",
+        "actual": actual.result or "nothing",
+        "path": target.path,
+        "line": str(line),
+        "code": target.lines[at].strip() if 0 <= at < len(target.lines) else "",
+        "bare": scene.defect.function.split(".")[-1],
+        "module": scene.module,
+    }
+    return re.sub(r"\{(\w+)\}", lambda m: values[m[1]], form)
 
 
 def draw_issue(rng: random.Random, scene: Scene, words: Words, held_out: bool = False) -> str:
@@ -128,19 +171,20 @@ def draw_issue(rng: random.Random, scene: Scene, words: Words, held_out: bool = 
     symptom = defect.symptom
     if names_function and rng.random() < 0.3:
         symptom = f"{values['fn']}: {symptom}"
+    example = _example(rng, scene, held_out) if rng.random() < 0.75 else ""
     explicit = rng.random()
-    if explicit < 0.1 and defect.wrong:
+    if explicit < 0.06 and defect.wrong:
         body.append(fill(rng.choice(_EXPLICIT)))
-    elif explicit < 0.16 and not defect.wrong:
+    elif explicit < 0.1 and not defect.wrong:
         body.append(fill(rng.choice(_MISSING)))
-    else:
+    elif not example or rng.random() < 0.75:
         body.append(symptom)
-        if explicit > 0.88 and defect.wrong:
+        if explicit > 0.93 and defect.wrong:
             body.append(fill(rng.choice(_EXPLICIT)))
-    if rng.random() < 0.4 or not lines:
+    if rng.random() < 0.35 or not lines:
         body.append(fill(rng.choice(_HELD_OUT_PURPOSES if held_out else _PURPOSES)))
-    if rng.random() < 0.4:
-        body.append(_example(rng, scene, words))
+    if example:
+        body.append(example)
     body.append(fill(rng.choice(_HELD_OUT_CLOSINGS if held_out else _CLOSINGS)))
     text = rng.choice(("\n", "\n", " ", "\n\n")).join(part for part in body if part)
     return "\n".join([*lines, text]).strip("\n")

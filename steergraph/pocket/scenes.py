@@ -6,7 +6,9 @@ Knows modules, excerpts and their line numbers. Knows nothing of issues, prompts
 import random
 from dataclasses import dataclass
 
-from steergraph.pocket.surroundings import Defect, Piece, build_piece, pick_shape
+from steergraph.pocket.behaviour import Case
+from steergraph.pocket.shapes import pick_defect, pick_shape
+from steergraph.pocket.surroundings import Defect, Piece, build_piece
 from steergraph.pocket.vocabulary import TRAIN, Words, plural
 
 
@@ -27,6 +29,8 @@ class Scene:
     """The target passage's lines after the fix."""
     piece: Piece
     module: str
+    start: int
+    """Where the piece begins in the target passage, 0-based."""
 
     @property
     def defect(self) -> Defect:
@@ -59,14 +63,23 @@ def draw_path(rng: random.Random, words: Words) -> str:
 
 
 def _test_piece(rng: random.Random, piece: Piece, words: Words) -> list[str]:
+    """A test of the piece; of the defective one it says what is right, whether or not that shows the defect."""
+    named = f"def test_{piece.name.lower()}_{rng.choice(words.nouns)}():"
+    cases = [case.expected for case in piece.cases if short(case) and not case.expected.raised]
+    if cases:
+        case = rng.choice(cases)
+        return [named, *(f"    {text}" for text in case.before), f"    assert {case.text} == {case.result}"]
     values = ", ".join(
         rng.choice((str(rng.randint(0, 99)), f'"{rng.choice(words.nouns)}"', "[]")) for _ in piece.parameters
     )
     expected = rng.choice((str(rng.randint(0, 200)), "[]", "None", "True", f'"{rng.choice(words.nouns)}"'))
-    return [
-        f"def test_{piece.name.lower()}_{rng.choice(words.nouns)}():",
-        f"    assert {piece.name}({values}) == {expected}",
-    ]
+    return [named, f"    assert {piece.name}({values}) == {expected}"]
+
+
+def short(case: Case, longest: int = 110) -> bool:
+    """Whether a reader would take the trouble to write this call down."""
+    texts = (*case.expected.before, case.expected.text, case.expected.result, case.actual.result)
+    return len(case.expected.before) <= 4 and sum(map(len, texts)) <= 2 * longest and max(map(len, texts)) <= longest
 
 
 def _module(rng: random.Random, words: Words, pieces: list[Piece]) -> tuple[list[str], list[int]]:
@@ -89,18 +102,29 @@ def _module(rng: random.Random, words: Words, pieces: list[Piece]) -> tuple[list
 
 
 def draw_scene(
-    rng: random.Random, words: Words = TRAIN, *, size: int = 2, held_out_shapes: bool = False, hints: bool | None = None
+    rng: random.Random,
+    words: Words = TRAIN,
+    *,
+    size: int = 2,
+    held_out_shapes: bool = False,
+    held_out_families: bool = False,
+    hints: bool | None = None,
 ) -> Scene:
-    """A defect and what surrounds it. `size` 0 is the function alone, 1 a few functions, 2 and 3 several passages."""
+    """A defect and what surrounds it. `size` 0 is the function alone, 1 a few functions, 2 and 3 several passages.
+
+    What the defect does shows in two calls at least, so that one can be told and another kept back.
+    """
     style = rng.choice(("dot", "dot", "key"))
-    hints = rng.random() < 0.35 if hints is None else hints
+    hints = rng.random() < 0.25 if hints is None else hints
     while True:
-        piece = build_piece(rng, words, pick_shape(rng, held_out_shapes), style, True, hints)
-        if piece.lines != piece.fixed:
+        shape, place = pick_defect(rng, held_out_shapes, held_out_families)
+        piece = build_piece(rng, words, shape, style, hints, place)
+        shown = sum(case.reveals for case in piece.cases) >= 2 if shape.script else True
+        if piece.lines != piece.fixed and shown:
             break
     others = [0, rng.randint(0, 2), rng.randint(0, 3), rng.randint(1, 5)][size]
     pieces = [
-        build_piece(rng, words, pick_shape(rng, held_out_shapes and rng.random() < 0.5), style, False, hints)
+        build_piece(rng, words, pick_shape(rng, held_out_shapes and rng.random() < 0.5), style, hints)
         for _ in range(others)
     ]
     position = rng.randint(0, others)
@@ -130,10 +154,7 @@ def draw_scene(
                 body += [*_test_piece(rng, tested, words), "", ""]
             passages.append(Passage(f"{folder}test_{stem}.py", 1, tuple(body[:-2])))
             continue
-        extra = [
-            build_piece(rng, words, pick_shape(rng, False), style, False, hints)
-            for _ in range(rng.choice((1, 1, 2, 3)))
-        ]
+        extra = [build_piece(rng, words, pick_shape(rng), style, hints) for _ in range(rng.choice((1, 1, 2, 3)))]
         text, begins = _module(rng, words, extra)
         first = rng.choice((0, begins[0]))
         passages.append(Passage(draw_path(rng, words), first + 1, tuple(text[first:])))
@@ -141,4 +162,6 @@ def draw_scene(
     passages = [p for p in passages if unique[p.path] is p]
     rng.shuffle(passages)
     module = path.rsplit("/", 1)[-1].removesuffix(".py")
-    return Scene(tuple(passages), passages.index(target), tuple(fixed[low : len(fixed) - cut]), piece, module)
+    return Scene(
+        tuple(passages), passages.index(target), tuple(fixed[low : len(fixed) - cut]), piece, module, start - low
+    )

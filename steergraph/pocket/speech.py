@@ -11,6 +11,23 @@ from steergraph.configs import load_config
 from steergraph.pocket.scenes import Scene
 
 _CAUSES = {
+    "accumulator": "a running value that is overwritten or never grows",
+    "case": "upper and lower case that are told apart",
+    "container": "the wrong kind of container",
+    "conversion": "a value that is never converted",
+    "duplicate": "repeats that nobody removes",
+    "early_return": "a return inside the loop that comes too early",
+    "empty": "an empty input that nobody thought of",
+    "exception": "an except clause for the wrong exception",
+    "loop_variable": "the wrong loop variable",
+    "mutable_default": "a default that all calls share",
+    "none": "a None that nobody checks for",
+    "ordering": "the wrong order",
+    "rounding": "rounding to the wrong place or in the wrong direction",
+    "self": "a method that forgets its own object",
+    "slice_bound": "a slice with the wrong bound",
+    "unit": "a factor between units that is wrong",
+    "update": "a line that should move the state on and is missing",
     "arithmetic": "an arithmetic slip: the wrong operator combines the values",
     "comparison": "a comparison that points the wrong way or forgets its boundary",
     "constant": "a constant with the wrong value",
@@ -91,19 +108,28 @@ def say_bug_analysis(rng: random.Random, scene: Scene, issue: str, family: str =
 
 
 def say_test_reasoning(rng: random.Random, scene: Scene, issue: str) -> str:
-    """A requirement for a test, from the issue alone."""
+    """A requirement for a test, from the issue alone: the very call that it tells, where it tells one."""
     name = _named(scene, issue)
+    told = [
+        c.expected for c in scene.piece.cases if c.reveals and c.expected.text in issue and c.expected.result in issue
+    ]
     check = next((text for text in (scene.defect.symptom, scene.piece.doc) if text in issue), "")
-    said = (
-        f"A test must call `{name}` and assert the opposite of this: {check}"
-        if check and rng.random() < 0.7
-        else rng.choice(
+    if told and rng.random() < 0.85:
+        said = rng.choice(
+            (
+                f"A test must check that `{told[0].text}` gives `{told[0].result}`.",
+                f"Assert `{told[0].text} == {told[0].result}`.",
+            )
+        )
+    elif check and rng.random() < 0.7:
+        said = f"A test must call `{name}` and assert the opposite of this: {check}"
+    else:
+        said = rng.choice(
             (
                 f"Assert that `{name}` returns the expected value of the issue.",
                 f"The test calls `{name}` as the issue does and compares the result with the expected one.",
             )
         )
-    )
     return (
         said
         + "\n"

@@ -1,41 +1,20 @@
-"""Python functions and classes with one defect in them, drawn from `shapes.yaml` and the vocabulary.
+"""Python functions and classes with one defect in them, drawn from `shapes/*.yaml` and the vocabulary.
 
-Knows code, one piece of it at a time. Knows nothing of files, issues, prompts or tokens. Shapes are split into those
-for training and those held out for evaluation.
+Knows code, one piece of it at a time. Knows nothing of files, issues, prompts or tokens.
 """
 
 import random
 import re
-from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
-from typing import Any
+from dataclasses import dataclass, replace
 
-from steergraph.configs import parse_yaml
+from steergraph.pocket.arguments import Values
+from steergraph.pocket.behaviour import Case, compare
+from steergraph.pocket.shapes import Shape
 from steergraph.pocket.vocabulary import Words, camel, invented_word, plural
 
-_MARK = re.compile("⟦(.*?)⟧", re.DOTALL)
 _SLOT = re.compile(r"\{\{|\}\}|\{(\w+)\}")
 _ACCESS = re.compile(r"([@!])([abfgtu])\b")
 _DEF = re.compile(r"( *)def (\w+)\((.*)\):$")
-HELD_OUT_SHAPES = frozenset({7, 19, 31, 43, 52, 78, 90})
-"""Positions in shapes.yaml that training never draws."""
-
-
-@dataclass(frozen=True)
-class Mark:
-    family: str
-    right: str
-    wrongs: tuple[str, ...]
-    symptoms: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Shape:
-    index: int
-    names: tuple[str, ...]
-    doc: str
-    parts: tuple[str | Mark, ...]
 
 
 @dataclass(frozen=True)
@@ -59,29 +38,10 @@ class Piece:
     fixed: tuple[str, ...]
     defect: Defect | None
     parameters: tuple[str, ...]
-
-
-def _mark(text: str) -> Mark:
-    family, right, wrongs, symptoms = text.split("§")
-    return Mark(family, right, tuple(wrongs.split("¦")), tuple(symptoms.split("¦")))
-
-
-@cache
-def shapes() -> tuple[Shape, ...]:
-    """Every shape of shapes.yaml, parsed."""
-    text = files("steergraph.pocket").joinpath("shapes.yaml").read_text(encoding="utf-8")
-    entries: list[dict[str, Any]] = parse_yaml(text, "pocket/shapes.yaml")
-    result = []
-    for index, entry in enumerate(entries):
-        pieces = _MARK.split(entry["code"].rstrip("\n"))
-        parts = tuple(_mark(piece) if i % 2 else piece for i, piece in enumerate(pieces))
-        result.append(Shape(index, tuple(entry["name"].split("/")), entry["doc"], parts))
-    return tuple(result)
-
-
-def families() -> tuple[str, ...]:
-    """The defect families, sorted."""
-    return tuple(sorted({part.family for shape in shapes() for part in shape.parts if isinstance(part, Mark)}))
+    cases: tuple[Case, ...] = ()
+    """What right and wrong code do; () where it isn't run."""
+    record: str = ""
+    """What records are called in those calls."""
 
 
 def draw_slots(rng: random.Random, words: Words) -> dict[str, str]:
@@ -181,12 +141,13 @@ def _enclosing(code: str, position: int, name: str) -> str:
     return str(methods[-1][1]) if methods else name
 
 
-def build_piece(rng: random.Random, words: Words, shape: Shape, style: str, defective: bool, hints: bool) -> Piece:
-    """One function or class of `shape`; with a defect at one of its marks where `defective`."""
+def build_piece(
+    rng: random.Random, words: Words, shape: Shape, style: str, hints: bool, chosen: int | None = None
+) -> Piece:
+    """One function or class of `shape`; with a defect at the part `chosen`, a mark's place, or none."""
+    style = "dot" if shape.dotted else style
     slots = draw_slots(rng, words)
     slots["fn"] = _fill(rng.choice(shape.names), slots, "dot")
-    marks = [i for i, part in enumerate(shape.parts) if isinstance(part, Mark)]
-    chosen = rng.choice(marks) if defective else -1
     right, wrong = "", ""
     defect = None
     for i, part in enumerate(shape.parts):
@@ -216,7 +177,8 @@ def build_piece(rng: random.Random, words: Words, shape: Shape, style: str, defe
     doc = _fill(shape.doc, slots, style)
     doc = doc if len(doc) < 90 else doc[:60].rsplit(" ", 1)[0] + "."
     sides = [
-        [line for line in _fill(text, slots, style).split("\n") if line.strip() or not line] for text in (right, wrong)
+        [line.rstrip() for line in _fill(text, slots, style).split("\n") if line.strip() or not line]
+        for text in (right, wrong)
     ]
     if rng.random() < 0.55:
         sides = [_document(side, doc) for side in sides]
@@ -230,9 +192,11 @@ def build_piece(rng: random.Random, words: Words, shape: Shape, style: str, defe
     head = next((line for line in sides[0] if line.startswith(("def ", "class "))), "")
     match = _DEF.match(head)
     parameters = tuple(p.split(":")[0].split("=")[0] for p in match[3].split(", ")) if match and match[3] else ()
-    return Piece(slots["fn"], doc, tuple(sides[1]), tuple(sides[0]), defect, parameters)
-
-
-def pick_shape(rng: random.Random, held_out_shapes: bool) -> Shape:
-    pool = [s for s in shapes() if (s.index in HELD_OUT_SHAPES) == held_out_shapes]
-    return rng.choice(pool)
+    cases: list[Case] = []
+    is_class = slots["fn"] == slots["C"]
+    record = slots["item2"].capitalize() if is_class else slots["C"]
+    if chosen is not None and shape.script and sides[0] != sides[1]:
+        values = Values(rng, {**slots, "C": record}, style, shape.attributes)
+        script = replace(shape.script, calls=tuple((_fill(n, slots, style), k) for n, k in shape.script.calls))
+        cases = compare(sides[0], sides[1], slots["fn"], script, values)
+    return Piece(slots["fn"], doc, tuple(sides[1]), tuple(sides[0]), defect, parameters, tuple(cases), record)

@@ -16,7 +16,7 @@ from steergraph.configs import load_config
 from steergraph.configs.prompts import fill_system
 from steergraph.pocket import issues, speech
 from steergraph.pocket.corpus import draw_sample
-from steergraph.pocket.surroundings import Mark, shapes
+from steergraph.pocket.shapes import Mark, shapes
 from steergraph.pocket.vocabulary import TRAIN
 
 END = "<|im_end|>"
@@ -79,7 +79,7 @@ def _pattern() -> str:
             r" {2,}",
             r"\d",
             r"_*[A-Z]+(?![a-z])",
-            r"_*[A-Z]?[a-z]+",
+            r"_*[A-ZÀ-Þ]?[a-zß-ÿ]+",
             r"_+",
             r" ?[^\s\w]+ ?",
             r"\s",

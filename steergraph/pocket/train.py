@@ -1,7 +1,7 @@
-"""Train pocket: `python -m steergraph.pocket.train --out DIR [--minutes M | --steps N] [--resume] [--tiny]`.
+"""Train pocket: `python -m steergraph.pocket.train --out DIR [--minutes M] [--resume | --start DIR] [--base] [--tiny]`.
 
-Knows the curriculum (copying and short samples first), the loss (the answer's tokens only) and the checkpoint (one
-file, replaced atomically: a kill loses at most the last interval). Corpus, tokenizer, network, optimiser are beside it.
+Knows the loss (the answer's tokens only) and the checkpoint (one file, replaced atomically: a kill loses at most the
+last interval). Curriculum, corpus, tokenizer, network and optimiser are beside it.
 """
 
 import argparse
@@ -10,8 +10,7 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,126 +19,16 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import AutoTokenizer, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3ForCausalLM
 
 from steergraph.configs import InputError
-from steergraph.pocket.corpus import Sample, draw_sample
+from steergraph.pocket.lessons import WINDOW, Plan, Progress, batches, copying_lesson
 from steergraph.pocket.network import hidden_states, new_model
 from steergraph.pocket.optimizer import Optimizer
-from steergraph.pocket.tokenizer import END, train_tokenizer
+from steergraph.pocket.tokenizer import CHAT_TEMPLATE, END, train_tokenizer
 
-WINDOW = 1280
 CHECKPOINT = "checkpoint.safetensors"
 MODEL = "interim"
-
-
-@dataclass
-class Progress:
-    """Where training stands; all that, beside the tensors, a resumed run needs."""
-
-    step: int = 0
-    tokens: int = 0
-    drawn: int = 0
-    """Samples drawn from the corpus so far."""
-    seconds: float = 0.0
-    loss: float = 0.0
-    """Exponential mean."""
-    alphabet: int = 48
-    """How many different tokens the copying lessons use."""
-    lesson_loss: float = 5.0
-    """Exponential mean of the copying lessons' loss."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    seed: int = 1
-    minutes: float = 50.0
-    steps: int = 0
-    """0: the clock decides."""
-    batch_tokens: int = 4096
-    ramp_from: int = 11_000_000
-    ramp_to: int = 36_000_000
-    """Tokens between which the curriculum's stage goes from 0 to 1."""
-    pool: int = 256
-    cooldown: float = 0.3
-    """The last share of the run, over which the learning rate falls to a twentieth."""
-    size: str = "pocket"
-    vocab_size: int = 2560
-
-    def done(self, progress: Progress) -> float:
-        """The share of the run that lies behind."""
-        return progress.step / self.steps if self.steps else progress.seconds / (60 * self.minutes)
-
-    def stage(self, tokens: int) -> float:
-        return min(1.0, max(0.0, (tokens - self.ramp_from) / (self.ramp_to - self.ramp_from)))
-
-    def lessons(self, progress: Progress) -> float:
-        """The share of steps that are copying lessons."""
-        if self.size == "tiny":
-            return 0.1
-        if progress.alphabet < self.vocab_size:
-            return 0.7 if progress.alphabet < 300 else 0.5
-        return 0.3 if progress.lesson_loss > 0.8 else 0.04
-
-    def rate(self, progress: Progress) -> float:
-        falling = min(1.0, (1 - self.done(progress)) / self.cooldown)
-        return min(1.0, (progress.step + 1) / 60) * max(0.05, falling)
-
-
-def encode(tokenizer: Any, sample: Sample) -> tuple[list[int], list[int]]:
-    """Token ids of a sample's prompt and of its answer, the end-of-turn token included."""
-    prompt = tokenizer.apply_chat_template(list(sample.messages), tokenize=False, add_generation_prompt=True)
-    ids = tokenizer([prompt, sample.answer + END], add_special_tokens=False, verbose=False)["input_ids"]
-    return ids[0], ids[1]
-
-
-def batches(plan: Plan, tokenizer: Any, progress: Progress) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless batches (ids, labels), both [rows, length]; labels are -100 outside the answers.
-
-    Rows of a batch have nearly one length: a pool of samples is sorted, cut into batches of about `batch_tokens`, and
-    the batches are shuffled."""
-    while True:
-        stage = plan.stage(progress.tokens)
-        pool = []
-        for index in range(progress.drawn, progress.drawn + plan.pool):
-            prompt, answer = encode(tokenizer, draw_sample(plan.seed, index, stage=stage))
-            if len(prompt) + len(answer) <= WINDOW:
-                pool.append((prompt, answer))
-        progress.drawn += plan.pool
-        pool.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
-        cuts: list[list[tuple[list[int], list[int]]]] = [[]]
-        for pair in pool:
-            if cuts[-1] and (len(cuts[-1]) + 1) * (len(pair[0]) + len(pair[1])) > plan.batch_tokens:
-                cuts.append([])
-            cuts[-1].append(pair)
-        random.Random(f"{plan.seed}/{progress.drawn}").shuffle(cuts)
-        for cut in cuts:
-            length = max(len(prompt) + len(answer) for prompt, answer in cut)
-            ids = torch.full((len(cut), length), tokenizer.pad_token_id)
-            labels = torch.full((len(cut), length), -100)
-            for row, (prompt, answer) in enumerate(cut):
-                ids[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
-                labels[row, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
-            yield ids, labels
-
-
-def copying_lesson(plan: Plan, progress: Progress, vocab_size: int, separator: int) -> tuple[Tensor, Tensor]:
-    """A batch (ids, labels) of random tokens that occur twice, the second time to be predicted.
-
-    Copying from the context is the one skill that every answer needs and that text teaches late: the loss stands still
-    until it is there. Few different tokens teach it within minutes; their number grows with success.
-    """
-    random_numbers = torch.Generator().manual_seed(plan.seed * 1_000_003 + progress.step)
-    tokens = torch.randperm(vocab_size, generator=torch.Generator().manual_seed(plan.seed))[: progress.alphabet]
-    longest = 16 if progress.alphabet < 200 else 48
-    length, extra = (int(torch.randint(4, longest, (1,), generator=random_numbers)) for _ in range(2))
-    rows = max(1, plan.batch_tokens // (2 * length + extra + 1))
-    drawn = tokens[torch.randint(0, len(tokens), (rows, length + extra), generator=random_numbers)]
-    before, copied, between = torch.split(drawn, [extra // 2, length, extra - extra // 2], dim=1)
-    ids = torch.cat([before, copied, between, torch.full((rows, 1), separator), copied], dim=1)
-    labels = torch.full_like(ids, -100)
-    labels[:, -length:] = copied
-    return ids, labels
 
 
 def answer_loss(model: Any, ids: Tensor, labels: Tensor) -> Tensor:
@@ -178,13 +67,14 @@ def load_checkpoint(out: Path, model: Any, optimizer: Optimizer) -> Progress:
     return progress
 
 
-def export(out: Path, model: Any, tokenizer: Any) -> Path:
+def export(out: Path, model: Any, tokenizer: Any, base: bool = False) -> Path:
     """Save model (bfloat16 safetensors) and tokenizer as a folder that transformers loads, replacing the last one."""
     temporary, final = out / f"{MODEL}.part", out / MODEL
     shutil.rmtree(temporary, ignore_errors=True)
     copy = Qwen3ForCausalLM(model.config).to(torch.bfloat16)
     copy.load_state_dict(model.state_dict())
     copy.save_pretrained(temporary)
+    tokenizer.chat_template = None if base else CHAT_TEMPLATE
     tokenizer.save_pretrained(temporary)
     old = out / f"{MODEL}.old"
     shutil.rmtree(old, ignore_errors=True)
@@ -195,8 +85,15 @@ def export(out: Path, model: Any, tokenizer: Any) -> Path:
     return final
 
 
-def _tokenizer(out: Path, plan: Plan) -> Any:
+def _tokenizer(out: Path, plan: Plan, start: Path | None) -> Any:
     folder = out / "tokenizer"
+    if not folder.is_dir() and start is not None:
+        temporary = out / "tokenizer.part"
+        shutil.rmtree(temporary, ignore_errors=True)
+        taken = AutoTokenizer.from_pretrained(start, local_files_only=True)
+        taken.chat_template = CHAT_TEMPLATE
+        taken.save_pretrained(temporary)
+        temporary.replace(folder)
     if not folder.is_dir():
         temporary = out / "tokenizer.part"
         shutil.rmtree(temporary, ignore_errors=True)
@@ -207,14 +104,30 @@ def _tokenizer(out: Path, plan: Plan) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
-def train(plan: Plan, out: Path, resume: bool = False, save_minutes: float = 2.0, device: str = "cpu") -> Progress:
-    """Train in `out`; the model is in `out`/interim at each checkpoint and at the end. Returns where it ended."""
+def train(
+    plan: Plan,
+    out: Path,
+    resume: bool = False,
+    save_minutes: float = 2.0,
+    device: str = "cpu",
+    start: Path | None = None,
+) -> Progress:
+    """Train in `out`; the model is in `out`/interim at each checkpoint and at the end. Returns where it ended.
+
+    `start` is a trained model of the same size to go on from, with its tokenizer: it can copy already, so that the
+    lessons in copying and the short samples of the first stages are left out.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer(out, plan)
+    tokenizer = _tokenizer(out, plan, start)
     end = tokenizer.convert_tokens_to_ids(END)
     model = new_model(plan.size, len(tokenizer), tokenizer.pad_token_id, end, WINDOW, plan.seed).to(device)
     optimizer = Optimizer(model)
-    progress = load_checkpoint(out, model, optimizer) if resume else Progress()
+    progress = Progress()
+    if resume:
+        progress = load_checkpoint(out, model, optimizer)
+    elif start is not None:
+        model.load_state_dict(AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32).state_dict())
+        progress = Progress(alphabet=len(tokenizer), lesson_loss=0.5)
     clock, saved, shown, since = time.monotonic(), time.monotonic(), time.monotonic(), progress.tokens
     source = batches(plan, tokenizer, progress)
     while plan.done(progress) < 1:
@@ -247,10 +160,10 @@ def train(plan: Plan, out: Path, resume: bool = False, save_minutes: float = 2.0
             shown, since = now, progress.tokens
         if now - saved > 60 * save_minutes:
             save_checkpoint(out, model, optimizer, progress, plan)
-            export(out, model, tokenizer)
+            export(out, model, tokenizer, plan.base)
             saved = time.monotonic()
     save_checkpoint(out, model, optimizer, progress, plan)
-    export(out, model, tokenizer)
+    export(out, model, tokenizer, plan.base)
     return progress
 
 
@@ -266,14 +179,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument("--base", action="store_true", help="a model of continuations: all of the text, no template")
+    parser.add_argument("--start", type=Path, help="a trained model of the same size to go on from")
     parser.add_argument("--tiny", action="store_true", help="a toy, to try the trainer")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    plan = Plan(seed=given.seed, minutes=given.minutes, steps=given.steps)
+    plan = Plan(seed=given.seed, minutes=given.minutes, steps=given.steps, base=given.base)
     if given.tiny:
-        plan = Plan(given.seed, given.minutes, given.steps, 1024, size="tiny", vocab_size=512, pool=32)
+        plan = replace(plan, batch_tokens=1024, size="tiny", vocab_size=512, pool=32)
+    if given.start:
+        plan = replace(plan, ramp_from=0, ramp_to=2_000_000)
     try:
-        progress = train(plan, given.out, given.resume, given.save_minutes, given.device)
+        progress = train(plan, given.out, given.resume, given.save_minutes, given.device, given.start)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

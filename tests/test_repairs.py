@@ -1,0 +1,65 @@
+"""The measurement of repairs: what counts as an edit, and that hidden tests are played in the sandbox."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steergraph.agents.sandbox import Sandbox, SandboxUnavailable
+from steergraph.evals.repairs import judge, parse_block
+from steergraph.pocket.corpus import draw_repair
+from steergraph.pocket.speech import say_edit
+
+line = st.text(st.characters(exclude_characters="\n\r", exclude_categories=("Cs",)), max_size=20).filter(
+    lambda text: not text.startswith(("<<<<", "====", ">>>>"))
+)
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Sandbox:
+    try:
+        return Sandbox.detect(unsafe=True)
+    except SandboxUnavailable as error:
+        pytest.skip(str(error))
+
+
+@given(old=st.lists(line, min_size=1, max_size=4), new=st.lists(line, max_size=4))
+def test_a_block_is_read_back(old: list[str], new: list[str]) -> None:
+    assert parse_block(say_edit("a/b.py", old, new)) == ("a/b.py", old, new)
+
+
+@pytest.mark.parametrize("text", ["", "no block", "a.py\n<<<<<<< SEARCH\nx\n=======\ny", "a\nb\nc\nd"])
+def test_anything_else_is_no_block(text: str) -> None:
+    assert parse_block(text) is None
+
+
+def test_the_expected_edits_pass_their_hidden_tests(sandbox: Sandbox) -> None:
+    samples = [
+        draw_repair(9, index, split, notes=False)
+        for split in ("seen", "names", "phrasings", "families")
+        for index in range(30)
+    ]
+    verdicts = judge(samples, [sample.answer for sample in samples], sandbox)
+    assert all(v.exact and v.repaired and v.visible and v.well_formed for v in verdicts)
+
+
+def test_a_repair_counts_by_what_it_does(sandbox: Sandbox) -> None:
+    sample = next(
+        s for s in (draw_repair(1, i, "seen", notes=False) for i in range(50)) if s.family == "comparison" and s.scene
+    )
+    assert sample.scene is not None
+    target, piece = sample.scene.passages[sample.scene.target], sample.scene.piece
+    head = sample.scene.start + 1
+    whole = say_edit(target.path, list(target.lines), list(sample.scene.fixed))
+    noted = [*sample.scene.fixed[:head], "    # another way to say it", *sample.scene.fixed[head:]]
+    answers = {
+        "whole": whole,
+        "noted": say_edit(target.path, list(target.lines), noted),
+        "elsewhere": say_edit("other.py", list(target.lines), list(sample.scene.fixed)),
+        "unchanged": say_edit(target.path, list(target.lines), list(target.lines)),
+        "broken": say_edit(target.path, [target.lines[sample.scene.start]], ["def ("]),
+        "endless": say_edit(target.path, list(piece.lines[:1]), [piece.lines[0], "    while True: pass"]),
+        "leaves": say_edit(target.path, list(piece.lines[:1]), [piece.lines[0], "    import os; os._exit(0)"]),
+    }
+    verdicts = dict(zip(answers, judge([sample] * len(answers), list(answers.values()), sandbox), strict=True))
+    assert {name for name, verdict in verdicts.items() if verdict.repaired} == {"whole", "noted"}
+    assert not verdicts["whole"].exact and all(verdict.well_formed for verdict in verdicts.values())
