@@ -37,6 +37,17 @@ def test_rows_of_every_kind_of_file_are_the_same(tmp_path: Path) -> None:
     assert read[0][own.INSTANCE].gold == own.GOLD
 
 
+@pytest.mark.slow
+def test_a_folder_is_a_dataset_as_the_hub_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([own.make_row(BASE)]), tmp_path / "data/test.parquet")
+    assert read_rows([str(tmp_path / "data")])[own.INSTANCE].gold == own.GOLD
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -256,7 +256,7 @@ def test_the_command_prints_and_ends_with_a_code(
         (["--run-id", "../up"], "cannot name a run"),
         (["--repos", "none"], "no such folder"),
         (["--specs", "none.json"], "no such file"),
-        (["--dataset", "none.parquet"], "no dataset"),
+        (["--dataset", "none.parquet"], "not a readable dataset: no such file"),
     ],
 )
 def test_bad_words_are_one_line(

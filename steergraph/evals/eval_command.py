@@ -27,7 +27,11 @@ def add_parser(subparsers: Any) -> None:
         "--controls", action="store_true", help="gold, a patch that changes nothing, and garbage, for each instance"
     )
     parser.add_argument(
-        "--dataset", required=True, nargs="+", metavar="FILE", help="parquet, JSON or JSONL with swebench 5's columns"
+        "--dataset",
+        required=True,
+        nargs="+",
+        metavar="FILE|NAME",
+        help="with swebench 5's columns; a name on the hub too",
     )
     parser.add_argument("--executor", choices=("sandbox", "docker"), default="sandbox", help="default: sandbox")
     parser.add_argument("--instances", nargs="+", metavar="ID", help="these only")
@@ -52,8 +56,7 @@ def run_eval(arguments: argparse.Namespace) -> int:
     """Grade, print a line for each prediction and the sums. 0 where something was graded, 1 where nothing was."""
     from steergraph.evals.grade_rows import gold_predictions, read_predictions, read_rows
 
-    paths = [Path(name) for name in arguments.dataset]
-    rows = read_rows(paths, images=arguments.executor == "docker")
+    rows = read_rows(arguments.dataset, images=arguments.executor == "docker")
     if arguments.instances:
         unknown = [name for name in arguments.instances if name not in rows]
         if unknown:
@@ -73,7 +76,7 @@ def run_eval(arguments: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     if arguments.executor == "docker":
         return _with_docker(arguments, out, predictions, rows)
-    return _in_sandbox(arguments, out, predictions, rows, paths)
+    return _in_sandbox(arguments, out, predictions, rows)
 
 
 def controls(rows: Any) -> "list[Prediction]":
@@ -101,7 +104,6 @@ def _in_sandbox(
     out: Path,
     predictions: "Sequence[Prediction]",
     rows: "Mapping[str, Row]",
-    datasets: Sequence[Path],
 ) -> int:
     from steergraph.agents.sandbox import Sandbox
     from steergraph.evals.grade import Grader, Places
@@ -110,7 +112,7 @@ def _in_sandbox(
     from steergraph.evals.repos import Repos
 
     given = [Path(name) if name else None for name in (arguments.environments, arguments.specs)]
-    pins = Pins.beside(datasets[0], *given)
+    pins = Pins.beside(Path(arguments.dataset[0]), *given)
     cache = Path(arguments.cache) if arguments.cache else cache_folder() / "environments"
     places = Places(
         repos=Repos(arguments.repos), cache=cache.absolute(), out=out.absolute(), fetch=not arguments.offline
@@ -126,8 +128,8 @@ def _in_sandbox(
 
     with Grader(rows, pins, places, Sandbox.detect(), bounds, arguments.run_id) as grader:
         verdicts = grader.grade_all(predictions, arguments.jobs, tell)
-        dataset = datasets[0].absolute()
-        if len(datasets) > 1:
+        dataset = Path(arguments.dataset[0]).absolute()
+        if len(arguments.dataset) > 1 or not dataset.is_file():
             dataset = grader.logs / "dataset.jsonl"
             _write_rows(dataset, [rows[name].columns for name in sorted({each.instance_id for each in predictions})])
         reports = grader.summarise(verdicts, predictions, dataset)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from steergraph.configs import InputError
+from steergraph.evals.datasets import ALIASES
 from steergraph.vectors.steering import Frozen
 
 NEEDED = ("instance_id", "repo", "base_commit", "version", "patch", "FAIL_TO_PASS", "PASS_TO_PASS")
@@ -54,18 +55,19 @@ class Prediction(Frozen):
         return hashlib.sha256((self.patch or "").encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def read_rows(paths: Sequence[Path], *, images: bool = False) -> dict[str, Row]:
-    """The rows of dataset files (parquet, JSON, JSONL), by instance id; the first of two with one id counts.
+def read_rows(sources: Sequence[str | Path], *, images: bool = False) -> dict[str, Row]:
+    """The rows of datasets, by instance id; the first of two with one id counts.
 
     Args:
+        sources: parquet, JSON or JSONL files, or what `datasets` loads: a folder, a name on the hub (its test split).
         images: the column `image` is needed too.
 
     Raises InputError where a file cannot be read, has another schema, or lacks the columns of swebench 5.
     """
     rows: dict[str, Row] = {}
-    for path in paths:
-        for number, columns in enumerate(_load(path), 1):
-            _check(path, number, columns, images)
+    for source in sources:
+        for number, columns in enumerate(_load(source), 1):
+            _check(source, number, columns, images)
             row = Row(
                 instance_id=str(columns["instance_id"]),
                 repo=str(columns["repo"]),
@@ -76,7 +78,7 @@ def read_rows(paths: Sequence[Path], *, images: bool = False) -> dict[str, Row]:
             )
             rows.setdefault(row.instance_id, row)
     if not rows:
-        raise InputError(f"{', '.join(map(str, paths))}: no rows")
+        raise InputError(f"{', '.join(map(str, sources))}: no rows")
     return rows
 
 
@@ -159,10 +161,16 @@ def _prediction(place: str, entry: Any, rows: Mapping[str, Row], notes: list[str
     return Prediction(instance_id=name, model=folder, patch=patch, is_gold=is_gold)
 
 
-def _load(path: Path) -> list[Any]:
-    if not path.is_file():
-        raise InputError(f"no dataset at {path}: give a parquet, JSON or JSONL file")
+def _load(source: str | Path) -> list[Any]:
+    path = Path(source)
     try:
+        if not path.is_file():
+            if path.suffix in (".parquet", ".json", ".jsonl"):
+                raise FileNotFoundError("no such file")
+            import datasets
+
+            datasets.utils.logging.disable_progress_bar()
+            return list(datasets.load_dataset(ALIASES.get(str(source).lower(), str(source)), split="test"))
         if path.suffix == ".parquet":
             import pyarrow.parquet
 
@@ -175,10 +183,10 @@ def _load(path: Path) -> list[Any]:
         return list(loaded.values()) if isinstance(loaded, dict) else list(loaded)
     except Exception as error:  # every reader has exceptions of its own; the user needs one line
         said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: not a readable dataset: {said[:200]}") from error
+        raise InputError(f"{source}: not a readable dataset: {said[:200]}") from error
 
 
-def _check(path: Path, number: int, columns: Any, images: bool) -> None:
+def _check(path: str | Path, number: int, columns: Any, images: bool) -> None:
     if not isinstance(columns, dict):
         raise InputError(f"{path}: row {number} is not an object")
     if missing := [name for name in NEEDED if columns.get(name) is None]:
