@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
 Unit = Literal["unit_vector", "raw", "residual"]
 Positions = Literal["all", "generated"]
 TokenRange = tuple[int, int | None]
-"""Half-open [start, end) in the row's own numbering: 0 is the first prompt token, None is no end. Negative numbers count
-back from the end of the prompt: -1 is its last token."""
+"""Half-open [start, end) in the row's own numbering: 0 is the first prompt token, None is no end. Negative numbers
+count back from the end of the prompt: -1 is its last token."""
 Operation = Literal["add", "ablate"]
 
 
@@ -70,6 +70,16 @@ class AppliedComponent(Frozen):
     """Norm of what was added over the median residual norm at that layer. 0 for `ablate`."""
 
 
+class SpentKL(Frozen):
+    """What steering spent on one answer: KL(steered || unsteered) of the next-token distributions, in nats, natural
+    logarithms, both sides teacher-forced on the answer that was given. Not the KL of whole sequences."""
+
+    mean: float
+    p95: float
+    """95th percentile over the answer's tokens (linear interpolation)."""
+    tokens: int
+
+
 class Receipt(Frozen):
     """Proof of what was done to which tokens of one completion."""
 
@@ -81,6 +91,8 @@ class Receipt(Frozen):
     steered_ranges: tuple[tuple[int, int], ...]
     """Half-open ranges [start, end) of edited positions in the row's own numbering: 0 is the first prompt token
     after padding; a token generated as number k sits at prompt_tokens + k."""
+    kl: SpentKL | None = None
+    """Where `Request.measure_kl` asked for it and something was generated."""
     claimed: bool = False
     """Whether it only says what a server was asked to do, with positions counted from its usage; False where the engine
     that ran the model wrote it."""

@@ -10,7 +10,7 @@ is their first one, so that other hooks see steered states whenever they were re
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from steergraph.vectors.engine.layers import decoder_layers, hidden_of, replace_hidden
-from steergraph.vectors.engine.patches import Patch, Piece, layer_patches, pieces_of
+from steergraph.vectors.engine.patches import Patch, Piece, layer_patches, pieces_of, without
 from steergraph.vectors.engine.plans import PlacedPlan
 from steergraph.vectors.library import SteeringError
 
@@ -46,13 +46,23 @@ class ActiveBatch:
         """Whether any patch was announced, and whether any was applied."""
         self.thread = threading.get_ident()
 
-    def at(self, starts: Sequence[int], width: int, on: Sequence[bool] | None = None) -> None:
+    def at(
+        self,
+        starts: Sequence[int],
+        width: int,
+        on: Sequence[bool] | None = None,
+        suspended: Sequence[Collection[int]] | None = None,
+    ) -> None:
         """Announce the next forward: row k's first of `width` columns is its position `starts[k]` (negative at a pad),
-        and it is steered unless `on[k]` is false. Costs nothing where it is like the last one, as in decoding."""
+        and it is steered unless `on[k]` is false, except at its positions `suspended[k]`. Costs nothing where it is
+        like the last one, as in decoding."""
         pieces = [
             pieces_of(plan, start, width) if plan.spans and (on is None or on[row]) else ()
             for row, (plan, start) in enumerate(zip(self._plans, starts, strict=True))
         ]
+        if suspended is not None:
+            holes = [[p - start for p in off] for off, start in zip(suspended, starts, strict=True)]
+            pieces = [without(found, off) if off else found for found, off in zip(pieces, holes, strict=True)]
         if pieces != self._pieces or width != self.width:
             self._pieces = pieces
             self.patches = layer_patches(self._plans, pieces, width, self._device)

@@ -16,8 +16,9 @@ from steergraph.vectors.engine.loading import LoadedModel
 from steergraph.vectors.engine.plans import check_steering
 from steergraph.vectors.engine.protocol import Completion, FinishReason, Message, Request, ScoreRequest, Scores, Usage
 from steergraph.vectors.engine.rows import Row
+from steergraph.vectors.engine.text import split_thinking
 from steergraph.vectors.library import Library
-from steergraph.vectors.steering import Receipt, Steering
+from steergraph.vectors.steering import Receipt, SpentKL, Steering
 
 NOTHING_DONE = Receipt(components=(), prompt_positions=0, generated_positions=0, steered_ranges=())
 
@@ -46,6 +47,26 @@ class GenerationJob:
     def deadline(self) -> float | None:
         seconds = self.request.deadline_s
         return None if seconds is None else self.submitted + seconds
+
+    @property
+    def measures_kl(self) -> bool:
+        return self.request.measure_kl and self.request.steering is not None
+
+    def completion(self, row: Row, thinking_already: bool, kl: SpentKL | None) -> Completion:
+        answer, thinking = split_thinking(row.answer.text, thinking_already=thinking_already)
+        return Completion(
+            text=answer,
+            thinking=thinking,
+            token_ids=tuple(row.token_ids),
+            finish_reason=row.finish or "stop",
+            usage=Usage(
+                prompt_tokens=len(self.prompt),
+                completion_tokens=len(row.token_ids),
+                seconds=row.ended - row.started,
+                cached_tokens=row.cached_tokens,
+            ),
+            receipt=row.trail.receipt().model_copy(update={"kl": kl}) if self.request.steering else None,
+        )
 
     def fail(self, error: BaseException) -> None:
         self.handle.fail(error)
@@ -103,10 +124,13 @@ class CallJob:
 
     work: Callable[[], Any]
     future: "Future[Any]" = field(default_factory=Future)
+    on_error: Callable[[BaseException], None] = lambda error: None
+    """Told of an error too, where nobody waits for the future."""
 
     def fail(self, error: BaseException) -> None:
         if not self.future.done():
             self.future.set_exception(error)
+        self.on_error(error)
 
     def end_early(self, now: float) -> bool:
         return False

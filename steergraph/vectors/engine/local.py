@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -19,16 +19,17 @@ from steergraph.vectors.engine.decode import Counters, Decoder
 from steergraph.vectors.engine.handle import LocalHandle, close_at_exit
 from steergraph.vectors.engine.hooks import SteeringHooks
 from steergraph.vectors.engine.jobs import CallJob, GenerationJob, Intake, Job
+from steergraph.vectors.engine.kl import spent_kl
 from steergraph.vectors.engine.loading import LoadedModel, load_model
 from steergraph.vectors.engine.plans import RowPlan, plan_row
 from steergraph.vectors.engine.prefix import PrefixStore
-from steergraph.vectors.engine.protocol import Completion, Message, ModelInfo, Request, ScoreRequest, Scores, Usage
+from steergraph.vectors.engine.protocol import Completion, Message, ModelInfo, Request, ScoreRequest, Scores
 from steergraph.vectors.engine.rows import Row
 from steergraph.vectors.engine.scheduler import choose
 from steergraph.vectors.engine.scoring import Scoring
-from steergraph.vectors.engine.text import AnswerText, Detokenizer, SpanWatch, hidden_tokens, split_thinking
+from steergraph.vectors.engine.text import AnswerText, Detokenizer, SpanWatch, hidden_tokens
 from steergraph.vectors.library import Library, SteeringVector
-from steergraph.vectors.steering import Steering
+from steergraph.vectors.steering import SpentKL, Steering
 
 IDLE_SECONDS = 5.0
 """The worker thread ends after so long without work; the next request starts another."""
@@ -271,25 +272,21 @@ class LocalEngine:
                     job.fail(row.error)
                 elif self._closing and row.finish == "cancelled" and not job.handle.cancelled:
                     job.fail(EngineClosed("the engine was closed"))
+                elif job.measures_kl and row.token_ids:
+                    measuring = CallJob(partial(self._answer_with_kl, job, row))
+                    measuring.on_error = job.fail
+                    self._enqueue([measuring])
                 else:
-                    job.handle.succeed(self._completion(job, row))
+                    self._answer(job, row)
             except Exception as error:
                 job.fail(error)
 
         return finish
 
-    def _completion(self, job: GenerationJob, row: Row) -> Completion:
-        answer, thinking = split_thinking(row.answer.text, thinking_already=self._chat.opens_thinking(job.prompt))
-        return Completion(
-            text=answer,
-            thinking=thinking,
-            token_ids=tuple(row.token_ids),
-            finish_reason=row.finish or "stop",
-            usage=Usage(
-                prompt_tokens=len(job.prompt),
-                completion_tokens=len(row.token_ids),
-                seconds=row.ended - row.started,
-                cached_tokens=row.cached_tokens,
-            ),
-            receipt=row.trail.receipt() if job.request.steering else None,
-        )
+    def _answer(self, job: GenerationJob, row: Row, kl: SpentKL | None = None) -> None:
+        opened = self._chat.opens_thinking(job.prompt)
+        job.handle.succeed(job.completion(row, opened, kl))
+
+    def _answer_with_kl(self, job: GenerationJob, row: Row) -> None:
+        kl = spent_kl(self._loaded, self._hooks, job.prompt, row.token_ids, row.plan, row.suspended)
+        self._answer(job, row, kl)

@@ -3,8 +3,9 @@
 Knows rows, columns and what is done to each. Knows nothing of hooks, vectors or doses.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -64,6 +65,15 @@ def pieces_of(plan: PlacedPlan, start: int, width: int) -> tuple[Piece, ...]:
     end = start + width
     first = max(start, 0)
     return tuple((a - start, b - start, active) for a, b, active in plan.pieces(first, end)) if first < end else ()
+
+
+def without(pieces: Sequence[Piece], columns: Collection[int]) -> tuple[Piece, ...]:
+    """`pieces` with holes at `columns`."""
+    found = []
+    for start, end, active in pieces:
+        edges = [start - 1, *sorted(column for column in columns if start <= column < end), end]
+        found += [(a + 1, b, active) for a, b in pairwise(edges) if a + 1 < b]
+    return tuple(found)
 
 
 def layer_patches(

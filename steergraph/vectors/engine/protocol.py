@@ -27,6 +27,16 @@ class Sampling(Frozen):
     top_k: int = Field(default=0, ge=0)
     """0 keeps all."""
     max_new_tokens: int = Field(default=128, ge=1)
+    # The rest are transformers' logit processors under their own names there; the defaults leave everything as it is.
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    """Of every token that the prompt or the answer holds."""
+    no_repeat_ngram_size: int = Field(default=0, ge=0)
+    min_new_tokens: int = Field(default=0, ge=0)
+    """No end of turn before so many tokens."""
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    typical_p: float = Field(default=1.0, gt=0, le=1)
+    epsilon_cutoff: float = Field(default=0.0, ge=0, lt=1)
+    eta_cutoff: float = Field(default=0.0, ge=0, lt=1)
 
 
 class Span(Frozen):
@@ -54,6 +64,8 @@ class Request(Frozen):
     """Seconds after submission at which generation ends with what it has."""
     enable_thinking: bool = False
     """Handed to the chat template."""
+    measure_kl: bool = False
+    """Have the receipt say what the steering spent; costs one more pass over prompt and answer, for two rows."""
 
     @model_validator(mode="after")
     def _one_prompt(self) -> "Request":

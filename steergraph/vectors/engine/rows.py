@@ -12,7 +12,7 @@ import torch
 from steergraph.vectors.engine.plans import RowPlan
 from steergraph.vectors.engine.prefix import prompt_of
 from steergraph.vectors.engine.protocol import FinishReason, Sampling
-from steergraph.vectors.engine.sampling import draw, row_generator
+from steergraph.vectors.engine.sampling import Penalties, draw, row_generator
 from steergraph.vectors.engine.text import AnswerText, SpanWatch
 from steergraph.vectors.engine.trail import Trail
 
@@ -49,6 +49,7 @@ class Row:
         self.trail = Trail(self.plan, len(self.prompt))
         self.prefix = prompt_of(self.prompt, self.plan)
         self.generator = row_generator(self.seed)
+        self._penalties: Penalties | None = None
         self._recorded = 0
 
     @property
@@ -77,6 +78,11 @@ class Row:
 
     def take(self, logits: torch.Tensor, likeliest: int, eos: frozenset[int]) -> None:
         """Draw the next token and take it in. Sets `finish` where the row has ended."""
+        if self._penalties is None:
+            self._penalties = Penalties(self.sampling, len(self.prompt), eos)
+        if self._penalties:
+            logits = self._penalties(self.sequence, logits)
+            likeliest = int(logits.argmax())
         token = likeliest if self.sampling.temperature == 0 else draw(logits, self.sampling, self.generator)
         if token in eos:
             self.finish = "stop"

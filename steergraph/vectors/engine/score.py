@@ -1,7 +1,11 @@
-"""Teacher-forced log-likelihoods, steered per row. Knows one forward over prompt and continuation; not of queues."""
+"""Teacher-forced log-likelihoods, steered per row.
+
+Knows forwards over prompts and continuations, and what several rows have in common. Knows nothing of queues.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -9,6 +13,7 @@ from steergraph.vectors.engine.forward import Forward, pad_left
 from steergraph.vectors.engine.hooks import SteeringHooks
 from steergraph.vectors.engine.loading import LoadedModel
 from steergraph.vectors.engine.plans import RowPlan
+from steergraph.vectors.engine.prefix import Prompt, prompt_of
 from steergraph.vectors.engine.protocol import Scores
 from steergraph.vectors.engine.trail import Trail
 
@@ -35,9 +40,61 @@ def forced_logits(loaded: LoadedModel, hooks: SteeringHooks, rows: Sequence[Scor
         return [logits[index, -len(row.continuation) :].float() for index, row in enumerate(rows)]
 
 
-def score_rows(loaded: LoadedModel, hooks: SteeringHooks, rows: Sequence[ScoreRow]) -> list[Scores]:
-    """Scores of `rows`, in one forward."""
-    return [_scores(row, logits) for row, logits in zip(rows, forced_logits(loaded, hooks, rows), strict=True)]
+def score_rows(loaded: LoadedModel, hooks: SteeringHooks, rows: Sequence[ScoreRow]) -> tuple[list[Scores], int]:
+    """(scores of `rows`, how many forwards they took: one, or two where rows share a prompt).
+
+    Rows that are the same up to their last token, as single-token options of one question are, run once. Where some
+    prompts are the same and steered alike up to their last token, the first forward runs each of them once and the
+    second what follows, over copies of their states.
+    """
+    kinds = [(tuple(row.prompt), tuple(row.continuation[:-1]), row.plan.applied) for row in rows]
+    distinct = dict(zip(kinds, rows, strict=True))
+    order = {kind: number for number, kind in enumerate(distinct)}
+    once = list(distinct.values())
+    prompts = [prompt_of(row.prompt, row.plan) for row in once]
+    logits, forwards = None, 1
+    if len(set(prompts)) < len(prompts) and all(prompt.tokens for prompt in prompts):
+        logits, forwards = _over_shared_prompts(loaded, hooks, once, prompts), 2
+    if logits is None:
+        logits, forwards = forced_logits(loaded, hooks, once), 1
+    return [_scores(row, logits[order[kind]]) for row, kind in zip(rows, kinds, strict=True)], forwards
+
+
+def _over_shared_prompts(
+    loaded: LoadedModel, hooks: SteeringHooks, rows: Sequence[ScoreRow], prompts: Sequence[Prompt]
+) -> list[torch.Tensor] | None:
+    """As `forced_logits`; None where the model's cache can't repeat rows."""
+    owners = dict(zip(prompts, rows, strict=True))
+    shared = list(owners)
+    rest = [[row.prompt[-1], *row.continuation[:-1]] for row in rows]
+    width, longest = max(len(prompt.tokens) for prompt in shared), max(map(len, rest))
+    forward = Forward(loaded)
+    with loaded.lock, torch.inference_mode():
+        padded = pad_left([prompt.tokens for prompt in shared], loaded.pad_id, loaded.device)
+        plans = [owners[prompt].plan.place(len(owners[prompt].prompt)) for prompt in shared]
+        with hooks.steering(plans, loaded.device) as batch:
+            batch.at([len(prompt.tokens) - width for prompt in shared], width)
+            _, cache = forward(padded.ids, padded.mask, padded.positions, use_cache=True)
+        if not can_repeat(cache):
+            return None
+        index = torch.tensor([shared.index(prompt) for prompt in prompts], device=loaded.device)
+        cache.reorder_cache(index)
+        # Padded on the right: what comes after a row's end changes nothing before it, in a convolution neither.
+        ids = torch.tensor([[*one, *[loaded.pad_id] * (longest - len(one))] for one in rest], device=loaded.device)
+        starts = [len(prompt.tokens) for prompt in prompts]
+        places = torch.tensor(starts, device=loaded.device)[:, None] + torch.arange(longest, device=loaded.device)
+        mask = torch.cat([padded.mask[index], torch.ones_like(ids)], dim=1)
+        plans = [row.plan.place(len(row.prompt)) for row in rows]
+        with hooks.steering(plans, loaded.device) as batch:
+            batch.at(starts, longest)
+            logits, _ = forward(ids, mask, places, cache=cache, use_cache=True, keep=longest)
+        return [logits[number, : len(one)].float() for number, one in enumerate(rest)]
+
+
+def can_repeat(cache: Any) -> bool:
+    """Whether a cache's rows can be chosen, one several times."""
+    layers = getattr(cache, "layers", ())
+    return hasattr(cache, "reorder_cache") and bool(layers) and all(hasattr(one, "reorder_cache") for one in layers)
 
 
 def _scores(row: ScoreRow, logits: torch.Tensor) -> Scores:

@@ -50,23 +50,25 @@ class Scoring:
         try:
             plans = [self._plan(job.request.steering, job.library) for job in jobs]
             rows = [ScoreRow(job.prompt, job.continuation, plan) for job, plan in zip(jobs, plans, strict=True)]
-            scored = score_rows(self._loaded, self._hooks, rows)
+            scored, forwards = score_rows(self._loaded, self._hooks, rows)
         except Exception as error:
             if len(jobs) == 1:
                 return jobs[0].fail(error)
-            scored = []
+            scored, forwards = [], 0
         if not scored:
             self.run(jobs[: len(jobs) // 2])
             return self.run(jobs[len(jobs) // 2 :])
         self._counters.batches += 1
-        self._counters.forwards += 1
+        self._counters.forwards += forwards
         self._counters.rows += len(jobs)
         for job, scores in zip(jobs, scored, strict=True):
             job.future.set_result(scores)
 
     def _fits(self, jobs: Sequence[ScoreJob]) -> bool:
-        return len(jobs) == 1 or (
-            len(jobs) <= self._max_rows
-            and len(jobs) * max(job.width for job in jobs) <= MAX_NEW_TOKENS
-            and len(jobs) * max(job.kept for job in jobs) * self._vocabulary <= MAX_KEPT_LOGITS
+        # Options of one token after one prompt are one row.
+        rows = len({(*job.prompt, *job.continuation[:-1], job.request.steering, id(job.library)) for job in jobs})
+        return rows == 1 or (
+            rows <= self._max_rows
+            and rows * max(job.width for job in jobs) <= MAX_NEW_TOKENS
+            and rows * max(job.kept for job in jobs) * self._vocabulary <= MAX_KEPT_LOGITS
         )
