@@ -94,8 +94,7 @@ def test_where_the_folder_is_out_of_reach_the_trace_comes_back(cluster, tmp_path
     assert not (tmp_path / "not-here").exists()
 
 
-def test_no_cluster_there_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_gcs_server_request_timeout_seconds", "3")
+def test_no_cluster_there_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"--ray 127\.0\.0\.1:1: no cluster there") as caught:
         RayPool("127.0.0.1:1", Settings(uid="u"), tmp_path, state=None, jobs=1, replicas=1)
     assert "\n" not in str(caught.value)

@@ -6,6 +6,7 @@ where the run's folder (or its database) is in reach there, else anew. What cros
 
 import json
 import os
+import socket
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from steergraph.vectors.engine.protocol import ModelInfo
 DEATHS = 4
 """A sample whose worker died so often is given up: it may be what kills them."""
 _FAILED_STARTS = 3
+_KNOCK_S = 10.0
 
 
 class Replica:
@@ -64,6 +66,7 @@ class RayPool:
             import ray
         except ImportError as error:
             raise InputError("--ray needs: pip install 'steergraph[ray]'") from error
+        _knock(address)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         self._ray: Any = ray
         self._ours = not ray.is_initialized()
@@ -177,6 +180,19 @@ class RayPool:
             raise RunStopped(f"a replica failed: {_line(error)}") from error
         except self._ray.exceptions.RayError:
             return None
+
+
+def _knock(address: str) -> None:
+    """Raise InputError where nobody listens at HOST:PORT: Ray itself tries for minutes, then ends the process."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        if address not in ("local", "auto"):
+            raise InputError(f"--ray {address[:100]}: say local, auto, or a cluster's HOST:PORT")
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"--ray {address}: no cluster there: {error}") from error
 
 
 def _given_up(unit: Unit) -> dict[str, Any]:
