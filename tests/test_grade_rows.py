@@ -158,6 +158,8 @@ def test_no_real_gold_patch_is_refused(data: Path) -> None:
         ('--- /dev/null\n+++ "b/\\056\\056/up"\n@@ -0,0 +1 @@\n+x\n', "leads out"),
         (own.NO_OP.replace("NOTES.txt", ".git/hooks/post-checkout"), "git's own folder"),
         (own.NO_OP.replace("NOTES.txt", "sub/.GIT /config"), "git's own folder"),
+        ("Index: .git/hooks/x\n@@ -0,0 +1 @@\n+x\n", "git's own folder"),
+        ("*** a/.git/config\t2024\n--- b/.git/config\t2024\n***************\n", "git's own folder"),
         ("diff --git a/x b/x\nrename from x\nrename to .git/config\n", "git's own folder"),
         (own.NO_OP.replace("100644", "160000"), "file mode 160000"),
         (own.NO_OP.replace("100644", "104755"), "file mode 104755"),

@@ -6,7 +6,7 @@ The harness leaves this to git and patch; patch(1) would write into `.git`. A re
 import re
 
 LARGEST_BYTES = 10 << 20
-_FILE = re.compile(r"(?:---|\+\+\+) (?:\"(?P<quoted>[^\n]*)\"|(?P<plain>[^\t\n]+))")
+_FILE = re.compile(r"(?:---|\+\+\+|\*\*\*|Index:) (?:\"(?P<quoted>[^\n]*)\"|(?P<plain>[^\t\n]+))")
 _HEADER = re.compile(r"(?:rename|copy) (?:from|to) (?P<path>.+)|diff --git (?P<pair>.+)")
 _MODE = re.compile(r"(?:new file mode|new mode|old mode|deleted file mode) (\d+)|index \S+ (\d{6})")
 _PLAIN_MODES = {"100644", "100755"}
