@@ -126,3 +126,13 @@ def test_a_graph_takes_any_of_them() -> None:
     graph = build_graph(engine=ScriptedEngine(lambda request: "#### 7"), router=heard(history=1.0))
     out = graph.invoke({"problem": QUESTION.problem, "kind": "reasoning"})
     assert [step["specialist"] for step in out["steps"]] == ["history"]
+
+
+def test_a_graph_takes_a_router_by_name_on_its_own_engine() -> None:
+    engine = ScriptedEngine(lambda request: "#### 7")
+    asked = {"problem": QUESTION.problem, "kind": "reasoning"}
+    assert build_graph(engine=engine, router="rules").invoke(asked)["answer"] == "7"
+    with pytest.raises(InputError, match="use rules or model"):
+        build_graph(engine=engine, router="activation").invoke(asked)
+    with pytest.raises(InputError, match="no router called 'best'"):
+        build_graph(engine=engine, router="best")  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from langgraph.runtime import get_runtime
 from steergraph.agents import nodes
 from steergraph.agents.context import Context
 from steergraph.agents.policy import Policy
-from steergraph.agents.router import Router, rules
+from steergraph.agents.router import Mode, Router, router_named, rules
 from steergraph.agents.services import Services
 from steergraph.agents.speak import Turn, aspeak, prepare, speak
 from steergraph.agents.specialists import RETRIEVE, Roster, Specialist
@@ -33,7 +33,7 @@ def build_graph(
     roster: Roster | str | Path | None = None,
     policy: Policy | str | Path | None = None,
     retriever: Retriever | None = None,
-    router: Router = rules,
+    router: Router | Mode = rules,
     cache_dir: Path | None = None,
     checkpointer: BaseCheckpointSaver[str] | None = None,
 ) -> CompiledStateGraph[State, Context, Input, Output]:
@@ -46,7 +46,7 @@ def build_graph(
         roster: specialists, or a YAML file laid over the packaged ones.
         policy: when to steer, or a YAML file laid over the packaged one.
         retriever: how context is found; BM25 by default.
-        router: who speaks in which order; rules by default.
+        router: who speaks in which order; rules by default, "model" or "activation" ask or listen to the model.
         cache_dir: where mirrors and vectors are kept; the user's cache folder by default.
         checkpointer: left out when the graph goes into another one, which brings its own.
 
@@ -59,9 +59,11 @@ def build_graph(
         roster=roster if isinstance(roster, Roster) else Roster.load(roster),
         policy=policy if isinstance(policy, Policy) else Policy.load(policy),
         retriever=retriever or BM25Retriever(),
-        router=router,
+        router=rules if isinstance(router, str) else router,
         cache_dir=cache_dir,
     )
+    if isinstance(router, str):
+        services.router = router_named(router, lambda: services.engine, cache_dir)
     return graph_builder(services).compile(checkpointer=checkpointer, name="steergraph")
 
 
