@@ -22,7 +22,7 @@ from steergraph.retrieval import terms
 from steergraph.retrieval.okapi import term_id
 from steergraph.retrieval.passages import Piece, pieces
 
-VERSION = terms.VERSION * 1000 + 1
+VERSION = terms.VERSION * 1000 + 2
 """Of the analysis: bytes kept anywhere are only read back by the version that made them."""
 
 FIELDS = ("code", "name", "doc", "comment", "string", "path")
@@ -46,7 +46,7 @@ _IMPORT = re.compile(
     r"|import[ \t]+(?P<modules>[\w., \t]+))",
     re.MULTILINE,
 )
-_HEAD = struct.Struct("<IIIII")
+_HEAD = struct.Struct("<IIIIIII")
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,9 @@ class BlobTerms:
     """(leaves,) Last line of each leaf, included."""
     names: tuple[str, ...]
     """(leaves,) Dotted name that each leaf defines, or ""."""
+    outer: NDArray[np.uint32]
+    """(outer pieces, 2) First and last lines of the pieces that hold others, in the order of `passages.pieces`."""
+    outer_names: tuple[str, ...]
     imports: tuple[str, ...]
     """Dotted names as imported, `base.name` for `from base import name`; leading dots are kept."""
     leaf: NDArray[np.uint32]
@@ -68,19 +71,27 @@ class BlobTerms:
     """(rows,) `term_id` of the terms."""
     count: NDArray[np.uint16]
 
+    def pieces(self) -> list[Piece]:
+        """What `passages.pieces` said of the blob."""
+        leaves = map(Piece, self.first.tolist(), self.last.tolist(), self.names)
+        outer = [Piece(a, b, name) for (a, b), name in zip(self.outer.tolist(), self.outer_names, strict=True)]
+        return sorted([*leaves, *outer], key=lambda piece: (piece.first, -piece.last, piece.name))
+
     def to_bytes(self) -> bytes:
-        names, imports = ("\n".join(part).encode("utf-8", "surrogatepass") for part in (self.names, self.imports))
-        head = _HEAD.pack(VERSION, len(self.first), len(self.leaf), len(names), len(imports))
-        arrays = (self.term, self.first, self.last, self.leaf, self.count, self.field)
-        return b"".join([head, *(a.tobytes() for a in arrays), names, imports])
+        said = [
+            "\n".join(part).encode("utf-8", "surrogatepass") for part in (self.names, self.outer_names, self.imports)
+        ]
+        head = _HEAD.pack(VERSION, len(self.first), len(self.outer), len(self.leaf), *map(len, said))
+        arrays = (self.term, self.first, self.last, self.outer, self.leaf, self.count, self.field)
+        return b"".join([head, *(a.tobytes() for a in arrays), *said])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "BlobTerms":
         """Raises ValueError where `data` is not what `to_bytes` of this VERSION wrote."""
         if len(data) < _HEAD.size:
             raise ValueError("not an analysis")
-        version, leaves, rows, names, imports = _HEAD.unpack_from(data)
-        if version != VERSION or len(data) != _HEAD.size + rows * 15 + leaves * 8 + names + imports:
+        version, leaves, outer, rows, *sizes = _HEAD.unpack_from(data)
+        if version != VERSION or len(data) != _HEAD.size + rows * 15 + (leaves + outer) * 8 + sum(sizes):
             raise ValueError("not an analysis of this version")
         at = _HEAD.size
 
@@ -90,14 +101,20 @@ class BlobTerms:
             at += found.nbytes
             return found
 
-        term, first, last, leaf = take("<u8", rows), take("<u4", leaves), take("<u4", leaves), take("<u4", rows)
-        count, field = take("<u2", rows), take("<u1", rows)
-        named = data[at : at + names].decode("utf-8", "surrogatepass")
-        imported = data[at + names :].decode("utf-8", "surrogatepass")
+        term, first, last = take("<u8", rows), take("<u4", leaves), take("<u4", leaves)
+        holding = take("<u4", 2 * outer).reshape(outer, 2)
+        leaf, count, field = take("<u4", rows), take("<u2", rows), take("<u1", rows)
+        said = []
+        for size in sizes:
+            said.append(data[at : at + size].decode("utf-8", "surrogatepass"))
+            at += size
+        named, outer_named, imported = said
         return cls(
             first=first,
             last=last,
             names=tuple(named.split("\n")) if leaves else (),
+            outer=holding,
+            outer_names=tuple(outer_named.split("\n")) if outer else (),
             imports=tuple(imported.split("\n")) if imported else (),
             leaf=leaf,
             field=field,
@@ -120,7 +137,10 @@ def analyse(path: str, text: str) -> BlobTerms:
     """The analysis of a file. Of `path` only its suffix is looked at: whether the file is Python."""
     python = path.endswith((".py", ".pyi"))
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    leaves = _leaves(pieces(path, text))
+    all_pieces = pieces(path, text)
+    leaves = _leaves(all_pieces)
+    inmost = set(leaves)
+    outer = [piece for piece in all_pieces if piece not in inmost]
     found = _python(text, leaves) if python else _plain(text, leaves)
     rows: dict[tuple[int, int], Counter[int]] = defaultdict(Counter)
     for (leaf, field), identifiers in found.items():
@@ -139,6 +159,8 @@ def analyse(path: str, text: str) -> BlobTerms:
         first=np.array([piece.first for piece in leaves], dtype="<u4"),
         last=np.array([piece.last for piece in leaves], dtype="<u4"),
         names=tuple(piece.name for piece in leaves),
+        outer=np.array([(piece.first, piece.last) for piece in outer], dtype="<u4").reshape(len(outer), 2),
+        outer_names=tuple(piece.name for piece in outer),
         imports=_imports(text) if python else (),
         leaf=np.array(leaf_, dtype="<u4"),
         field=np.array(field_, dtype="<u1"),

@@ -51,7 +51,7 @@ def by_fields(
     found: list[tuple[str, Piece, float, list[str]]] = []
     for file in read:
         doc = number[file.path]
-        for piece in pieces(file.path, file.text or ""):
+        for piece in signals.corpus.blobs[doc].pieces():
             own, matched = signals.scored.span(doc, piece.first, piece.last)
             found.append((file.path, piece, own, matched))
     best_own = max([1e-9, *(own for _, _, own, _ in found)])
