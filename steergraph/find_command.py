@@ -46,12 +46,13 @@ def add_parser(commands: Any) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from steergraph.retrieval.repository import Repository
     from steergraph.retrieval.retriever import BM25Retriever
+    from steergraph.retrieval.term_cache import TermCache
 
     source, issue, commit = _asked(arguments)
     count = _counter(arguments.tokenizer)
     with Repository.open(source) as repository:
         sha = repository.resolve(commit)
-        retriever = BM25Retriever(include_tests=arguments.tests)
+        retriever = BM25Retriever(include_tests=arguments.tests, cache=TermCache())
         found = retriever.retrieve(repository, sha, issue, arguments.suspect, arguments.budget, count)
         unsearched = _unsearched(repository.files(sha))
         shown = repository.source
