@@ -20,7 +20,7 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from steergraph.chat_messages import convert
 from steergraph.chat_replies import last, piece_of, result
@@ -28,7 +28,7 @@ from steergraph.chat_request import Asked, Engines, Growing, merge
 from steergraph.chat_structured import structured
 from steergraph.chat_tools import Tools, format_of
 from steergraph.configs import InputError
-from steergraph.vectors.engine.protocol import Engine, Request
+from steergraph.vectors.engine.protocol import Engine, Message, Request
 from steergraph.vectors.engine.streaming import pieces
 from steergraph.vectors.steering import Steering
 
@@ -70,6 +70,15 @@ class SteeredChat(BaseChatModel):
     """How tools are described and called; auto goes by the model's chat template."""
     engines: Any = Field(default_factory=Engines, exclude=True, repr=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, given: Any) -> Any:
+        """A misspelt field would else be passed over. `streaming` is what some hosts give every chat model."""
+        known = {*cls.model_fields, *(field.alias for field in cls.model_fields.values()), "streaming"}
+        if isinstance(given, dict) and (unknown := sorted(set(given) - known)):
+            raise ValueError(f"no such field: {', '.join(unknown)}")
+        return given
+
     def opened(self) -> Engine:
         """The engine, opened if need be."""
         engine: Engine = self.engine if self.engine is not None else self.engines.get(self.model_name, self.vectors)
@@ -101,6 +110,12 @@ class SteeredChat(BaseChatModel):
         """Tokens of the whole prompt, with the chat template, the tools and the generation prompt."""
         asked = self._tools([convert_to_openai_tool(tool) for tool in tools or ()], None)
         return self.opened().count_tokens(convert(messages, asked, asked.instruction() if asked else ""))
+
+    def get_num_tokens(self, text: str) -> int:
+        """Tokens that `text` adds to a prompt."""
+        count = self.opened().count_tokens
+        with_text, without = (count([Message(role="user", content=content)]) for content in (text, ""))
+        return max(0, with_text - without)
 
     def bind_tools(
         self,

@@ -136,7 +136,7 @@ def visible(text: str) -> int:
     if re.match(r"\s*(\{|\[|```|$)", text):
         return 0
     end = len(text)
-    for opened, _ in _TAGS.values():
+    for opened in (*(opened for opened, _ in _TAGS.values()), "```"):
         place = text.find(opened)
         if place >= 0:
             end = min(end, place)
@@ -145,7 +145,7 @@ def visible(text: str) -> int:
                 end = min(end, len(text) - size)
                 break
     # An unmarked call may begin at any brace or fence; what is before it is prose either way.
-    for mark in ("{", "```", "["):
+    for mark in ("{", "["):
         place = text.find(mark)
         if place >= 0:
             end = min(end, place)

@@ -324,6 +324,11 @@ def test_bad_input_is_one_line(chat: SteeredChat) -> None:
         chat.bind_tools([add], tool_choice="mul")
 
 
+def test_a_misspelt_field_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no such field: steerin"):
+        SteeredChat(steerin=steer())  # type: ignore[call-arg]
+
+
 def test_two_steerings_are_two_entries_of_a_cache(engine: LocalEngine) -> None:
     one, two = (SteeredChat(engine=engine, steering=steer(alpha=alpha))._identifying_params for alpha in (1.0, 2.0))
     assert one != two and "engine" in one
@@ -333,6 +338,7 @@ def test_two_steerings_are_two_entries_of_a_cache(engine: LocalEngine) -> None:
 def test_tokens_are_the_models_own(chat: SteeredChat, engine: LocalEngine) -> None:
     messages = [SystemMessage("Be kind."), HumanMessage(QUESTION)]
     assert chat.get_num_tokens_from_messages(messages) == chat.invoke(messages).usage_metadata["input_tokens"]
+    assert chat.get_num_tokens(QUESTION) > 5 and chat.get_num_tokens("") == 0
     other, _ = scripted("hi")
     bound = other.bind_tools([add]).invoke(messages)
     assert other.get_num_tokens_from_messages(messages, tools=[add]) == bound.usage_metadata["input_tokens"]

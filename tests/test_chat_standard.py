@@ -91,6 +91,7 @@ class TestIntegrationScripted(Shared, ChatModelIntegrationTests):
         return True
 
 
+@pytest.mark.slow
 class TestIntegrationScriptedJson(Shared, ChatModelIntegrationTests):
     """Structured answers once more, as JSON of a schema instead of a tool call."""
 
@@ -103,6 +104,7 @@ class TestIntegrationScriptedJson(Shared, ChatModelIntegrationTests):
         return False
 
 
+@pytest.mark.slow
 class TestIntegrationPocket(Shared, ChatModelIntegrationTests):
     @property
     def has_tool_calling(self) -> bool:

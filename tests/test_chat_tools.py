@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steergraph.chat_tools import Format, Tools, format_of, take_apart, visible, write_call
@@ -21,12 +21,14 @@ SPEECH = st.lists(st.sampled_from([*MARKS, "{", "}", '{"name": "f"', "[f(", "f(a
 )
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(st.text(max_size=6), JSON, max_size=3), st.sampled_from(["hermes", "json"]))
 def test_what_is_written_is_read(arguments: dict[str, Any], format: Format) -> None:
     said = take_apart(write_call("f", arguments, format), Tools((SCHEMA,), format=format))
     assert said.calls == (("f", arguments),) and said.content == ""
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(NAMES, JSON, max_size=3))
 def test_what_is_written_in_python_is_read(arguments: dict[str, Any]) -> None:
     said = take_apart(write_call("f", arguments, "python"), Tools((SCHEMA,), format="python"))
@@ -35,12 +37,14 @@ def test_what_is_written_in_python_is_read(arguments: dict[str, Any]) -> None:
         assert said.calls == (("f", arguments),)
 
 
+@settings(max_examples=40)
 @given(SPEECH, st.sampled_from([None, "any", "f"]))
 def test_no_speech_is_an_error(text: str, choice: str | None) -> None:
     said = take_apart(text, Tools((SCHEMA,), choice))
     assert text.startswith(said.content)
 
 
+@settings(max_examples=40)
 @given(SPEECH)
 def test_what_was_shown_is_never_taken_back(text: str) -> None:
     content = take_apart(text, Tools((SCHEMA,))).content

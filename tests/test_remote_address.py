@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from engine_help import tiny_vector
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steergraph.configs import InputError
@@ -63,6 +63,7 @@ def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
     assert "hunter2" not in str(told.value) and "STEERGRAPH_API_KEY" in str(told.value)
 
 
+@settings(max_examples=40)
 @given(st.text(max_size=40))
 def test_any_text_is_an_address_or_one_line(text: str) -> None:
     try:
@@ -88,6 +89,7 @@ def test_a_key_that_no_header_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- events
 
 
+@settings(max_examples=40)
 @given(
     st.lists(
         st.text(alphabet=st.characters(exclude_characters="\n\r", exclude_categories=("Cs",)), min_size=1), max_size=5
@@ -108,6 +110,7 @@ def test_events_however_they_are_cut(texts: list[str], size: int, end: str) -> N
     assert asyncio.run(found()) == texts
 
 
+@settings(max_examples=40)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_events_or_none(data: bytes) -> None:
     assert all(isinstance(event, str) for event in Events().feed(data))
@@ -133,6 +136,7 @@ COMPONENTS = st.builds(
 )
 
 
+@settings(max_examples=40)
 @given(st.lists(COMPONENTS, min_size=1, max_size=4))
 def test_what_is_asked_for_is_what_is_understood(components: list[Component]) -> None:
     spec = parse_spec(to_spec(Steering(components=tuple(components)), LIBRARY, lambda name: f"{name}.gguf"))
@@ -156,6 +160,7 @@ JSON = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(JSON)
 def test_any_field_is_a_spec_or_one_line(field: object) -> None:
     try:
@@ -192,6 +197,7 @@ def test_a_tokenizer_that_is_not_there(tmp_path: object) -> None:
             local_chat(folder)
 
 
+@settings(max_examples=40)
 @given(st.integers(0, 30), st.floats(allow_nan=False))
 def test_pauses_are_bounded(attempt: int, asked: float) -> None:
     assert 0 < Backoff(first=0.5, most=10).pause(attempt, asked) <= 10

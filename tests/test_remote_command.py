@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from engine_help import tiny_loaded
 from remote_help import Scripted, chunk, says, serving
-from tiny_models import tiny_model
 
 from steergraph import build_graph
 from steergraph.cli import main
@@ -77,17 +76,19 @@ def test_serve_refuses_before_it_listens(
 
 @pytest.mark.slow
 def test_serve_is_a_process_that_ends_when_told(tmp_path: Path) -> None:
-    command = [*SERVER, "--model", str(tiny_model("qwen3")), "--port", "0", "--name", "tiny"]
+    command = [*SERVER, "--port", "0", "--name", "mine"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None and server.stderr is not None
-        line = server.stdout.readline()
-        address = line.split(" at ")[1].strip()
-        assert line.startswith("serving tiny at http://127.0.0.1:") and address.endswith("/v1#tiny")
-        assert "vectors: none; key: none" in server.stdout.readline()
-        code = main(["ask", "Why?", "--model", address, "--out", "run"])
-        assert code in (0, 1)
-        server.send_signal(signal.SIGINT)
-        assert server.wait(30) in (0, 130) and "Traceback" not in server.stderr.read()
+        try:
+            assert server.stdout is not None and server.stderr is not None
+            line = server.stdout.readline()
+            address = line.split(" at ")[1].strip()
+            assert line.startswith("serving mine at http://127.0.0.1:") and address.endswith("/v1#mine")
+            assert "vectors: none; key: none" in server.stdout.readline()
+            assert main(["ask", "What is 1 + 1?", "--model", address, "--out", "run"]) in (0, 1)
+            server.send_signal(signal.SIGINT)
+            assert server.wait(30) in (0, 130) and "Traceback" not in server.stderr.read()
+        finally:
+            server.kill()
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,8 @@ def pocket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     """pocket behind a server, with the vectors of the default roster."""
     folder = tmp_path_factory.mktemp("vectors")
     with LocalEngine("pocket") as engine:
-        Library(ensure_vectors(engine.loaded, {"bug_analysis": None, "test_reasoning": None})).save(folder)
+        domains = ("bug_analysis", "test_reasoning", "code_reading", "patch_writing")
+        Library(ensure_vectors(engine.loaded, dict.fromkeys(domains))).save(folder)
         with serving(engine, folder) as address:
             yield address, folder
 

@@ -38,9 +38,10 @@ class Pair:
     remote: RemoteEngine
     behind: LocalEngine
     address: str
+    client: httpx.Client
 
     def post(self, path: str, body: Any, **how: Any) -> httpx.Response:
-        return httpx.post(f"{self.address}/{path}", json=body, trust_env=False, timeout=30, **how)
+        return self.client.post(f"{self.address}/{path}", json=body, **how)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +57,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         LocalEngine(other) as behind,
         serving(behind, folder) as address,
         RemoteEngine(address, library, backoff=QUICK) as remote,
+        httpx.Client(trust_env=False, timeout=30, verify=False) as client,
     ):
-        yield Pair(local, remote, behind, address)
+        yield Pair(local, remote, behind, address, client)
 
 
 def alike(pair: Pair, request: Request) -> tuple[Completion, Completion]:
@@ -83,7 +85,7 @@ def alike(pair: Pair, request: Request) -> tuple[Completion, Completion]:
 )
 def test_the_same_tokens_and_the_same_receipt(pair: Pair, steering: Steering | None) -> None:
     plain = pair.local.generate([ask(TEXTS[0])])[0]
-    for text in TEXTS:
+    for text in TEXTS[:2]:
         here, _ = alike(pair, ask(text, steering=steering))
     if steering is not None:
         assert pair.local.generate([ask(TEXTS[0], steering=steering)])[0].token_ids != plain.token_ids
@@ -92,7 +94,7 @@ def test_the_same_tokens_and_the_same_receipt(pair: Pair, steering: Steering | N
 
 def test_the_same_sample_from_the_same_seed(pair: Pair) -> None:
     warm = Sampling(temperature=0.9, top_p=0.95, top_k=50, max_new_tokens=12)
-    found = {alike(pair, ask(seed=seed, sampling=warm, steering=steer()))[0].token_ids for seed in range(4)}
+    found = {alike(pair, ask(seed=seed, sampling=warm, steering=steer()))[0].token_ids for seed in range(3)}
     assert len(found) > 1
 
 
@@ -120,6 +122,7 @@ def test_the_stream_is_the_text(pair: Pair) -> None:
     assert len(pieces) > 1 and "".join(pieces) == handle.result().text
 
 
+@pytest.mark.slow
 def test_many_at_once(pair: Pair) -> None:
     requests = [ask(TEXTS[n % 4], seed=n, steering=(None, steer(), BOTH)[n % 3]) for n in range(24)]
     here, there = pair.local.generate(requests), pair.remote.generate(requests)
@@ -169,7 +172,7 @@ def test_a_client_that_leaves_stops_the_generation(pair: Pair) -> None:
             "max_tokens": 250,
             "stream": stream,
         }
-        with httpx.Client(trust_env=False) as client:
+        with httpx.Client(trust_env=False, verify=False) as client:
             try:
                 with client.stream("POST", f"{pair.address}/chat/completions", json=body, timeout=0.05) as response:
                     next(response.iter_raw())
@@ -212,7 +215,7 @@ def test_bad_requests_are_refused_in_openais_shape(pair: Pair, change: dict[str,
 def test_what_is_no_json_or_too_large_is_refused(pair: Pair) -> None:
     url = f"{pair.address}/chat/completions"
     json_type = {"Content-Type": "application/json"}
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False, verify=False) as client:
         assert client.post(url, content=b"{", headers=json_type).status_code == 400
         assert client.post(url, content=b"[" * 200_000, headers=json_type).status_code == 400
         assert client.post(url, content=b"[]", headers=json_type).status_code == 400
@@ -255,7 +258,7 @@ def test_key_hosts_and_the_number_of_requests(tmp_path: Path, monkeypatch: pytes
     with LocalEngine(tiny_loaded(), max_batch=1) as engine:
         how: dict[str, Any] = {"key": "s3cret", "max_requests": 1, "hosts": ["127.0.0.1"], "name": "mine"}
         with serving(engine, **how) as address:
-            get = httpx.get(f"{address}/models", trust_env=False)
+            get = httpx.get(f"{address}/models", trust_env=False, verify=False)
             assert get.status_code == 401 and "API key" in get.json()["error"]["message"]
             with pytest.raises(InputError, match="STEERGRAPH_API_KEY is not set"):
                 RemoteEngine(address)
@@ -267,7 +270,7 @@ def test_key_hosts_and_the_number_of_requests(tmp_path: Path, monkeypatch: pytes
                     remote.submit(ask()).result(20)
                 first.result(30)
                 assert remote.submit(ask()).result(20).finish_reason in ("stop", "length")
-            stranger = httpx.get(f"{address}/models", headers={"Host": "evil.example"}, trust_env=False)
+            stranger = httpx.get(f"{address}/models", headers={"Host": "evil.example"}, trust_env=False, verify=False)
             assert stranger.status_code == 400
 
 

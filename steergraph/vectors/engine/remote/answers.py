@@ -97,6 +97,7 @@ class Answer:
 
     def take(self, chunk: Chunk) -> None:
         """Raises RemoteError where this attempt says other words than the last one."""
+        before = len(self.text)
         self.usage = chunk.usage or self.usage
         self.extra = chunk.steergraph or self.extra
         for choice in chunk.choices[:1]:
@@ -106,7 +107,7 @@ class Answer:
             self.token_ids += choice.token_ids or ()
             if choice.finish_reason is not None:
                 self.finish = "length" if choice.finish_reason == "length" else "stop"
-        self._pieces += bool(chunk.choices)
+        self._pieces += len(self.text) > before
         self._hand_out()
 
     def _reason(self, text: str) -> None:

@@ -56,6 +56,7 @@ class Http:
             timeout=httpx.Timeout(address.timeout, connect=min(CONNECT_SECONDS, address.timeout)),
             limits=httpx.Limits(max_connections=address.parallel + 2, max_keepalive_connections=address.parallel),
             follow_redirects=False,
+            verify=address.url.startswith("https:"),  # without TLS there is nothing to load certificates for
             trust_env=not address.loopback,  # a proxy can't reach this machine's loopback
         )
 
