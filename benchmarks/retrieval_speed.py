@@ -1,6 +1,6 @@
 """Files of a commit ranked for a query: the plain way, and steergraph's, in one run.
 
-    python benchmarks/retrieval_speed.py --repo BUNDLE|FOLDER [--commits 6] [--stride 20] [--runs 5]
+    python benchmarks/retrieval_speed.py --repo BUNDLE|FOLDER [--commits 6] [--stride 20] [--runs 5] [--ways WAY ...]
 
 The plain way, on a clone that is there already: check the commit out, read its non-test Python files, make their terms
 (the same ones), index them with `rank_bm25.BM25Okapi`, score. `plain` (steergraph/retrieval/plain.py) opens the mirror,
@@ -8,12 +8,13 @@ reads blobs, and keeps counts on disk; each commit is done as if by a new proces
 same process" it still knows what it saw. `retriever` is `BM25Retriever.retrieve`, with the cache on disk and nothing in
 memory: it ranks by more, cuts the best files into functions and packs these. Every way runs in a process of its own, in
 turn, `--runs` times; imports are not counted. Commits lie `--stride` apart on the first-parent line, oldest first; the
-time of a commit includes its first query. Peak memory is the highest resident size above that after the imports. Prints
-a table of medians, and whether the rankings were equal.
+time of a commit includes its first query. Processor time tells more on a machine that others use too. Peak memory is
+the highest resident size above that after the imports. Prints a table of medians, and whether the rankings were equal.
 """
 
 import argparse
 import json
+import os
 import random
 import re
 import statistics
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--commits", type=int, default=6)
     parser.add_argument("--stride", type=int, default=20)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS, help="besides rank_bm25; default: all")
     parser.add_argument("--child", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -62,9 +64,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         print(f" {arguments.stride} apart, {arguments.runs} runs")
     clone = folder / "clone"
     subprocess.run(["git", "clone", "-q", "--no-checkout", source, clone], check=True)
-    found: dict[str, Any] = {way: [] for way in WAYS}
+    ways = [way for way in WAYS if way == WAYS[0] or way in arguments.ways]
+    found: dict[str, Any] = {way: [] for way in ways}
     for run in range(arguments.runs):
-        for way in WAYS:
+        for way in ways:
             task = {"repo": str(source), "cache": str(cache), "clone": str(clone), "commits": commits}
             task |= {"queries": queries, "terms": str(folder / f"terms-{run}-{way}"), "tree": str(folder / "tree")}
             done = subprocess.run(
@@ -84,16 +87,17 @@ def report(found: dict[str, Any]) -> None:
     def median(way: str, what: str) -> float:
         return statistics.median(run[what] for run in found[way])
 
-    names = {"first": "first commit, s", "next": "a further commit, s", "query": "a query, ms", "peak": "peak, MB"}
-    print(f"\n| way | {' | '.join(names.values())} | whole process, MB |\n|---|---|---|---|---|---|")
-    for way in WAYS:
+    names = {"first": "first commit, s", "first busy": "its processor time", "next": "a further commit, s"}
+    names |= {"next busy": "its processor time", "query": "a query, ms", "peak": "peak, MB"}
+    print(f"\n| way | {' | '.join(names.values())} | whole process, MB |\n|{'---|' * (len(names) + 2)}")
+    for way in found:
         cells = []
         for what in names:
             value, base = median(way, what), median("rank_bm25", what)
             cells.append(f"{value:.3g}" + (f" ({base / value:.1f}x)" if way != "rank_bm25" else ""))
         print(f"| {way} | {' | '.join(cells)} | {median(way, 'whole'):.0f} |")
     oracle = found["rank_bm25"][0]
-    for way in ("plain", "plain, same process"):
+    for way in found.keys() & {"plain", "plain, same process"}:
         equal = sum(a == b for a, b in zip(oracle["rankings"], found[way][0]["rankings"], strict=True))
         pairs = zip(oracle["scores"], found[way][0]["scores"], strict=True)
         worst = max(abs(a - b) for left, right in pairs for a, b in zip(left, right, strict=True))
@@ -105,12 +109,13 @@ def child(way: str, task: dict[str, Any]) -> dict[str, Any]:
     work = {"rank_bm25": rank_bm25, "retriever": retriever}.get(way, plain)(task, way)
     next(work)  # imports
     start = memory("VmRSS", reset=True)
-    times, score = [], None
+    times, busy, score = [], [], None
     for commit in task["commits"]:
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), processor()
         score = work.send(commit)
         score(task["queries"][0])
         times.append(time.perf_counter() - began)
+        busy.append(processor() - worked)
     assert score is not None
     queries, ranked = [], []
     for query in task["queries"]:
@@ -121,6 +126,8 @@ def child(way: str, task: dict[str, Any]) -> dict[str, Any]:
     return {
         "first": times[0],
         "next": statistics.median(times[1:]),
+        "first busy": busy[0],
+        "next busy": statistics.median(busy[1:]),
         "query": statistics.median(queries) * 1000,
         "peak": memory("VmHWM") - start,
         "whole": memory("VmHWM"),
@@ -189,6 +196,12 @@ def python_files(repository: Any, commit: str) -> list[Any]:
     from steergraph.retrieval.retriever import is_test
 
     return [e for e in repository.files(commit) if e.path.endswith(".py") and e.kind == "file" and not is_test(e.path)]
+
+
+def processor() -> float:
+    """Seconds of processor time, of this process and of those that it waited for."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 def memory(name: str, reset: bool = False) -> float:
