@@ -4,7 +4,7 @@
     python benchmarks/batch_throughput.py --dataset FILE --repos DIR --instances 0:8
 
 Without --dataset: the ten issues of examples/pantry.bundle, preset auto (four specialists, retrieval, checks, one
-repair at most). Runs take turns in one process, after one unmeasured run that fills the caches; each writes a new run folder.
+repair at most). Runs take turns in one process, after an unmeasured one that fills the caches; each has a new folder.
 `--model random` is Qwen3's shape with random weights, whose every answer runs to its limit.
 The seconds are a whole run's: routing, retrieval, generation, checking, checkpoints and files.
 """

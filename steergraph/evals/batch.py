@@ -70,8 +70,12 @@ def run_batch(
             if record:
                 finished(record, True)
                 continue
-            units = list(_units(row, preset, plan.sources[preset], repos))
-            missing[preset, instance] = [u for u in units if folder.outcome(preset, instance, u.sample) is None]
+            missing[preset, instance] = []
+            for unit in _units(row, preset, plan.sources[preset], repos):
+                if folder.outcome(preset, instance, unit.sample) is None:
+                    missing[preset, instance].append(unit)
+                else:  # perhaps the kill came before its state was removed
+                    forget(unit, folder.sample(preset, instance, unit.sample))
             if not missing[preset, instance]:
                 finished(_finish(folder, plan, preset, instance), False)
     for done in pool.results([unit for units in missing.values() for unit in units]):
