@@ -55,7 +55,7 @@ class Decoder:
         before every forward."""
         self._loaded, self._hooks, self._tick, self._chunk = loaded, hooks, tick, chunk
         self._forward = Forward(loaded)
-        self._prefixes = prefixes or PrefixStore(0)
+        self._prefixes = PrefixStore(0) if prefixes is None else prefixes
         self._layout = self._learn_layout()
         self._max_rows = self._limit = max_rows
         self._calm = 0
