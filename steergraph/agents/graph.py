@@ -4,7 +4,7 @@ Custom stream events and their fields are listed in docs/architecture.md.
 """
 
 from collections.abc import Hashable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from steergraph.agents.speak import Turn, aspeak, prepare, speak
 from steergraph.agents.specialists import RETRIEVE, Roster, Specialist
 from steergraph.agents.state import Input, Output, State, Step
 from steergraph.retrieval.retriever import BM25Retriever, Retriever
+from steergraph.retrieval.stopping import in_thread
 from steergraph.vectors.engine.protocol import Engine
 
 
@@ -78,14 +79,14 @@ def graph_builder(services: Services) -> StateGraph[State, Context, Input, Outpu
     roster = services.roster
     builder = StateGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
     plans = _successors(roster)
-    builder.add_node("route", nodes.route(services, plans))
-    builder.add_node(RETRIEVE, nodes.retrieve(services))
+    builder.add_node("route", _both(nodes.route(services, plans), "route"))
+    builder.add_node(RETRIEVE, _both(nodes.retrieve(services), RETRIEVE))
     for specialist in roster.specialists:
         builder.add_node(specialist.name, _speaker(services, specialist.name))
-    builder.add_node("edit", nodes.edit(services))
-    builder.add_node("check", nodes.check(services))
-    builder.add_node("answer", nodes.answer(services))
-    builder.add_node("finish", nodes.finish(services))
+    builder.add_node("edit", _both(nodes.edit(services), "edit"))
+    builder.add_node("check", _both(nodes.check(services), "check"))
+    builder.add_node("answer", _both(nodes.answer(services), "answer"))
+    builder.add_node("finish", _both(nodes.finish(services), "finish"))
 
     def after_check(state: State) -> str:
         return next_step(state) if state.get("patch") else _again_or_finish(services, state)
@@ -134,6 +135,18 @@ def _again_or_finish(services: Services, state: State) -> str:
     if state["attempt"] >= bound or out_of_time or out_of_tokens:
         return "finish"
     return state["plan"][state["cursor"] - 1]
+
+
+def _both(node: nodes.Node, name: str) -> RunnableLambda[State, dict[str, Any]]:
+    """`node` with an async body too: it runs in a thread, and cancelling it kills the git or the tests it waits for."""
+
+    def body(state: State) -> dict[str, Any]:
+        return node(state, runtime=get_runtime(Context))
+
+    async def abody(state: State) -> dict[str, Any]:
+        return await in_thread(partial(node, state, runtime=get_runtime(Context)))
+
+    return RunnableLambda(body, abody, name=name)
 
 
 def _speaker(services: Services, name: str) -> RunnableLambda[State, dict[str, Any]]:

@@ -39,6 +39,7 @@ from steergraph.agents.sandbox_inside import SandboxUnavailable as SandboxUnavai
 from steergraph.agents.sandbox_inside import command_line, configuration, extra_options
 from steergraph.agents.sandbox_watch import Bounds, Namespace, Watch, kill_tree, tree
 from steergraph.configs import InputError
+from steergraph.retrieval.stopping import Stopped, stopped
 from steergraph.vectors.steering import Frozen
 
 KilledReason = Literal["time", "memory", "processes", "disk", "output"]
@@ -205,6 +206,8 @@ class Sandbox(Frozen):
             selector.register(output, selectors.EVENT_READ)
             next_look = began
             while reason is None:
+                if stopped():
+                    raise Stopped
                 if selector.select(_TICK_S):
                     chunk = os.read(output, 1 << 16)
                     if not chunk:
@@ -224,6 +227,8 @@ class Sandbox(Frozen):
                     reason = watch.exceeded()
                     next_look = time.monotonic() + _TICK_S
         while reason is None and process.poll() is None:  # it closed its output and goes on
+            if stopped():
+                raise Stopped
             reason = "time" if time.monotonic() - began > timeout_s else watch.exceeded()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_TICK_S)

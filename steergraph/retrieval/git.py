@@ -14,11 +14,13 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from steergraph.configs import InputError
+from steergraph.retrieval.stopping import LOOK_S, Stopped, stoppable, stopped
 
 NEEDED = (2, 32)
 """The oldest version: earlier ones read the user's own configuration whatever GIT_CONFIG_GLOBAL says."""
@@ -123,11 +125,12 @@ def run_git(
         settings: configuration on top of the fixed settings, for this run alone.
         environment: added to the fixed environment.
 
-    Raises GitError where git is missing, fails or takes too long.
+    Raises GitError where git is missing, fails or takes too long, and Stopped in the thread of a coroutine that was
+    cancelled; git is killed then.
     """
     process = start_git(args, cwd, subprocess.PIPE, protocols=protocols, settings=settings, environment=environment)
     try:
-        out, err = process.communicate(input or b"", timeout=timeout)
+        out, err = _communicate(process, input or b"", timeout)
     except subprocess.TimeoutExpired as error:
         kill_git(process)
         raise GitError(f"git {args[0]}: took longer than {timeout:g} s and was stopped") from error
@@ -137,6 +140,19 @@ def run_git(
     if process.returncode:
         raise GitError(f"git {args[0]}: {last_words(err)}")
     return out
+
+
+def _communicate(process: subprocess.Popen[bytes], input: bytes, timeout: float) -> tuple[bytes, bytes]:
+    end = time.monotonic() + timeout
+    while stoppable():
+        try:
+            return process.communicate(input, timeout=min(LOOK_S, max(0.0, end - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            if stopped():
+                raise Stopped from None
+            if time.monotonic() >= end:
+                raise
+    return process.communicate(input, timeout=timeout)
 
 
 def start_git(
