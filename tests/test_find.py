@@ -58,6 +58,8 @@ def test_it_is_the_call_of_the_retrieve_node(capsys):
     expected["ranked"] = expected["ranked"][:10]
     assert record == {"repo": BUNDLE, "commit": sha, "budget": 300, **expected, "unsearched": {}}
     assert record["ranked"][0]["path"] == "pantry/stock.py" and record["passages"] and record["tokens"] <= 300
+    assert any("low_items" in line and "name" in line for line in record["ranked"][0]["why"])
+    assert all(passage["why"] for passage in record["passages"])
 
 
 def test_in_a_terminal(capsys):
@@ -65,6 +67,7 @@ def test_in_a_terminal(capsys):
     shown = capsys.readouterr().out
     assert "pantry/stock.py" in shown and "def low_items" in shown and "of 200 tokens" in shown
     assert "  2  " in shown and "  3  " not in shown
+    assert "terms: " in shown and "defines: low_items" in shown and "matches: " in shown
 
 
 def test_what_cannot_be_searched_is_said_and_nothing_speaks_to_the_terminal(odd, capsys):
