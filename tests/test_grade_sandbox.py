@@ -1,9 +1,11 @@
 """Grading an instance of our own in the sandbox: verdicts, the harness's files, what is contained, what goes on."""
 
 import json
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +249,45 @@ def test_the_command_prints_and_ends_with_a_code(
     said = capsys.readouterr().out
     assert "note: p.jsonl line 2: no instance 'nobody'" in said
     assert "cheat: 1 of 1 graded: 1 resolved; 1 are the gold patch" in said
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_ends_at_once_and_goes_on(tmp_path: Path) -> None:
+    """Ctrl-C while two predictions' tests sleep: no verdict is kept of them, and none is lost of what was finished."""
+    sandbox_or_skip()
+    place = Place(tmp_path)
+    place.rows()
+    sleeper = own.patch_of("a - b", "__import__('time').sleep(600)")
+    predictions = [own.prediction(own.WRONG, "a"), own.prediction(sleeper, "b"), own.prediction(sleeper, "c")]
+    path = own.write_jsonl(tmp_path / "p.jsonl", predictions)
+    words = [sys.executable, "-m", "steergraph", "eval", "--dataset", str(tmp_path / "data.jsonl"), "--jobs", "2"]
+    words += ["--repos", str(tmp_path / "repos"), "--specs", str(tmp_path / "specs.json"), "--offline"]
+    words += ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out"), "--predictions"]
+    logs = tmp_path / "out/logs/run_evaluation/eval"
+    # A shell that starts something in the background has it ignore interrupts; a terminal does not.
+    code = (
+        "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        f"os.execv({sys.executable!r}, {[*words, str(path)]!r})"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert "[a]: unresolved" in process.stdout.readline()
+        for name in ("b", "c"):
+            wait_for(lambda name=name: (logs / name / own.INSTANCE / "eval.sh").is_file())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    assert not (logs / "b" / own.INSTANCE / "verdict.json").exists()
+    assert not list((tmp_path / "cache").glob(".making-*"))
+    quick = own.write_jsonl(tmp_path / "q.jsonl", [own.prediction(own.WRONG, "a"), own.prediction(own.NO_OP, "b")])
+    again = subprocess.run([*words, str(quick)], capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0 and "b: 1 of 1 graded: 1 unresolved" in again.stdout
+
+
+def wait_for(seen: Callable[[], bool], patience_s: float = 60.0) -> None:
+    end = time.monotonic() + patience_s
+    while not seen():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def environment_for(
             interpreter = find_interpreter(recipe.python)
         except InputError as error:
             raise EnvironmentFailed(str(error)) from error
-        with _temporary(cache) as made:
+        with temporary(cache) as made:
             notes = _make(recipe, interpreter, testbed, install, sandbox, made, fetch)
             manifest = {
                 "recipe": recipe.model_dump(),
@@ -237,8 +237,9 @@ def locked(cache: Path, key: str) -> Iterator[None]:
 
 
 @contextmanager
-def _temporary(cache: Path) -> Iterator[Path]:
-    """A folder that is removed unless it was renamed; those of processes that are gone are removed first."""
+def temporary(cache: Path) -> Iterator[Path]:
+    """A folder in the cache that is removed unless it was renamed; those of processes that are gone go first."""
+    cache.mkdir(parents=True, exist_ok=True)
     for old in cache.glob(".making-*"):
         owner = old.name.split("-")[1]
         if owner.isdigit() and not Path("/proc", owner).exists():

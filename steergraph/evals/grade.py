@@ -5,20 +5,29 @@ be resolved in an environment before a prediction for it is graded there; otherw
 """
 
 import json
+import os
 import shutil
-import tempfile
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from steergraph.agents.sandbox import Sandbox, SandboxUnavailable
+from steergraph.agents.sandbox_watch import tree
 from steergraph.configs import InputError
-from steergraph.evals.environments import Environment, EnvironmentFailed, add_missing, environment_for, locked
-from steergraph.evals.grade_official import Official
+from steergraph.evals.environments import (
+    Environment,
+    EnvironmentFailed,
+    add_missing,
+    environment_for,
+    locked,
+    temporary,
+)
+from steergraph.evals.grade_official import Official, OfficialError
+from steergraph.evals.grade_report import write_reports
 from steergraph.evals.grade_rows import SAFE_NAME, Prediction, Row, gold_predictions
 from steergraph.evals.grade_sandbox import Bounds, run_patch, write_text
 from steergraph.evals.grade_verdict import Verdict, count, keep, kept, why_unresolved
@@ -68,6 +77,7 @@ class Grader:
         self._by_key: dict[str, threading.Lock] = {}
         self._failed: dict[str, str] = {}
         self._tried: set[str] = set()
+        self._stopping = threading.Event()
 
     def close(self) -> None:
         if not self._shared:
@@ -84,7 +94,7 @@ class Grader:
     def grade(self, prediction: Prediction) -> Verdict:
         """The verdict on one prediction: kept from before, or made now and kept. Raises nothing for what a patch does.
 
-        Raises SandboxUnavailable, and OfficialError where swebench is missing.
+        Raises SandboxUnavailable.
         """
         row = self._rows[prediction.instance_id]
         folder = self.logs / prediction.model / row.instance_id
@@ -96,6 +106,8 @@ class Grader:
         except SandboxUnavailable:
             raise
         except (InputError, OSError) as error:
+            if self._stopping.is_set():
+                raise
             verdict = self._said(row, prediction, "ungraded", " ".join(str(error).split())[:300])
         keep(folder, verdict)
         return verdict
@@ -105,8 +117,10 @@ class Grader:
     ) -> list[Verdict]:
         """Grade all, `jobs` at a time. `tell` sees each as it ends.
 
-        Raises InputError where another process grades this run.
+        Interrupted, it ends what runs at once; the same run id goes on from there. Raises InputError where another
+        process grades this run, OfficialError where swebench is missing.
         """
+        self._official.ready()
         order = sorted(predictions, key=lambda each: (self._rows[each.instance_id].repo, each.instance_id, each.model))
 
         def one(prediction: Prediction) -> Verdict:
@@ -122,46 +136,26 @@ class Grader:
             try:
                 return [future.result() for future in futures]
             except BaseException:
-                pool.shutdown(cancel_futures=True)
+                self._stopping.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                while any(future.running() for future in futures):
+                    for process in tree(os.getpid()):
+                        if process.pid != os.getpid():
+                            with suppress(ProcessLookupError):
+                                os.kill(process.pid, signal.SIGKILL)
+                    wait(futures, timeout=0.5)
                 raise
 
     def summarise(self, verdicts: Sequence[Verdict], predictions: Sequence[Prediction], dataset: Path) -> list[Path]:
-        """Write the harness's final report for each model, and `run.json` for `swebench report`.
-
-        Ungraded predictions are left out of the harness's own counts, and listed in the report with the reason.
-        """
-        meta = {"dataset": str(dataset), "split": "test", "task_repo": None}
-        write_text(
-            self.logs / "run.json",
-            json.dumps({**meta, "created_at": datetime.now(UTC).isoformat(timespec="seconds")}, indent=2) + "\n",
-        )
-        patches = {(each.model, each.instance_id): each.patch for each in predictions}
-        written = []
-        for model in sorted({verdict.model for verdict in verdicts}):
-            own = [verdict for verdict in verdicts if verdict.model == model]
-            graded = {each.instance_id: each for each in own if each.verdict != "ungraded"}
-            listed = {
-                name: {"instance_id": name, "model_name_or_path": model, "model_patch": patches[model, name]}
-                for name in graded
-            }
-            columns = [self._rows[each.instance_id].columns for each in own]
-            path = self._places.out / f"{model}.{self.logs.name}.json"
-            if listed:
-                path = self._official.run_report(self._places.out, self.logs.name, listed, columns)
-            report = json.loads(path.read_text()) if listed else {"schema_version": 2, "resolved_ids": []}
-            report["ungraded_ids"] = sorted(each.instance_id for each in own if each.verdict == "ungraded")
-            report["ungraded_reasons"] = {each.instance_id: each.reason for each in own if each.verdict == "ungraded"}
-            report["gold_ids"] = sorted(each.instance_id for each in own if each.is_gold)
-            write_text(path, json.dumps(report, indent=4) + "\n")
-            written.append(path)
-        return written
+        """Write the final report for each model, and `run.json` for `swebench report`; see `write_reports`."""
+        return write_reports(self._official, self._places.out, self.logs, self._rows, verdicts, predictions, dataset)
 
     def _grade(self, row: Row, prediction: Prediction, folder: Path) -> Verdict:
         if not prediction.patch:
             return self._said(row, prediction, "empty", "there is no patch")
         recipe = self._pins.recipe(row.instance_id, row.repo, row.version, self._versions)
-        with tempfile.TemporaryDirectory(prefix="steergraph-testbed-", ignore_cleanup_errors=True) as temporary:
-            testbed = Path(temporary) / "testbed"
+        with temporary(self._places.cache) as scratch:
+            testbed = scratch / "testbed"
             repository = self._repository(row.repo)
             with repository.working_copy(row.base_commit, testbed):
                 # The commit's parent too: eval scripts show the commit, which would be the whole tree without one.
@@ -209,13 +203,19 @@ class Grader:
         self, row: Row, prediction: Prediction, environment: Environment, testbed: Path, script: str, folder: Path
     ) -> Verdict:
         assert prediction.patch
-        ran = run_patch(prediction.patch, script, testbed, environment, self._sandbox, folder, self._bounds)
+        scratch = testbed.parent
+        ran = run_patch(prediction.patch, script, testbed, environment, self._sandbox, scratch, folder, self._bounds)
+        self._go_on()
         if not ran.applied:
             return self._said(row, prediction, "not_applied", ran.reason, environment)
         if ran.stopped:
             return self._said(row, prediction, "stopped", ran.reason, environment, seconds=ran.seconds)
         said = {"instance_id": row.instance_id, "model_patch": "", "model_name_or_path": prediction.model}
-        report = self._official.report(row.columns, said, folder / "test_output.txt")
+        try:
+            report = self._official.report(row.columns, said, folder / "test_output.txt")
+        except OfficialError as error:  # what a patch prints must not make it ungraded
+            self._go_on()
+            return self._said(row, prediction, "stopped", str(error), environment, seconds=ran.seconds)
         write_text(folder / "report.json", json.dumps(report, indent=4))
         own = report[row.instance_id]
         reason = "" if own["resolved"] else why_unresolved(own, ran.log or "")
@@ -223,6 +223,10 @@ class Grader:
             row, prediction, "resolved" if own["resolved"] else "unresolved", reason, environment, seconds=ran.seconds
         )
         return verdict.model_copy(update={"passed": count(own)})
+
+    def _go_on(self) -> None:
+        if self._stopping.is_set():
+            raise InputError("interrupted")
 
     def _environment(self, row: Row, recipe: Recipe, testbed: Path, script: str) -> Environment:
         with self._one_at_a_time(recipe.key):

@@ -36,6 +36,12 @@ class Official:
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="steergraph-official-")
 
+    def ready(self) -> None:
+        """Start it, if it is not. Raises OfficialError where swebench cannot be loaded."""
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+
     def eval_script(self, row: Mapping[str, Any]) -> str:
         """The script that the harness would run for the instance of `row`."""
         return str(self._call("script", row=dict(row)))

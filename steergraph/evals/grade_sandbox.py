@@ -5,10 +5,8 @@ environment. Knows nothing of what a log means: the official parsers read it.
 """
 
 import logging
-import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,10 +57,13 @@ def run_patch(
     testbed: Path,
     environment: Environment,
     sandbox: Sandbox,
+    scratch: Path,
     folder: Path,
     bounds: Bounds,
 ) -> Ran:
     """Apply `patch` to a copy of `testbed`, run the eval script, and write the harness's files into `folder`.
+
+    The copies are made in `scratch` and removed.
 
     Written: `patch.diff`, `eval.sh`, `test_output.txt` (where tests ran) and `run_instance.log`; not `report.json`.
     Raises SandboxUnavailable where the sandbox cannot be set up; nothing for what the patch does.
@@ -77,12 +78,10 @@ def run_patch(
         if why is not None:
             lines.append(f"{NOT_APPLIED}:\nrefused: {why}")
             return Ran(applied=False, reason=f"refused: {why}")
-        with tempfile.TemporaryDirectory(prefix="steergraph-grade-", ignore_cleanup_errors=True) as temporary:
-            work = Path(temporary) / "work"
-            try:
-                return _run(testbed, environment, sandbox, work, folder, bounds, lines.append)
-            finally:
-                remove_tree(work)
+        try:
+            return _run(testbed, environment, sandbox, scratch / "work", folder, bounds, lines.append)
+        finally:
+            remove_tree(scratch / "work")
     finally:
         write_text(folder / "run_instance.log", "\n".join([*lines, ""]))
 
@@ -98,7 +97,10 @@ def copy_tree(source: Path, target: Path) -> None:
     """A copy with links, modes and times, sharing blocks where the file system can."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if shutil.which("cp"):
-        subprocess.run(["cp", "-a", "--reflink=auto", str(source), str(target)], check=True, timeout=600)
+        words = ["cp", "-a", "--reflink=auto", str(source), str(target)]
+        done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
+        if done.returncode:
+            raise OSError(f"cannot copy {source}: {(done.stderr.strip().splitlines() or ['cp was stopped'])[-1][:200]}")
     else:
         shutil.copytree(source, target, symlinks=True)
 
@@ -184,9 +186,3 @@ def _apply(shell: Callable[[str], RunResult], say: Callable[[str], None]) -> str
     say(f"{NOT_APPLIED}:\n{said}")
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return f"the patch does not apply: {lines[-1][:200] if lines else 'no word why'}"
-
-
-def free_space(folder: Path) -> int:
-    """Bytes that can still be written under `folder`."""
-    free = os.statvfs(folder)
-    return free.f_bavail * free.f_frsize
