@@ -1,7 +1,9 @@
 """Maps between models and the likeness of two geometries: against scipy and plain algebra, and against what is no
 map."""
 
+import copy
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from steergraph.configs import InputError
 from steergraph.vectors.contrast import ContrastSet
 from steergraph.vectors.difference import extract
 from steergraph.vectors.dose import Doses
-from steergraph.vectors.engine.loading import LoadedModel, load_model
+from steergraph.vectors.engine.loading import LoadedModel, load_model, wrap_model
 from steergraph.vectors.engine.local import LocalEngine
 from steergraph.vectors.geometry import compare, compare_tables, cosines, disparity, scaling
 from steergraph.vectors.library import make_vector
@@ -252,3 +254,50 @@ def test_too_few_domains_say_nothing() -> None:
     with pytest.raises(InputError, match="0 domains in common"):
         compare({}, cloud(2))
     assert compare_tables(list("abcd"), torch.eye(4).double(), torch.eye(4).double()).spearman.value == 0.0
+
+
+# --- a model whose residual stream was turned: it says the same, in another basis -------------------------------------
+
+
+def turned(network: Any, seed: int = 7) -> Any:
+    """A copy of a Qwen3 network with the residual stream turned by a random rotation. RMS norms do not mind a rotation
+    once their gains are folded into the weights behind them, so it computes the very same function."""
+    copied = copy.deepcopy(network)
+    inner, width = copied.model, copied.config.hidden_size
+    turn = torch.linalg.qr(torch.randn(width, width, generator=torch.Generator().manual_seed(seed)))[0]
+    head = inner.embed_tokens.weight * inner.norm.weight if copied.config.tie_word_embeddings else None
+    with torch.no_grad():
+        for block in inner.layers:
+            readers = [
+                (block.input_layernorm, (block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj))
+            ]
+            readers += [(block.post_attention_layernorm, (block.mlp.gate_proj, block.mlp.up_proj))]
+            for norm, layers in readers:
+                for layer in layers:
+                    layer.weight.copy_((layer.weight * norm.weight) @ turn.T)
+                norm.weight.fill_(1.0)
+            for layer in (block.self_attn.o_proj, block.mlp.down_proj):
+                layer.weight.copy_(turn @ layer.weight)
+        head = copied.lm_head.weight * inner.norm.weight if head is None else head
+        copied.lm_head.weight = torch.nn.Parameter(head @ turn.T)
+        inner.norm.weight.fill_(1.0)
+        inner.embed_tokens.weight = torch.nn.Parameter(inner.embed_tokens.weight @ turn.T)
+    copied.config.tie_word_embeddings = False
+    return copied
+
+
+@pytest.mark.parametrize("method", ["ridge", "procrustes"])
+def test_a_vector_finds_its_way_into_a_turned_model(method: str) -> None:
+    source = loaded()
+    target = wrap_model(turned(source.model), source.tokenizer, name="turned", revision="1")
+    ids = torch.tensor([[1, 50, 60, 70]])
+    with torch.no_grad():
+        torch.testing.assert_close(target.model(ids).logits, source.model(ids).logits, atol=1e-3, rtol=1e-3)
+    maps, scores = learn_maps(read_both(source, target, texts()), texts(), "bugs", range(1, LAYERS), method)
+    vector, native = extract(source, small()), extract(target, small())
+    carried = project_vector(vector, maps, target.info)
+    for layer in carried.directions:
+        between = torch.nn.functional.cosine_similarity
+        assert scores[layer] > 0.9
+        assert float(between(carried.directions[layer], native.directions[layer], dim=0)) > 0.95
+        assert abs(float(between(vector.directions[layer], native.directions[layer], dim=0))) < 0.7
