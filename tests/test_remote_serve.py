@@ -98,6 +98,14 @@ def test_the_same_sample_from_the_same_seed(pair: Pair) -> None:
     assert len(found) > 1
 
 
+def test_the_same_with_penalties(pair: Pair) -> None:
+    odd = Sampling(temperature=0.8, min_p=0.05, repetition_penalty=1.3, min_new_tokens=6, max_new_tokens=12)
+    alike(pair, ask(sampling=odd, steering=steer()))
+    for wrong in (ask(sampling=Sampling(no_repeat_ngram_size=2)), ask(steering=steer(), measure_kl=True)):
+        with pytest.raises(InputError, match=r"ngram|KL"):
+            pair.remote.submit(wrong)
+
+
 def test_the_same_thinking(pair: Pair) -> None:
     alike(pair, ask(enable_thinking=True))
 

@@ -25,8 +25,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
-    "repetition_penalty": (1,),
-    "min_p": (0,),
     "logprobs": (False, 0),
     "top_logprobs": (0,),
     "logit_bias": ({},),
@@ -81,6 +79,9 @@ class _Body(_Loose):
     temperature: float | None = Field(default=None, ge=0, le=100)
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=-1)
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    repetition_penalty: float = Field(default=1.0, gt=0, le=100)
+    min_tokens: int = Field(default=0, ge=0)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: str | tuple[str, ...] | None = Field(default=None)
     stream: bool = False
@@ -161,6 +162,9 @@ def request_of(
                 top_p=defaults.top_p if body.top_p is None else body.top_p,
                 top_k=defaults.top_k if body.top_k is None else max(0, body.top_k),
                 max_new_tokens=min(asked, info.window),
+                min_p=body.min_p,
+                repetition_penalty=body.repetition_penalty,
+                min_new_tokens=body.min_tokens,
             ),
             seed=secrets.randbits(31) if body.seed is None else body.seed,
             stop=tuple(one for one in stop if one),

@@ -70,7 +70,7 @@ def _beyond(request: Request, server: Server) -> dict[str, Any]:
         value = getattr(sampling, name)
         if name in OPENAI_SAMPLING or value == field.default:
             continue
-        if name not in VLLM_SAMPLING or server.kind not in ("vllm", "easysteer"):
+        if name not in VLLM_SAMPLING or not server.extends:
             raise RemoteError(f"{server.model}: this server can't be asked for {name}; leave it out")
         found[VLLM_SAMPLING[name]] = value
     if getattr(request, "measure_kl", False):
