@@ -24,6 +24,7 @@ from steergraph.agents.specialists import RETRIEVE, Roster, Specialist
 from steergraph.agents.state import Input, Output, State, Step
 from steergraph.retrieval.retriever import BM25Retriever, Retriever
 from steergraph.retrieval.stopping import in_thread
+from steergraph.retrieval.term_cache import TermCache
 from steergraph.vectors.engine.protocol import Engine
 
 
@@ -59,7 +60,7 @@ def build_graph(
         engine=engine,
         roster=roster if isinstance(roster, Roster) else Roster.load(roster),
         policy=policy if isinstance(policy, Policy) else Policy.load(policy),
-        retriever=retriever or BM25Retriever(),
+        retriever=retriever or BM25Retriever(cache=TermCache()),
         router=rules if isinstance(router, str) else router,
         cache_dir=cache_dir,
     )

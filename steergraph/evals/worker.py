@@ -31,6 +31,7 @@ from steergraph.evals.writing import CannotWrite, append_line
 from steergraph.retrieval.git import redact
 from steergraph.retrieval.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever
+from steergraph.retrieval.term_cache import TermCache
 from steergraph.vectors.engine.protocol import Engine
 from steergraph.vectors.steering import Frozen
 
@@ -101,7 +102,7 @@ class Worker:
             engine=engine,
             roster=Roster.load(settings.roster),
             policy=self.policy,
-            retriever=BM25Retriever(),
+            retriever=BM25Retriever(cache=TermCache()),
             router=rules,
         )
         self._builder = graph_builder(self._services)
