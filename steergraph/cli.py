@@ -5,6 +5,7 @@
     steergraph find --repo PATH|URL --issue FILE|-|TEXT|URL [--budget N]
     steergraph vectors extract|list|show
     steergraph bench swebench --dataset FILE|NAME --run-id ID
+    steergraph eval --predictions FILE --dataset FILE --repos DIR [--executor docker]
     steergraph doctor
 
 Exit codes: 0 a checked patch or an answer, 1 none found, 2 bad input, 130 interrupted (and resumable).

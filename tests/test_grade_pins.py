@@ -109,5 +109,7 @@ def test_this_python_is_found_and_an_unknown_one_is_not(monkeypatch: pytest.Monk
     fake.write_text("#!/bin/sh\necho not json\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="is no version of Python"):
+        find_interpreter("../../3.9")
     with pytest.raises(InputError, match=r"no Python 4\.7 here: `pyenv install 4\.7`"):
         find_interpreter("4.7")

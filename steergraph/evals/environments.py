@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -194,9 +195,8 @@ def _make(
         return run_script(sandbox, words, work, mounts, recipe.version, **bounds)
 
     exact = "--no-deps" if all("==" in pin for pin in pins) else ""
-    result = step(
-        f"set -e; {python.path} -m venv {PREFIX}; {PREFIX}/bin/python -m pip install {exact} -r /workspace/pins.txt"
-    )
+    made_by, install_pins = shlex.quote(str(python.path)), f"-m pip install {exact} -r /workspace/pins.txt"
+    result = step(f"set -e; {made_by} -m venv {PREFIX}; {PREFIX}/bin/python {install_pins}")
     if result.exit_code != 0:
         raise EnvironmentFailed(f"{recipe.key}: its packages cannot be installed: {_telling(result)}")
     for pin in sources:

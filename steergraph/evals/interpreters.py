@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,12 @@ class Interpreter(Frozen):
 
 
 def find_interpreter(version: str) -> Interpreter:
-    """A Python of `version` ("3.9"), the newest of its patch releases. Raises InputError naming what to install."""
+    """A Python of `version` ("3.9"), the newest of its patch releases. Raises InputError naming what to install.
+
+    Its folder is shown to what runs in a sandbox, so one that holds the user's home is not taken.
+    """
+    if not re.fullmatch(r"\d+\.\d+", version):
+        raise InputError(f"{version[:40]!r} is no version of Python, as 3.9 is")
     found = [each for path in dict.fromkeys(_candidates(version)) if (each := _ask(path, version))]
     if not found:
         raise InputError(f"no Python {version} here: `pyenv install {version}` or `uv python install {version}`")
@@ -53,5 +59,8 @@ def _ask(path: Path, version: str) -> Interpreter | None:
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
     if not complete or ".".join(str(number) for number in numbers[:2]) != version:
+        return None
+    home = Path(os.path.expanduser("~")).resolve()  # noqa: PTH111
+    if Path(prefix) == Path("/") or home.is_relative_to(Path(prefix).resolve()):
         return None
     return Interpreter(path=Path(executable), version=".".join(map(str, numbers)), prefix=Path(prefix))
