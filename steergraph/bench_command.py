@@ -3,7 +3,10 @@
 from importlib import import_module
 from typing import Any
 
-BENCHMARKS = ("steergraph.evals.swebench_command",)
+BENCHMARKS = (
+    "steergraph.evals.swebench_command",
+    "steergraph.evals.retrieval_command",
+)
 """In the order of the help."""
 
 

@@ -4,7 +4,8 @@ Knows the repository at one commit, terms and scores. Knows nothing of models: h
 `count`. Nothing from after the commit is read.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -27,7 +28,6 @@ from steergraph.retrieval.terms import identifiers, split_identifier, terms
 
 Backend = Literal["fields", "okapi", "rank_bm25"]
 _RANKED = 20
-_Found = tuple[list[Ranked], list[Candidate], dict[str, list[str]], list[str], list[LeftOut]]
 
 
 class Retrieved(BaseModel):
@@ -45,6 +45,34 @@ class Retrieved(BaseModel):
     """Of the passages' texts joined by a blank line."""
     cut: tuple[LeftOut, ...]
     """Passages that were trimmed or did not fit, and files that could not be read, the first 20 of each."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What was found, before any budget."""
+
+    query: str
+    """As in `Retrieved`."""
+    ranked: Sequence[Ranked]
+    """As in `Retrieved`."""
+    candidates: Sequence[Candidate]
+    """Pieces of the best files, best first."""
+    lines: Mapping[str, Sequence[str]]
+    """Of those files."""
+    unread: Sequence[LeftOut]
+    signals: Signals | None = None
+    """What spoke for each file; None for a plain backend."""
+
+    def pack(self, budget: int, count: Count) -> Retrieved:
+        """What of it fits `budget` tokens."""
+        passages, tokens, cut = pack(self.candidates, self.lines, budget, count)
+        return Retrieved(
+            query=self.query,
+            ranked=tuple(self.ranked),
+            passages=passages,
+            tokens=tokens,
+            cut=(*cut, *self.unread[:_RANKED]),
+        )
 
 
 class Retriever(Protocol):
@@ -108,24 +136,15 @@ class BM25Retriever:
         `suspects` are names or paths that may matter. One that is written nowhere in the ranked files adds nothing.
         Raises InputError for an unknown commit.
         """
-        entries = self._eligible(repo.files(repo.resolve(commit)))
-        find = self._by_fields if self.backend == "fields" else self._plain
-        ranked, found, lines, extra, unread = find(repo, entries, query, suspects)
-        if self.reranker is not None:
-            found = reranked(self.reranker, query, found, lines)
-        passages, tokens, cut = pack(found, lines, budget, count)
-        return Retrieved(
-            query="\n".join([query, *([" ".join(extra)] if extra else [])]),
-            ranked=tuple(ranked),
-            passages=passages,
-            tokens=tokens,
-            cut=(*cut, *unread[:_RANKED]),
-        )
+        return self.search(repo, commit, query, suspects).pack(budget, count)
 
-    def signals(self, repo: Repository, commit: str, query: str) -> Signals:
-        """What speaks for each of the files that are ranked. Raises InputError for an unknown commit."""
-        corpus, _ = self._corpus(repo, self._eligible(repo.files(repo.resolve(commit))))
-        return Signals(corpus, parse(query))
+    def search(self, repo: Repository, commit: str, query: str, suspects: Sequence[str] = ()) -> Search:
+        """What `retrieve` finds before any budget: pack it as often as you like. Raises as `retrieve` does."""
+        entries = self._eligible(repo.files(repo.resolve(commit)))
+        found = (self._by_fields if self.backend == "fields" else self._plain)(repo, entries, query, suspects)
+        if self.reranker is not None:
+            found = replace(found, candidates=reranked(self.reranker, query, found.candidates, found.lines))
+        return found
 
     def _eligible(self, entries: Iterable[FileEntry]) -> list[FileEntry]:
         """A name that cannot be seen, with a line break in it say, would speak in the prompt: it is left out."""
@@ -138,7 +157,7 @@ class BM25Retriever:
         unread = [_unread(entry.path, one) for entry, one in analyses if isinstance(one, str)]
         return Corpus([path for path, _ in readable], [one for _, one in readable]), unread
 
-    def _by_fields(self, repo: Repository, entries: Sequence[FileEntry], query: str, suspects: Sequence[str]) -> _Found:
+    def _by_fields(self, repo: Repository, entries: Sequence[FileEntry], query: str, suspects: Sequence[str]) -> Search:
         corpus, unread = self._corpus(repo, entries)
         named = list(dict.fromkeys(name for suspect in suspects for name in identifiers(suspect)))
         known = corpus.known([*dict.fromkeys(name.lower() for name in named)])
@@ -151,9 +170,9 @@ class BM25Retriever:
         found, lines = candidates.by_fields(
             read, signals, {r.path: r.score for r in ranked}, self.own_share, self.floor
         )
-        return ranked, found, lines, suspect_terms(suspects, known), unread
+        return Search(_searched(query, suspect_terms(suspects, known)), ranked, found, lines, unread, signals)
 
-    def _plain(self, repo: Repository, entries: Sequence[FileEntry], query: str, suspects: Sequence[str]) -> _Found:
+    def _plain(self, repo: Repository, entries: Sequence[FileEntry], query: str, suspects: Sequence[str]) -> Search:
         if self.backend == "okapi":
             index = PlainIndex(repo, entries, self._counts)
             extra = suspect_terms(suspects, index.okapi)
@@ -172,7 +191,7 @@ class BM25Retriever:
             asked = terms(query) + extra
             ranked = documents.rank(asked)[:_RANKED]
         found, lines = candidates.plain(self._best(repo, entries, ranked), ranked, asked, self.own_share, self.floor)
-        return ranked, found, lines, extra, left
+        return Search(_searched(query, extra), ranked, found, lines, left)
 
     def _best(self, repo: Repository, entries: Sequence[FileEntry], ranked: Sequence[Ranked]) -> list[FileText]:
         by_path = {entry.path: entry for entry in entries}
@@ -187,6 +206,10 @@ def suspect_terms(suspects: Sequence[str], known: Knows) -> list[str]:
     """
     names = dict.fromkeys(name for suspect in suspects for name in identifiers(suspect) if name.lower() in known)
     return list(dict.fromkeys(term for name in names for term in split_identifier(name)))
+
+
+def _searched(query: str, extra: Sequence[str]) -> str:
+    return "\n".join([query, *([" ".join(extra)] if extra else [])])
 
 
 def _unread(path: str, why: str) -> LeftOut:
