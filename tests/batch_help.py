@@ -17,8 +17,8 @@ from steergraph.vectors.engine.protocol import Request
 from steergraph.vectors.engine.scripted import ScriptedEngine
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-# The defect's line and its repair, in the modules whose issue the scripted engine can solve.
-REPAIRS = {"stock": ("< limit", "<= limit"), "fridge": ("closed or not", "closed and not")}
+# The defect and its repair, in the functions whose issue the scripted engine can solve.
+REPAIRS = {"low_items": ("stock", "< limit", "<= limit"), "keeps": ("fridge", "closed or not", "closed and not")}
 GOLD_COLUMNS = ("patch", "test_patch", "FAIL_TO_PASS", "PASS_TO_PASS", "hints_text")
 
 
@@ -53,7 +53,8 @@ def repairs(request: Request) -> str:
     system, user = (message.content for message in request.messages)
     if "fix bugs" not in system:
         return "It is in `low_items`, or in `keeps`."
-    for name, (wrong, right) in REPAIRS.items():
+    about = sorted(REPAIRS, key=lambda function: -user.split("Repository")[0].count(f"{function}("))
+    for name, wrong, right in map(REPAIRS.__getitem__, about):
         for line in user.splitlines():
             if wrong in line and "|" in line:
                 code = line.split("|", 1)[1]
