@@ -1,11 +1,28 @@
 """Defects that real steering projects shipped, each as a test that would have caught it.
 
-The numbers are those of the project's list of pitfalls; what concerns vectors' making or file formats is tested there.
+Each test's number is that of the list below. What concerns vectors' making or file formats is tested there: `ELSEWHERE`
+says where. `ABSENT` are defects of something that is not here.
+
+ 1 a layer returns a tensor or a container      14 sign and scale of principal components
+ 2 `output_hidden_states` under steering        15 steering that silently does nothing
+ 3 the last hidden state is after the norm      16 threads, exceptions, clients that go away
+ 4 which layer a number means                   17 spread and quantised models
+ 5 decoding with a cache                        18 compiled models
+ 6 steered states stay in a cache               19 a residual in two halves (vLLM)
+ 7 padding                                      20 TransformerLens' folded weights
+ 8 convolution blocks                           21 encoding with an SAE
+ 9 half precision                               22 KL in which form
+10 massive activations                          23 diversity that counts gibberish
+11 units of a dose                              24 keyword metrics
+12 chat template and thinking                   25 a cell picked and reported on the same items
+13 where activations were read                  26 pickles
 """
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,15 +33,40 @@ from tiny_models import ARCHITECTURES, HIDDEN, LAYERS, OTHER_LAYOUTS, tiny_model
 from steergraph.vectors.engine.capture import block_outputs, capture
 from steergraph.vectors.engine.chat import Chat
 from steergraph.vectors.engine.hooks import ActiveBatch, SteeringHooks
+from steergraph.vectors.engine.kl import kl_by_token
 from steergraph.vectors.engine.layers import decoder_layers, hidden_of, replace_hidden
 from steergraph.vectors.engine.loading import LoadedModel, load_model
 from steergraph.vectors.engine.local import LocalEngine
+from steergraph.vectors.engine.plans import RowPlan
 from steergraph.vectors.engine.protocol import Message, Sampling, ScoreRequest
 from steergraph.vectors.engine.trail import Trail
 from steergraph.vectors.library import Library, SteeringError
 from steergraph.vectors.steering import Component, Steering
 
 PROMPT = [1, 40, 41, 42, 43, 44, 45]
+ELSEWHERE = {
+    10: ("test_vectors_methods.py", "test_massive_tokens_are_left_out_of_means_and_counted"),
+    13: ("test_vectors_methods.py", "test_prompt_positions_are_where_they_say"),
+    14: ("test_vectors_methods.py", "test_the_sign_is_the_majoritys_even_where_one_pair_outweighs_it"),
+    23: ("test_vectors_calibrate.py", "test_the_largest_dose_before_degeneration"),
+    25: ("test_stats.py", "holm"),
+    26: ("test_formats_untrusted.py", "test_bare_pickles_are_never_opened"),
+}
+ABSENT = {
+    20: "no vectors or SAEs of TransformerLens are read",
+    21: "no SAE is loaded",
+    24: "no metric counts keywords in the engine or the vectors",
+}
+
+
+def test_every_pitfall_has_its_test() -> None:
+    here = Path(__file__)
+    names = re.findall(r"^def test((?:_\d\d)+)_", here.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    tested = {int(number) for name in names for number in name.strip("_").split("_")}
+    assert tested | ELSEWHERE.keys() | ABSENT.keys() == set(range(1, 27))
+    assert not tested & ABSENT.keys()
+    for file, name in ELSEWHERE.values():
+        assert name in (here.parent / file).read_text(encoding="utf-8")
 
 
 @contextmanager
@@ -87,6 +129,19 @@ def test_02_capture_sees_steering_whatever_ran_first() -> None:
     dose = tiny_library(loaded.info)["v"].directions[1] / 3.0 * 8.0
     assert torch.equal(edited[0], plain[0])
     assert torch.allclose(edited[1] - plain[1], dose[None], atol=1e-4)
+
+
+def test_02_output_hidden_states_tells_of_steering_whatever_was_registered_first() -> None:
+    """transformers' own hooks are installed on first use and stay: they see what the next block sees all the same."""
+    loaded = tiny_loaded()
+    ids = torch.tensor([PROMPT])
+    with torch.no_grad():
+        plain = loaded.model(ids, output_hidden_states=True).hidden_states
+    with steered(loaded, steer(layer=1)):
+        edited = loaded.model(ids, output_hidden_states=True).hidden_states
+    dose = tiny_library(loaded.info)["v"].directions[1] / 3.0 * 8.0
+    assert torch.equal(edited[1], plain[1])
+    assert torch.allclose(edited[2] - plain[2], dose.expand(1, len(PROMPT), -1), atol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES + OTHER_LAYOUTS)
@@ -267,6 +322,13 @@ def test_15_steering_at_every_layer_of_every_architecture_changes_the_logits() -
             assert (on - off).abs().max() > 1e-3
 
 
+def test_15_steering_that_reaches_no_layer_is_an_error() -> None:
+    """However it comes that no hook ran (a model compiled before, a layer skipped), it must not pass for steering."""
+    loaded = tiny_loaded()
+    with pytest.raises(SteeringError, match="never reached"), steered(loaded, steer()):
+        pass
+
+
 def test_16_a_forward_of_another_thread_is_never_steered() -> None:
     loaded = tiny_loaded()
     expected = plain_logits(loaded)
@@ -331,13 +393,6 @@ def test_17_a_model_in_bfloat16_generates_and_scores_steered() -> None:
         assert engine.score([ScoreRequest(token_ids=(1, 2), continuation=(3,), steering=steer())])[0].total < 0
 
 
-def test_15_steering_that_reaches_no_layer_is_an_error() -> None:
-    """However it comes that no hook ran (a model compiled before, a layer skipped), it must not pass for steering."""
-    loaded = tiny_loaded()
-    with pytest.raises(SteeringError, match="never reached"), steered(loaded, steer()):
-        pass
-
-
 def test_18_a_compiled_model_sees_every_change_of_steering() -> None:
     """Hooks are there before the first compiled call; afterwards only tensors change, and nothing is compiled again."""
     from torch._dynamo.testing import CompileCounterWithBackend
@@ -363,3 +418,36 @@ def test_18_a_compiled_model_sees_every_change_of_steering() -> None:
     finally:
         hooks.remove()
         torch.compiler.reset()
+
+
+class TwoHalves(torch.nn.Module):
+    """A layer as vLLM has them: what it computed and the residual, of which the stream is the sum."""
+
+    def forward(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return hidden * 0.5, hidden * 2.0
+
+
+def test_19_adding_to_one_half_is_adding_to_their_sum() -> None:
+    model = torch.nn.Module()
+    model.model = torch.nn.Module()
+    model.model.layers = torch.nn.ModuleList([TwoHalves()])
+    row = RowPlan(ranges=((0, None),), adds={0: torch.full((1, 4), 3.0)})
+    hidden = torch.randn(1, 2, 4)
+    with SteeringHooks(model).steering([row.place(2)], torch.device("cpu")) as batch:
+        batch.at([0], 2)
+        output = model.model.layers[0](hidden)
+    assert isinstance(output, tuple) and torch.allclose(sum(output), hidden * 2.5 + 3.0)
+
+
+def test_22_kl_is_taken_between_log_softmaxes_in_float32() -> None:
+    """In nats, KL(steered || unsteered), a number for every generated token; where a probability is 0 in float32,
+    `softmax().log()` would be -inf."""
+    loaded = tiny_loaded()
+    hooks, answer, extreme = SteeringHooks(loaded.model), [9, 10, 11], steer(layer=LAYERS - 1, alpha=1e4)
+    found = kl_by_token(loaded, hooks, PROMPT, answer, plan(extreme, loaded))
+    steered_logits, plain = (logits_of(loaded, [(PROMPT, answer, one)])[0] * 1.0 for one in (extreme, None))
+    assert found.shape == (3,) and bool(found.isfinite().all()) and bool((found >= 0).all())
+    expected = (
+        steered_logits.double().softmax(-1) * (steered_logits.double().log_softmax(-1) - plain.double().log_softmax(-1))
+    ).sum(-1)
+    assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-4)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from engine_help import MEDIAN, logits_of, plan, steer, tiny_library, tiny_loaded
+from engine_help import MEDIAN, TEXTS, ask, logits_of, plan, steer, tiny_library, tiny_loaded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import LAYERS
@@ -16,6 +16,7 @@ from steergraph.vectors.engine.forward import Forward, pad_left
 from steergraph.vectors.engine.hooks import ActiveBatch, SteeringHooks
 from steergraph.vectors.engine.layers import decoder_layers, hidden_of, replace_hidden
 from steergraph.vectors.engine.loading import LoadedModel
+from steergraph.vectors.engine.local import LocalEngine
 from steergraph.vectors.engine.plans import RowPlan
 from steergraph.vectors.steering import Component, Steering
 
@@ -255,3 +256,42 @@ def test_minus_zero_keeps_every_bit() -> None:
         kept = hidden.clone()
         kept.add_(torch.full((1, 1, len(odd)), -0.0))
         assert torch.equal(kept.view(torch.uint8), hidden.view(torch.uint8))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_engine_with_chunked_prefill_says_the_same(kind: str) -> None:
+    loaded = loaded_of(kind)
+    steerings = [None, steer(), steer("w", 2, -5.0, positions="generated"), steer("u", 0, 6.0, positions=(4, 20))]
+    requests = [ask(text, tokens=6, steering=one) for text, one in zip(TEXTS, steerings, strict=True)]
+    widths: list[int] = []
+    with LocalEngine(loaded, tiny_library(loaded.info), prefix_bytes=0) as engine:
+        whole = engine.generate(requests)
+    with LocalEngine(loaded, tiny_library(loaded.info), prefix_bytes=0, prefill_chunk=5) as engine:
+        seen = loaded.model.register_forward_pre_hook(
+            lambda m, a, k: widths.append(k["input_ids"].shape[1]), with_kwargs=True
+        )
+        chunked = engine.generate(requests)
+        seen.remove()
+    assert max(widths) == 5 and widths.count(5) > 1
+    for one, other in zip(whole, chunked, strict=True):
+        assert one.token_ids == other.token_ids and one.receipt == other.receipt
+
+
+def test_a_receipt_names_the_range() -> None:
+    loaded = loaded_of("qwen3")
+    with LocalEngine(loaded, tiny_library(loaded.info)) as engine:
+        prompt = engine.count_tokens(ask().messages or ())
+        cases = {
+            (3, 6): (3, 6),
+            (-2, None): (prompt - 2, prompt + 5),
+            (prompt + 1, prompt + 3): (prompt + 1, prompt + 3),
+        }
+        for given_range, expected in cases.items():
+            (completion,) = engine.generate([ask(tokens=6, steering=steer(positions=given_range))])
+            assert completion.receipt is not None and completion.receipt.steered_ranges == (expected,)
+            assert completion.receipt.components[0].positions == given_range
+            assert completion.receipt.prompt_positions == max(0, min(expected[1], prompt) - expected[0])
+        assert completion.receipt is not None and completion.receipt.generated_positions == 2
+    for nothing in ((3, 3), (5, 2), (-1, -2), (2, 0)):
+        with pytest.raises(ValueError, match="no token"):
+            steer(positions=nothing)

@@ -58,14 +58,18 @@ class LocalEngine:
         max_batch: int = 16,
         deterministic: bool = False,
         prefix_bytes: int = 2**29,
+        prefill_chunk: int | None = None,
     ) -> None:
         """`model` is a loaded one, or a name for `load_model`.
 
         `max_batch`: rows that run together. `deterministic` runs every row alone, so that its tokens are the same in
         whatever company it was submitted; it costs the speed of batching. `prefix_bytes`: what the states of prompts
-        may take that are kept for later requests which begin in the same way; 0 keeps none."""
+        may take that are kept for later requests which begin in the same way; 0 keeps none. `prefill_chunk`: prompt
+        tokens of a row that go through the model at once; less needs less memory."""
         if max_batch < 1:
             raise InputError(f"max_batch {max_batch}: at least 1")
+        if prefill_chunk is not None and prefill_chunk < 1:
+            raise InputError(f"prefill_chunk {prefill_chunk}: at least 1")
         if prefix_bytes < 0:
             raise InputError(f"prefix_bytes {prefix_bytes}: at least 0")
         self._loaded = load_model(model) if isinstance(model, str) else model
@@ -80,7 +84,7 @@ class LocalEngine:
             self._hooks,
             max_rows=self._max_batch,
             prefixes=PrefixStore(prefix_bytes),
-            chunk=CHUNK if deterministic else None,
+            chunk=prefill_chunk or (CHUNK if deterministic else None),
             tick=self._sweep,
         )
         self._queue: deque[Job] = deque()
