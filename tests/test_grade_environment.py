@@ -12,9 +12,16 @@ from test_grade_sandbox import sandbox_or_skip
 
 from steergraph.cli import main
 from steergraph.configs import InputError
-from steergraph.evals.environments import EnvironmentFailed, add_missing, environment_for, run_script
+from steergraph.evals.environments import (
+    Environment,
+    EnvironmentFailed,
+    add_missing,
+    environment_for,
+    run_script,
+    share_large,
+)
 from steergraph.evals.interpreters import find_interpreter
-from steergraph.evals.pins import Recipe
+from steergraph.evals.pins import Pins, Recipe
 from steergraph.evals.wheels import FetchFailed, fetch_sources, fetch_wheels
 
 VERSION = ".".join(str(part) for part in sys.version_info[:2])
@@ -125,8 +132,6 @@ def test_a_real_instance_tells_gold_from_nothing_and_garbage(
 def test_what_a_log_misses_is_fetched_once(testbed: Path, tmp_path: Path) -> None:
     """Without a network nothing is fetched; what does not look like a requirement is not asked for at all."""
     folder = own.make_environment(tmp_path / "cache", own_pins(tmp_path))
-    from steergraph.evals.environments import Environment
-
     environment = Environment(
         folder=folder, key=folder.name, version="1.0", interpreter=Path(sys.base_prefix), notes=()
     )
@@ -138,7 +143,27 @@ def test_what_a_log_misses_is_fetched_once(testbed: Path, tmp_path: Path) -> Non
     assert not add_missing(environment, "ERROR: No matching distribution found for blinker>=1.6.2\n")
 
 
-def own_pins(folder: Path) -> Any:
-    from steergraph.evals.pins import Pins
+def test_large_packages_are_shared_and_not_copied(testbed: Path, tmp_path: Path) -> None:
+    sandbox = sandbox_or_skip()
+    folder = own.make_environment(tmp_path / "cache", own_pins(tmp_path))
+    site = folder / "env/lib/python3.11/site-packages"
+    for name, size in (("large", 200), ("small", 10)):
+        (site / name / "inner").mkdir(parents=True)
+        (site / name / "inner/data").write_bytes(b"x" * size)
+    share_large(folder, 100)
+    assert not list((site / "large").iterdir()) and (site / "small/inner/data").is_file()
+    environment = Environment(
+        folder=folder, key=folder.name, version="1.0", interpreter=Path(sys.base_prefix), notes=()
+    )
+    place = "/opt/miniconda3/envs/testbed/lib/python3.11/site-packages"
+    script = (
+        f"wc -c < {place}/large/inner/data; wc -c < {place}/small/inner/data; touch {place}/made {place}/large/made"
+    )
+    mounts = environment.mounts(testbed, folder / "env")
+    result = run_script(sandbox, ["/bin/bash", "-c", script], testbed, mounts, "1.0")
+    assert result.output.split("\n")[:2] == ["200", "10"] and "Read-only file system" in result.output
+    assert (site / "made").is_file()
 
+
+def own_pins(folder: Path) -> Pins:
     return Pins(None, own.write_specs(folder / "specs.json"))

@@ -61,7 +61,10 @@ class EnvironmentFailed(InputError):
 
 
 class Environment(Frozen):
-    """A finished environment: `folder` has `env` (the tree for PREFIX), `wheels`, `activate` and `environment.json`."""
+    """A finished environment: `folder` has `env` (the tree for PREFIX), `wheels`, `activate` and `environment.json`.
+
+    `shared` has the large packages, at their places in `env`, where empty folders are left to mount them on, read-only.
+    """
 
     folder: Path
     key: str
@@ -71,13 +74,15 @@ class Environment(Frozen):
     notes: tuple[str, ...]
 
     def mounts(self, testbed: Path, env: Path) -> list[Mount]:
-        """What an eval script expects, with `testbed` and `env` (copies) writable."""
+        """What an eval script expects, with `testbed` and `env` (copies) writable; large packages are not copied."""
+        shared = self.folder / "shared"
         return [
             Mount(self.interpreter, str(self.interpreter)),
             Mount(testbed, TESTBED, True),
             Mount(env, PREFIX, True),
             Mount(self.folder / "activate", f"{CONDA}/bin/activate"),
             Mount(self.folder / "wheels", WHEELS),
+            *(Mount(package, f"{PREFIX}/{package.relative_to(shared)}") for package in sorted(shared.glob("*/*/*/*"))),
         ]
 
 
@@ -217,7 +222,20 @@ def _make(
     else:
         raise EnvironmentFailed(f"{recipe.key}: the project's installation asks for ever more packages")
     remove_tree(work)
+    share_large(made)
     return notes
+
+
+def share_large(folder: Path, least: int = 16 << 20) -> None:
+    """Move packages of `least` bytes or more from an environment's `env` to `shared`: each run copies `env`."""
+    for package in list((folder / "env").glob("lib/python3.*/site-packages/*")):
+        if package.is_symlink() or not package.is_dir():
+            continue
+        if sum(path.lstat().st_size for path in package.rglob("*") if not path.is_dir()) >= least:
+            place = folder / "shared" / package.relative_to(folder / "env")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            package.rename(place)
+            package.mkdir()
 
 
 def _telling(result: RunResult) -> str:
