@@ -16,10 +16,10 @@ CHOSEN := $(VENV)/.torch
 LOCKED_TORCH := $(shell grep '^torch==' constraints.txt)
 TORCH ?= $(or $(filter-out locked,$(shell cat $(CHOSEN) 2>/dev/null)),$(LOCKED_TORCH))
 
-.PHONY: help setup run test test-slow lint format wheel clean FORCE
+.PHONY: help setup run test test-slow bench lint format wheel clean FORCE
 
 help:
-	@echo "make run | test | test-slow | lint | format | wheel | setup | clean"
+	@echo "make run | test | test-slow | bench | lint | format | wheel | setup | clean"
 
 setup: $(STAMP)
 
@@ -57,6 +57,12 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+# Every script in benchmarks/ that takes --quick, at a size fit for two cores; the others need data and are run by hand.
+bench: setup
+	@for script in $$(grep -l __main__ $$(grep -le --quick benchmarks/*.py)); do \
+		echo "== $$script --quick"; $(BIN)/python $$script --quick || exit 1; \
+	done
 
 lint: setup
 	$(BIN)/ruff check .
