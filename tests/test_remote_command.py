@@ -1,7 +1,6 @@
 """`steergraph serve` as a process, and `ask`, `run` and build_graph over its address."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -9,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine_help import tiny_loaded
 from remote_help import Scripted, chunk, says, serving
 
 from steergraph import build_graph
@@ -139,9 +137,7 @@ def test_the_example_speaks_here_and_over_the_server(pocket: tuple[str, Path]) -
     assert "relative dose 0.40" in steered and "relative dose 0.20" in half and "dose" not in plain
 
 
-def test_a_server_needs_no_gpu_or_home(tmp_path: Path) -> None:
-    """Importing the command and the application loads no model and writes nothing."""
+@pytest.mark.slow
+def test_building_the_parser_imports_nothing_heavy() -> None:
     code = "import steergraph.web.serve_command, sys; sys.exit('torch' in sys.modules or 'starlette' in sys.modules)"
-    environment = {**os.environ, "HOME": str(tmp_path)}
-    assert subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT).returncode == 0
-    assert tiny_loaded().info.n_layers == 4
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
