@@ -90,6 +90,8 @@ def test_the_harness_reports_on_a_sandbox_run(
     monkeypatch.setenv("DOCKER_HOST", address)
     monkeypatch.setenv("PYTHON_DOTENV_DISABLED", "1")
     program = Path(sys.executable).with_name("swebench")
+    if not program.is_file():
+        pytest.skip("the swebench command is not beside this Python")
     done = subprocess.run(
         [program, "report", "shown"], cwd=tmp_path / "out", capture_output=True, text=True, timeout=180
     )

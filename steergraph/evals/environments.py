@@ -105,7 +105,7 @@ def environment_for(
         testbed: a checkout of the project at the commit that is installed; it is copied.
         install: the commands of the eval script that install the project.
         cache: the folder of all environments.
-        fetch: False asks no package index: all wheels must lie in the cache's `wheels` folder.
+        fetch: False asks no package index: an environment that needs packages is then one that is there already.
 
     Raises EnvironmentFailed. Two processes do not make one environment twice: the second waits.
     """

@@ -41,7 +41,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--environments", metavar="DIR", help="pinned conda exports (default: beside the dataset)")
     parser.add_argument("--specs", metavar="FILE", help="table of repository versions (default: beside the dataset)")
     parser.add_argument("--cache", metavar="DIR", help="where environments are kept (default: in steergraph's cache)")
-    parser.add_argument("--offline", action="store_true", help="ask no package index; build from what is cached only")
+    parser.add_argument("--offline", action="store_true", help="ask no package index: use environments that are there")
     parser.add_argument(
         "--run-id", default="eval", metavar="ID", help="names the log folder; again: goes on (default: eval)"
     )
