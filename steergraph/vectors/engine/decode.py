@@ -178,6 +178,8 @@ class Decoder:
         ids = torch.tensor([row.token_ids[-1:] for row in rows], device=self._loaded.device)
         positions = torch.tensor(at, device=self._loaded.device)[:, None]
         logits, self._cache = self._call(ids, self._mask[:, : self._width], positions, self._cache)
+        if self._active.announced and not self._active.reached:
+            self._steering.close()  # raises what there is to say
         for row in rows:
             row.passed(row.length)
         self._take(rows, logits)
