@@ -92,7 +92,7 @@ class Receipt(Frozen):
     """Half-open ranges [start, end) of edited positions in the row's own numbering: 0 is the first prompt token
     after padding; a token generated as number k sits at prompt_tokens + k."""
     kl: SpentKL | None = None
-    """Where `Request.measure_kl` asked for it and something was generated."""
+    """Where `Request.measure_kl` asked for it and the answer was neither cancelled nor cut off by its deadline."""
     claimed: bool = False
     """Whether it only says what a server was asked to do, with positions counted from its usage; False where the engine
     that ran the model wrote it."""

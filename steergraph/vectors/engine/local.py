@@ -47,7 +47,7 @@ class EngineClosed(RuntimeError):
 class LocalEngine:
     """Implements `protocol.Engine` over a model in this process. A context manager: leaving it closes it.
 
-    **The model is changed** while the engine is open: its layers carry the engine's hooks.
+    **The model is changed** while a steered batch runs: the layers it steers carry a hook.
     """
 
     def __init__(
@@ -276,7 +276,7 @@ class LocalEngine:
                     job.fail(row.error)
                 elif self._closing and row.finish == "cancelled" and not job.handle.cancelled:
                     job.fail(EngineClosed("the engine was closed"))
-                elif job.measures_kl and row.token_ids:
+                elif job.measures_kl and row.token_ids and row.finish in ("stop", "length"):
                     measuring = CallJob(partial(self._answer_with_kl, job, row))
                     measuring.on_error = job.fail
                     self._enqueue([measuring])

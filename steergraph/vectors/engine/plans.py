@@ -100,6 +100,9 @@ class PlacedPlan:
 
     def pieces(self, start: int, end: int) -> list[tuple[int, int, Active]]:
         """[start, end) cut where what is done changes, without the pieces where nothing is."""
+        if end - start == 1:
+            active = self.active(start)
+            return [(start, end, active)] if self.plan.edits(active) else []
         edges = {start, end, *(edge for span in self.spans for edge in span if start < edge < end)}
         cuts = sorted(edges)
         found = []

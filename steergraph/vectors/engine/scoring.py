@@ -66,9 +66,14 @@ class Scoring:
 
     def _fits(self, jobs: Sequence[ScoreJob]) -> bool:
         # Options of one token after one prompt are one row.
-        rows = len({(*job.prompt, *job.continuation[:-1], job.request.steering, id(job.library)) for job in jobs})
+        rows = len({_kind(job) for job in jobs})
         return rows == 1 or (
             rows <= self._max_rows
             and rows * max(job.width for job in jobs) <= MAX_NEW_TOKENS
             and rows * max(job.kept for job in jobs) * self._vocabulary <= MAX_KEPT_LOGITS
         )
+
+
+def _kind(job: ScoreJob) -> tuple[object, ...]:
+    """The same for jobs that `score_rows` runs as one row."""
+    return tuple(job.prompt), tuple(job.continuation[:-1]), job.request.steering, id(job.library)
