@@ -229,9 +229,9 @@ def test_the_same_geometry_is_told_from_chance_and_another_is_not() -> None:
     assert same.procrustes.value == pytest.approx(0, abs=1e-6)
     assert same.spearman.p == same.pearson.p == pytest.approx(1 / 720)
     assert same.procrustes.p < 0.05
-    values = [compare(cloud(seed), cloud(seed + 500), permutations=60).spearman.p for seed in range(30)]
-    assert sum(p <= 0.05 for p in values) <= 6  # chance gives 1 or 2
-    assert 0.3 < sum(values) / len(values) < 0.7
+    values = [compare(cloud(seed), cloud(seed + 500), permutations=40).spearman.p for seed in range(24)]
+    assert sum(p <= 0.05 for p in values) <= 5  # chance gives 1
+    assert 0.25 < sum(values) / len(values) < 0.75
 
 
 def test_a_shared_part_makes_cosines_high_and_centring_takes_it_out() -> None:
