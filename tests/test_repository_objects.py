@@ -28,7 +28,7 @@ def remove_object(where: Path, name: str) -> None:
 def many(tmp_path_factory):
     """More blobs than go to git in one piece, of sizes around the buffer's. Read only."""
     where = tmp_path_factory.mktemp("many") / "r"
-    files = {f"f{n}": b"%d\n" % n * (n % 50) for n in range(900)}
+    files = {f"f{n}": b"%d\n" % n * (n % 50) for n in range(600)}
     files |= {f"big{n}": os.urandom(size) for n, size in enumerate((2**18 - 1, 2**18, 2**18 + 1, 3_000_000, 1, 0))}
     make_repository(where, files)
     return where, files, hashes(where)
@@ -48,7 +48,7 @@ def test_a_stream_that_is_left_or_mixed_with_another_disturbs_none(many):
     reader = ObjectReader(where / ".git", kept_bytes=0)
     blobs = list(names.values())
     first, second = reader.read(blobs), reader.read(blobs[::-1])
-    for forward, backward in zip(list(names)[:500], list(names)[:-500:-1], strict=False):
+    for forward, backward in zip(list(names)[:450], list(names)[:-450:-1], strict=False):
         assert (next(first), next(second)) == (files[forward], files[backward])
     first.close()
     del second
@@ -93,23 +93,19 @@ def test_after_a_fork_the_child_reads_by_itself(many):
     assert next(reader.read([names["f4"]])) == files["f4"]
 
 
-def test_missing_blobs_are_named(many, tmp_path):
-    _, _, names = many
+def test_missing_blobs_are_named(tmp_path):
     where = tmp_path / "r"
-    shutil.copytree(many[0] / ".git", where / ".git")
-    for path in ("f7", "f600"):
+    make_repository(where, {f"f{n}": f"{n}\n" for n in range(20)})
+    names = hashes(where)
+    for path in ("f7", "f16"):
         remove_object(where, names[path])
-    reader = ObjectReader(where / ".git")
-    stream = reader.read(list(names.values()))
     with pytest.raises(GitError) as caught:
-        for _ in stream:
-            pass
+        list(ObjectReader(where / ".git").read(list(names.values())))
     said = str(caught.value)
-    assert names["f7"] in said and names["f600"] in said and "missing" in said and "\n" not in said
-    for path in list(names)[:10]:
-        if path != "f7":
-            (where / ".git" / "objects" / names[path][:2] / names[path][2:]).unlink(missing_ok=True)
-    with pytest.raises(GitError, match=r"and \d+ more are missing"):
+    assert names["f7"] in said and names["f16"] in said and "missing" in said and "\n" not in said
+    for path in ("f1", "f2", "f3"):
+        remove_object(where, names[path])
+    with pytest.raises(GitError, match="and 2 more are missing"):
         list(ObjectReader(where / ".git").read(list(names.values())))
 
 
