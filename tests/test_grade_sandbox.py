@@ -140,6 +140,16 @@ def test_finished_ones_are_not_graded_again(grader: Grader, place: Place) -> Non
     assert not json.loads((folder / "report.json").read_text())[own.INSTANCE]["resolved"]
 
 
+def test_the_other_kind_of_sandbox_grades_too(place: Place, official: Official) -> None:
+    try:
+        sandbox = Sandbox.detect("unshare")
+    except SandboxUnavailable as error:
+        pytest.skip(str(error))
+    with Grader(place.rows(), place.pins, place.places, sandbox, Bounds(timeout_s=60), "other", official) as grader:
+        verdicts = [grader.grade(asked(own.GOLD, "good")), grader.grade(asked(own.WRONG, "wrong"))]
+    assert [each.verdict for each in verdicts] == ["resolved", "unresolved"]
+
+
 def test_two_processes_do_not_grade_one_run(grader: Grader) -> None:
     grader.logs.mkdir(parents=True, exist_ok=True)
     with held(grader.logs / ".lock", ""), pytest.raises(InputError, match="another process grades the run main"):
@@ -333,7 +343,8 @@ def test_the_official_process_sees_none_of_our_variables(official: Official) -> 
     assert official._process is not None
     names = {each.split(b"=")[0] for each in Path(f"/proc/{official._process.pid}/environ").read_bytes().split(b"\0")}
     assert b"PYTHON_DOTENV_DISABLED" in names
-    assert names <= {b"PATH", b"LANG", b"TMPDIR", b"HOME", b"HF_HUB_OFFLINE", b"PYTHON_DOTENV_DISABLED", b""}
+    kept = {b"PATH", b"PYTHONPATH", b"LANG", b"TMPDIR"}
+    assert names <= kept | {b"HOME", b"HF_HUB_OFFLINE", b"PYTHON_DOTENV_DISABLED", b""}
 
 
 def test_the_part_of_a_script_that_installs() -> None:

@@ -88,7 +88,7 @@ class Official:
         return answer["result"]
 
     def _start(self) -> None:
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+        kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG", "TMPDIR") if name in os.environ}
         quiet = {"PYTHON_DOTENV_DISABLED": "1", "HF_HUB_OFFLINE": "1", "HOME": self._folder.name}
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "steergraph.evals.grade_official"],
