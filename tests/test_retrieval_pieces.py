@@ -24,7 +24,7 @@ def check(path: str, text: str) -> None:
     assert made.pieces() == read.pieces() == pieces(path, text)
     for name in ("first", "last", "outer", "leaf", "field", "term", "count"):
         assert np.array_equal(getattr(made, name), getattr(read, name))
-    assert (made.names, made.outer_names, made.imports) == (read.names, read.outer_names, read.imports)
+    assert (made.names, made.outer_names) == (read.names, read.outer_names)
 
 
 @given(LINES, st.sampled_from(["a.py", "a.txt"]))

@@ -1,4 +1,4 @@
-"""What one file's content says for a search: which terms stand where, in which kind of text, and what it imports.
+"""What one file's content says for a search: which terms stand where, in which kind of text.
 
 Knows how Python is written (names, strings, docstrings, comments); any other text is one field of words. Knows nothing
 of the file's path, of queries or of scores, so that the analysis of a blob serves every path and commit that has it.
@@ -22,7 +22,7 @@ from steergraph.retrieval import terms
 from steergraph.retrieval.okapi import term_id
 from steergraph.retrieval.passages import Piece, pieces
 
-VERSION = terms.VERSION * 1000 + 2
+VERSION = terms.VERSION * 1000 + 3
 """Of the analysis: bytes kept anywhere are only read back by the version that made them."""
 
 FIELDS = ("code", "name", "doc", "comment", "string", "path")
@@ -41,12 +41,7 @@ _DEFINED = re.compile(
     r"([A-Za-z_]\w*)",
     re.MULTILINE,
 )
-_IMPORT = re.compile(
-    r"^[ \t]*(?:from[ \t]+(?P<base>\.*[\w.]*)[ \t]+import[ \t]+(?P<names>\([^)]*\)|[^\n#;]+)"
-    r"|import[ \t]+(?P<modules>[\w., \t]+))",
-    re.MULTILINE,
-)
-_HEAD = struct.Struct("<IIIIIII")
+_HEAD = struct.Struct("<IIIIII")
 
 
 @dataclass(frozen=True)
@@ -63,8 +58,6 @@ class BlobTerms:
     outer: NDArray[np.uint32]
     """(outer pieces, 2) First and last lines of the pieces that hold others, in the order of `passages.pieces`."""
     outer_names: tuple[str, ...]
-    imports: tuple[str, ...]
-    """Dotted names as imported, `base.name` for `from base import name`; leading dots are kept."""
     leaf: NDArray[np.uint32]
     field: NDArray[np.uint8]
     term: NDArray[np.uint64]
@@ -78,9 +71,7 @@ class BlobTerms:
         return sorted([*leaves, *outer], key=lambda piece: (piece.first, -piece.last, piece.name))
 
     def to_bytes(self) -> bytes:
-        said = [
-            "\n".join(part).encode("utf-8", "surrogatepass") for part in (self.names, self.outer_names, self.imports)
-        ]
+        said = ["\n".join(part).encode("utf-8", "surrogatepass") for part in (self.names, self.outer_names)]
         head = _HEAD.pack(VERSION, len(self.first), len(self.outer), len(self.leaf), *map(len, said))
         arrays = (self.term, self.first, self.last, self.outer, self.leaf, self.count, self.field)
         return b"".join([head, *(a.tobytes() for a in arrays), *said])
@@ -108,14 +99,13 @@ class BlobTerms:
         for size in sizes:
             said.append(data[at : at + size].decode("utf-8", "surrogatepass"))
             at += size
-        named, outer_named, imported = said
+        named, outer_named = said
         return cls(
             first=first,
             last=last,
             names=tuple(named.split("\n")) if leaves else (),
             outer=holding,
             outer_names=tuple(outer_named.split("\n")) if outer else (),
-            imports=tuple(imported.split("\n")) if imported else (),
             leaf=leaf,
             field=field,
             term=term,
@@ -161,7 +151,6 @@ def analyse(path: str, text: str) -> BlobTerms:
         names=tuple(piece.name for piece in leaves),
         outer=np.array([(piece.first, piece.last) for piece in outer], dtype="<u4").reshape(len(outer), 2),
         outer_names=tuple(piece.name for piece in outer),
-        imports=_imports(text) if python else (),
         leaf=np.array(leaf_, dtype="<u4"),
         field=np.array(field_, dtype="<u1"),
         term=np.array(term_, dtype="<u8"),
@@ -214,19 +203,3 @@ def _plain(text: str, leaves: list[Piece]) -> dict[tuple[int, int], list[str]]:
         (leaf, CODE): terms.identifiers("\n".join(lines[piece.first - 1 : piece.last]))
         for leaf, piece in enumerate(leaves)
     }
-
-
-def _imports(text: str) -> tuple[str, ...]:
-    found: dict[str, None] = {}
-    for match in _IMPORT.finditer(text):
-        if match["modules"] is not None:
-            for module in match["modules"].split(","):
-                if words := module.split():
-                    found[words[0]] = None
-            continue
-        base = match["base"]
-        for name in match["names"].strip("()").split(","):
-            words = name.split("#")[0].split()
-            if words and words[0].isidentifier():
-                found[base + words[0] if base.endswith(".") else f"{base}.{words[0]}"] = None
-    return tuple(found)

@@ -25,7 +25,7 @@ _PATH = re.compile(r"(?<![\w/.~-])(?:[\w.~-]*/)*[\w-]+(?:\.[\w-]+)*\.(?:py|pyi|p
 _DOTTED = re.compile(r"(?<![\w.])[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 _KEBAB = re.compile(r"(?<![\w-])-{0,2}([A-Za-z]\w*(?:-[A-Za-z]\w*)+)(?![\w-])")
 _VERSION_LINE = re.compile(
-    r"^[ \t>*-]*[\w .()/-]{1,40}(?::|=+)[ \t]*(?:None|installed|v?\d[\w.+ ()|,-]*|N/A|True|False)[ \t]*$", re.IGNORECASE
+    r"^[ \t>*-]*[\w .-]{1,40}(?::|==)[ \t]*(?:None|installed|v?\d[\w.+ ()|,-]*|N/A|True|False)[ \t]*$", re.IGNORECASE
 )
 _QUOTED = re.compile(r"`([^`\n]{1,200})`")
 _ERROR = re.compile(
@@ -70,7 +70,7 @@ class Query:
     frames: tuple[Frame, ...] = ()
     """Innermost last, as Python prints them."""
     paths: tuple[str, ...] = ()
-    """What looks like a file's path or name, in order of appearance."""
+    """What looks like a file's path or name outside tracebacks, in order of appearance."""
     dotted: tuple[str, ...] = ()
     """Dotted names, in order of appearance."""
     names: Mapping[str, float] = field(default_factory=dict)
@@ -136,8 +136,10 @@ def parse(text: str) -> Query:
             traceback = True
         if _VERSION_LINE.match(line) and not first:
             continue
-        for m in _PATH.finditer(line):
-            paths.setdefault(m[0])
+        framed = _FRAME.match(bare)
+        if not framed:
+            for m in _PATH.finditer(line):
+                paths.setdefault(m[0])
         for m in _DOTTED.finditer(line):
             dotted.setdefault(m[0])
         error = _ERROR.match(line)
@@ -145,7 +147,7 @@ def parse(text: str) -> Query:
             part, traceback = ERROR, False
         elif first:
             part = TITLE
-        elif traceback or _FRAME.match(line):
+        elif traceback or framed:
             part = OUTPUT
         elif fenced or line.startswith(("    ", "\t", ">>>", "...")):
             part = CODE
