@@ -19,6 +19,7 @@ from steergraph.retrieval.term_cache import Key, TermCache
 
 _BATCH_BYTES = 1_000_000
 _KEPT_BYTES = 64_000_000
+_WORDS = 30_000
 _KIND = "counts"
 
 
@@ -49,6 +50,8 @@ class CountStore:
         words = Vocabulary()
         for batch in _batches([entry for entry in absent if entry.blob not in made]):
             made |= self._make(repo, batch, words)
+            if len(words) > _WORDS:  # a large repository has millions
+                words = Vocabulary()
         for blob, counts in made.items():
             self._keep(blob, counts)
         known |= made
