@@ -34,7 +34,7 @@ def test_one_row_for_every_instance_and_a_status_for_every_end(tmp_path):
     records = [folder.record("rag_baseline", r["instance_id"]) for r in rows]
     assert [r["status"] for r in records] == ["patched", "patched", "no_edit", "error", "error", "error"]
     assert predictions(folder)[0]["model_patch"].startswith("diff --git a/pantry/stock.py b/pantry/stock.py")
-    for record, words in zip(records[3:], ("no repository of a/nowhere", "no commit 1111", "problem"), strict=True):
+    for record, words in zip(records[3:], ("no repository of a/nowhere", "no commit 1111", "problem_statement is empty"), strict=True):
         assert words in record["error"] and "\n" not in record["error"] and record["patch"] == ""
     assert summary["rag_baseline"]["instances"] == 6 and summary["rag_baseline"]["statuses"]["error"] == 3
     assert not list(folder.path.rglob("checkpoint.sqlite*"))

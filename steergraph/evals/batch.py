@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from steergraph.evals.batch_folder import BatchFolder
-from steergraph.evals.candidates import Choice, choose, contributions
+from steergraph.evals.candidates import Choice, candidate_of, choose, contributions
 from steergraph.evals.instances import prediction
 from steergraph.evals.repos import Repos
 from steergraph.evals.sources import Source
-from steergraph.evals.worker import Done, Unit, candidate_of
+from steergraph.evals.worker import Done, Unit
 from steergraph.evals.writing import append_line
 from steergraph.vectors.steering import Frozen
 

@@ -60,6 +60,24 @@ class Choice(Frozen):
     """Of the chosen one; without one, that of the sample that came furthest."""
 
 
+def candidate_of(outcome: Mapping[str, Any]) -> Candidate:
+    """A finished sample as a candidate."""
+    edit = outcome.get("edit") or {}
+    return Candidate(
+        sample=outcome["sample"],
+        source=outcome["source"],
+        status=outcome["status"],
+        key=edit.get("key"),
+        empty=edit.get("empty", False),
+        patch=outcome.get("patch") or "",
+        refused=tuple(edit.get("refused", ())),
+        tokens=outcome["tokens"],
+        seconds=outcome["seconds"],
+        truncated=sum(step["finish_reason"] == "length" for step in outcome["steps"]),
+        error=outcome.get("error"),
+    )
+
+
 def patch_problems(diff: str, largest: int = LARGEST_PATCH) -> tuple[str, ...]:
     """Why a patch from anywhere is not fit to be applied by anyone, each in a line; () where it is.
 

@@ -23,7 +23,7 @@ from steergraph.agents.router import rules
 from steergraph.agents.services import Services
 from steergraph.agents.specialists import Roster
 from steergraph.configs import InputError
-from steergraph.evals.candidates import Candidate, edit_key, patch_problems
+from steergraph.evals.candidates import edit_key, patch_problems
 from steergraph.evals.driving import drive, provenance, record_of
 from steergraph.evals.instances import task_of
 from steergraph.evals.sources import Source
@@ -177,7 +177,10 @@ class Worker:
             append_line(folder / "trace.jsonl", event)
 
         self.prepare(unit)
-        if lacking := self._prepared[unit.repo, unit.row["base_commit"]]:
+        lacking = self._prepared[unit.repo, unit.row["base_commit"]]
+        if lacking is None and not unit.row["problem_statement"].strip():
+            lacking = "the row's problem_statement is empty"
+        if lacking:
             trace({"event": "error", "error": lacking})
             return {}, lacking
         with ExitStack() as stack:
@@ -257,24 +260,6 @@ def make_engine(settings: Settings) -> Engine:
         check_fits(vector, engine.info)
     made: Engine = engine
     return made
-
-
-def candidate_of(outcome: Mapping[str, Any]) -> Candidate:
-    """A finished sample as a candidate."""
-    edit = outcome.get("edit") or {}
-    return Candidate(
-        sample=outcome["sample"],
-        source=outcome["source"],
-        status=outcome["status"],
-        key=edit.get("key"),
-        empty=edit.get("empty", False),
-        patch=outcome.get("patch") or "",
-        refused=tuple(edit.get("refused", ())),
-        tokens=outcome["tokens"],
-        seconds=outcome["seconds"],
-        truncated=sum(step["finish_reason"] == "length" for step in outcome["steps"]),
-        error=outcome.get("error"),
-    )
 
 
 @contextmanager
