@@ -83,7 +83,9 @@ def main(arguments: argparse.Namespace) -> None:
         run("warm", arguments.jobs)
         names = {"alone": 1, "together": arguments.jobs}
         rounds = 2 if arguments.quick else arguments.rounds
-        taken = interleaved({name: partial(run, name, jobs) for name, jobs in names.items()}, rounds)
+        taken = interleaved(
+            {name: partial(run, name, jobs) for name, jobs in names.items()}, rounds, cpu_time=arguments.cpu_time
+        )
     print(machine(arguments.device))
     print(f"{len(rows)} instances, {engine.info.name}, preset {arguments.preset}, {rounds} rounds")
     for name, jobs in names.items():
