@@ -304,6 +304,7 @@ def wait_for(seen: Callable[[], bool], patience_s: float = 60.0) -> None:
     ("wrong", "why"),
     [
         (["--instances", "x"], "no such instance"),
+        (["--jobs", "1", "--run-id", ""], "cannot name a run"),
         (["--run-id", "../up"], "cannot name a run"),
         (["--repos", "none"], "no such folder"),
         (["--specs", "none.json"], "no such file"),

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from steergraph.evals.grade_rows import Prediction, Row
     from steergraph.evals.grade_verdict import Verdict
 
+_NOTES = 20
+
 
 def add_parser(subparsers: Any) -> None:
     """Register the command on an `add_subparsers()` object."""
@@ -70,8 +72,12 @@ def run_eval(arguments: argparse.Namespace) -> int:
         predictions = controls(chosen.values())
     else:
         predictions = gold_predictions(chosen.values())
-    for note in notes:
+    for note in notes[:_NOTES]:
         print(f"note: {_plain(note)}")
+    if len(notes) > _NOTES:
+        print(f"note: and {len(notes) - _NOTES} more")
+    if not predictions:
+        raise InputError("--instances: there is no prediction for any of them")
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     if arguments.executor == "docker":
@@ -127,7 +133,7 @@ def _in_sandbox(
         print(_plain(f"{where}: {verdict.line} ({verdict.seconds:.1f} s)"), flush=True)
 
     with Grader(rows, pins, places, Sandbox.detect(), bounds, arguments.run_id) as grader:
-        verdicts = grader.grade_all(predictions, arguments.jobs, tell)
+        verdicts = grader.grade_all(predictions, arguments.jobs, tell, end_children=True)
         dataset = Path(arguments.dataset[0]).absolute()
         if len(arguments.dataset) > 1 or not dataset.is_file():
             dataset = grader.logs / "dataset.jsonl"

@@ -113,11 +113,17 @@ class Grader:
         return verdict
 
     def grade_all(
-        self, predictions: Sequence[Prediction], jobs: int = 1, tell: Callable[[Verdict], None] = lambda _: None
+        self,
+        predictions: Sequence[Prediction],
+        jobs: int = 1,
+        tell: Callable[[Verdict], None] = lambda _: None,
+        *,
+        end_children: bool = False,
     ) -> list[Verdict]:
         """Grade all, `jobs` at a time. `tell` sees each as it ends.
 
-        Interrupted, it ends what runs at once; the same run id goes on from there. Raises InputError where another
+        Interrupted, it keeps no verdict of what runs, and the same run id goes on from there; with `end_children` all
+        child processes of this one are ended, else those that run are waited for. Raises InputError where another
         process grades this run, OfficialError where swebench is missing.
         """
         self._official.ready()
@@ -138,7 +144,7 @@ class Grader:
             except BaseException:
                 self._stopping.set()
                 pool.shutdown(wait=False, cancel_futures=True)
-                while any(future.running() for future in futures):
+                while end_children and any(future.running() for future in futures):
                     for process in tree(os.getpid()):
                         if process.pid != os.getpid():
                             with suppress(ProcessLookupError):
