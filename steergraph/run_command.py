@@ -224,8 +224,13 @@ def _asked(arguments: argparse.Namespace, given: dict[str, Any], command: str) -
         },
         "state": shown(state) if state else None,
         "thread": uuid.uuid4().hex if state else "run",
-        "command": redact(command.replace(state, shown(state)) if state else command),
+        "command": redact(_without(command, state, shown(state)) if state else command),
     }
+
+
+def _without(command: str, url: str, shown: str) -> str:
+    """A quoted command line with `shown` in the place of `url`, however the shell's quotes split that."""
+    return command.replace(url, shown).replace(url.replace("'", "'\"'\"'"), shown)
 
 
 def _absolute(path: str | None) -> str | None:

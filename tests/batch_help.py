@@ -93,6 +93,7 @@ def batch(
             "samples": samples,
         }
         begun = folder.begin(asked)
+        folder.keep_model({"name": "scripted", "revision": "0"})
         given = Settings(uid=begun["uid"], **{"max_repairs": 1} | settings)
         worker = Worker(given, engine or ScriptedEngine(reply), state)
         plan = Plan(

@@ -34,7 +34,9 @@ def test_one_row_for_every_instance_and_a_status_for_every_end(tmp_path):
     records = [folder.record("rag_baseline", r["instance_id"]) for r in rows]
     assert [r["status"] for r in records] == ["patched", "patched", "no_edit", "error", "error", "error"]
     assert predictions(folder)[0]["model_patch"].startswith("diff --git a/pantry/stock.py b/pantry/stock.py")
-    for record, words in zip(records[3:], ("no repository of a/nowhere", "no commit 1111", "problem_statement is empty"), strict=True):
+    for record, words in zip(
+        records[3:], ("no repository of a/nowhere", "no commit 1111", "problem_statement is empty"), strict=True
+    ):
         assert words in record["error"] and "\n" not in record["error"] and record["patch"] == ""
     assert summary["rag_baseline"]["instances"] == 6 and summary["rag_baseline"]["statuses"]["error"] == 3
     assert not list(folder.path.rglob("checkpoint.sqlite*"))
@@ -95,6 +97,27 @@ def test_what_is_finished_is_not_done_again_and_more_can_be_asked_for(tmp_path):
         batch(tmp_path, [first], samples=2)
     with pytest.raises(InputError, match=r"row of .*stock has changed"):
         batch(tmp_path, [{**first, "problem_statement": "another"}])
+
+
+def test_a_run_whose_model_could_not_be_loaded_is_begun_anew(tmp_path):
+    folder = BatchFolder.open(tmp_path, "r")
+    asked = {"presets": ["auto"], "instances": {"a": "1"}, "command": "one", "model": "pocked"}
+    folder.begin(asked)
+    begun = folder.begin({**asked, "model": "pocket"})
+    assert begun["model"] == "pocket"
+    folder.keep_model({"name": "pocket", "revision": "1"})
+    assert folder.begin({**asked, "model": "pocket"})["uid"] == begun["uid"]
+    with pytest.raises(InputError, match='begun with model "pocket", not "other"'):
+        folder.begin({**asked, "model": "other"})
+    with pytest.raises(InputError, match="at revision 1, and this is pocket at 2"):
+        folder.keep_model({"name": "pocket", "revision": "2"})
+
+
+def test_the_summary_keeps_what_earlier_commands_said(tmp_path):
+    rows = pantry_rows("stock")
+    batch(tmp_path, rows, lambda r: "no", presets=["baseline"])
+    _, folder = batch(tmp_path, rows, lambda r: "no", presets=["rag_baseline"])
+    assert set(json.loads((folder.path / "summary.json").read_text())) == {"baseline", "rag_baseline"}
 
 
 def test_a_second_process_is_refused(tmp_path):

@@ -56,13 +56,13 @@ class BatchFolder:
         """
         path = self.path / "run.json"
         before = read_record(path)
-        if before is None:
-            if path.exists():
-                raise InputError(f"{path}: not readable: name another run id")
+        if before is None and path.exists():
+            raise InputError(f"{path}: not readable: name another run id")
+        if before is not None and not {"uid", "presets", "instances", "commands"} <= before.keys():
+            raise InputError(f"{path}: the record of another kind of run: name another run id")
+        if before is None or "model_info" not in before:  # nothing was made yet: its model could not be loaded, say
             before = {"uid": uuid.uuid4().hex, "presets": [], "instances": {}, "commands": []}
             before |= {key: value for key, value in asked.items() if key not in _FREE}
-        if not {"uid", "presets", "instances", "commands"} <= before.keys():
-            raise InputError(f"{path}: the record of another kind of run: name another run id")
         for key, value in asked.items():
             if key not in _FREE and before.get(key) != value:
                 raise InputError(
@@ -139,7 +139,9 @@ class BatchFolder:
         return records
 
     def keep_summary(self, summary: Mapping[str, Any]) -> None:
-        write_whole(self.path / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        """Write what is known of each preset; of those not in `summary`, what an earlier command said."""
+        path = self.path / "summary.json"
+        write_whole(path, json.dumps({**(read_record(path) or {}), **summary}, indent=2, ensure_ascii=False) + "\n")
 
     def sweep(self) -> None:
         """Remove the temporary files that a kill left behind."""

@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import tempfile
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ DEATHS = 4
 """A sample whose worker died so often is given up: it may be what kills them."""
 _FAILED_STARTS = 3
 _KNOCK_S = 10.0
+_START_S = 900.0
 
 
 class Replica:
@@ -108,7 +110,12 @@ class RayPool:
     @property
     def info(self) -> ModelInfo:
         """What the model is; waits for the first replica. Raises InputError where none can be started."""
+        until = time.monotonic() + _START_S
         while self._info is None:
+            if time.monotonic() > until:
+                raise InputError(
+                    f"--ray: no replica found room in {_START_S:g} s: each needs a free CPU, or a free GPU"
+                )
             self._replenish()
             started, _ = self._ray.wait(list(self._starting), num_returns=1, timeout=1.0)
             for ref in started:

@@ -6,6 +6,7 @@ Knows arguments and lines. How a batch goes is `batch`'s business, how a sample 
 import argparse
 import json
 import os
+import re
 import shlex
 import sys
 import time
@@ -50,6 +51,8 @@ def run_swebench(arguments: argparse.Namespace) -> int:
     presets = tuple(dict.fromkeys(name.strip() for name in arguments.presets.split(",") if name.strip()))
     if not presets:
         raise InputError("--presets names none")
+    if odd := [preset for preset in presets if not re.fullmatch(r"\w[\w.-]*", preset)]:
+        raise InputError(f"--presets: {odd[0]!r} can't name a file")
     sources = {
         preset: plan_sources(
             arguments.samples,
@@ -71,7 +74,7 @@ def run_swebench(arguments: argparse.Namespace) -> int:
         begun = folder.begin(
             _asked(arguments, dataset.name, presets, {r["instance_id"]: row_hash(r) for r in rows}, repos, state)
         )
-        settings = _settings(arguments, begun["uid"])
+        settings = _settings(arguments, begun["uid"]).model_copy(update={"command": begun["commands"][-1]})
         show = _Progress(len(rows) * len(presets), say)
         try:
             with _pool(arguments, settings, folder, state) as (pool, info, forget):
