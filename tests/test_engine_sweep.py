@@ -79,8 +79,19 @@ def test_what_cannot_be_swept_is_one_clear_error() -> None:
     for prompts, layers, alphas in (([], [0], [1.0]), ([[1]], [], [1.0]), ([[1]], [0], []), ([[]], [0], [1.0])):
         with pytest.raises(InputError):
             first_token_grid(loaded, prompts, vector, layers, alphas)
-    with pytest.raises(SteeringError, match="out of range"):
-        first_token_grid(loaded, PROMPTS, vector, [LAYERS], ALPHAS)
+    for layer, alpha, positions, words in (
+        (LAYERS, 1.0, "all", "out of range"),
+        (-1, 1.0, "all", "layer"),
+        (0, float("nan"), "all", "alpha"),
+        (0, 1e39, "all", "beyond"),
+        (0, 1.0, (3, 2), "no token"),
+        (0, 1.0, "some", "positions"),
+    ):
+        with pytest.raises(InputError, match=words) as caught:
+            first_token_grid(loaded, PROMPTS, vector, [layer], [alpha], positions=positions)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="token id 99999"):
+        first_token_grid(loaded, [[1, 99999]], vector, [0], ALPHAS)
 
 
 def test_an_engine_sweeps_between_the_steps_of_what_it_generates() -> None:

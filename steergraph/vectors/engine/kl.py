@@ -58,6 +58,8 @@ def spent_kl(
     plan: RowPlan,
     suspended: Collection[int] = (),
 ) -> SpentKL:
-    """Mean and 95th percentile of `kl_by_token`. `answer` holds at least one token."""
+    """Mean and 95th percentile of `kl_by_token`; `answer` holds at least one token. Raises ValueError for NaN logits."""
     by_token = kl_by_token(loaded, hooks, prompt, answer, plan, suspended)
+    if not bool(by_token.isfinite().all()):
+        raise ValueError("the model's logits are not numbers; the steering may be too strong for its precision")
     return SpentKL(mean=float(by_token.mean()), p95=float(by_token.quantile(0.95)), tokens=len(answer))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from steergraph.configs import InputError
@@ -21,7 +22,7 @@ from steergraph.vectors.engine.capture import plain_medians
 from steergraph.vectors.engine.forward import Forward
 from steergraph.vectors.engine.layers import decoder_layers, hidden_of, replace_hidden
 from steergraph.vectors.engine.loading import LoadedModel
-from steergraph.vectors.engine.plans import RowPlan, plan_row
+from steergraph.vectors.engine.plans import RowPlan, check_steering, plan_row
 from steergraph.vectors.library import Library, SteeringVector
 from steergraph.vectors.steering import Component, Positions, Steering, TokenRange, Unit
 
@@ -81,39 +82,48 @@ def first_token_grid(
     loaded = source
     if not (prompts and layers and alphas):
         raise InputError("a grid needs at least one prompt, one layer and one alpha")
+    vocabulary = loaded.model.get_input_embeddings().weight.shape[0]
     for index, prompt in enumerate(prompts):
         if not 1 <= len(prompt) <= loaded.info.window:
             raise InputError(
                 f"prompt {index}: {len(prompt)} tokens; {loaded.info.name} takes 1 to {loaded.info.window}"
             )
-    medians = plain_medians(loaded) if any(not vector.median_residual_norms.get(layer) for layer in layers) else []
-    library = Library({vector.name: vector})
-    plans = {
-        (row, column): plan_row(
+        wrong = next((token for token in prompt if not 0 <= token < vocabulary), None)
+        if wrong is not None:
+            raise InputError(f"prompt {index}: token id {wrong}; {loaded.info.name} has ids 0 to {vocabulary - 1}")
+    cells = [(row, column) for row in range(len(layers)) for column in range(len(alphas))]
+    try:
+        steerings = [
             Steering(
                 components=(Component(vector=vector.name, layer=layer, alpha=alpha, unit=unit, positions=positions),)
-            ),
-            library,
-            loaded.info,
-            lambda layer: medians[layer],
-        )
-        for row, layer in enumerate(layers)
-        for column, alpha in enumerate(alphas)
+            )
+            for layer in layers
+            for alpha in alphas
+        ]
+    except ValidationError as error:
+        raise InputError(f"this grid can't be: {error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
+    library = Library({vector.name: vector})
+    for steering in steerings:
+        check_steering(steering, library, loaded.info)
+    medians = plain_medians(loaded) if any(not vector.median_residual_norms.get(layer) for layer in layers) else []
+    plans = {
+        cell: plan_row(steering, library, loaded.info, lambda layer: medians[layer])
+        for cell, steering in zip(cells, steerings, strict=True)
     }
     shape = (len(prompts), len(layers), len(alphas))
     doses = torch.tensor(
         [[plans[row, column].applied[0].relative_dose for column in range(shape[2])] for row in range(shape[1])]
     )
-    unsteered, logprobs = [], None
+    unsteered = []
+    logprobs = torch.empty(0)
     for index, prompt in enumerate(prompts):
         with loaded.lock, torch.inference_mode():
             walk = _Walk(loaded, prompt, {cell: layers[cell[0]] for cell in plans}, plans, max_tokens)
-            base, cells = walk.run()
+            base, walked = walk.run()
             unsteered.append(base)
-            logprobs = torch.empty(*shape, base.shape[-1]) if logprobs is None else logprobs
-            for (row, column), found in cells:
+            logprobs = logprobs if index else torch.empty(*shape, len(base))
+            for (row, column), found in walked:
                 logprobs[index, row, column] = found
-    assert logprobs is not None
     return FirstTokenGrid(tuple(layers), tuple(alphas), torch.stack(unsteered), logprobs, doses)
 
 
