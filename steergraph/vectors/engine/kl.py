@@ -58,7 +58,7 @@ def spent_kl(
     plan: RowPlan,
     suspended: Collection[int] = (),
 ) -> SpentKL:
-    """Mean and 95th percentile of `kl_by_token`; `answer` holds at least one token. Raises ValueError for NaN logits."""
+    """Mean and 95th percentile of `kl_by_token`; `answer` is not empty. Raises ValueError where logits are NaN."""
     by_token = kl_by_token(loaded, hooks, prompt, answer, plan, suspended)
     if not bool(by_token.isfinite().all()):
         raise ValueError("the model's logits are not numbers; the steering may be too strong for its precision")
