@@ -15,11 +15,13 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+from steergraph.agents.rerank import load_reranker
 from steergraph.configs import InputError
 from steergraph.evals.instances import read_instances
 from steergraph.evals.repos import Repos
 from steergraph.evals.retrieval_arms import Unit, measure, settings_of
 from steergraph.evals.retrieval_gold import gold_patches
+from steergraph.evals.retrieval_measure import counter
 from steergraph.evals.retrieval_table import tables
 from steergraph.evals.retrieval_weights import fit
 from steergraph.evals.selection import select
@@ -31,6 +33,9 @@ _RANKINGS, _TABLE = "rankings.jsonl", "table.md"
 
 def run_retrieval(arguments: argparse.Namespace) -> int:
     """0 once every instance is measured or known not to be measurable; 1 where none could be."""
+    counter(arguments.tokenizer)  # what can't be read is said now, and not of every instance
+    if arguments.rerank is not None:
+        load_reranker(arguments.rerank)
     units = _units(arguments)
     folder = _folder(arguments.out)
     if folder is None:
