@@ -91,6 +91,14 @@ async def test_a_thread_that_is_not_cancelled_returns_and_raises_as_it_would() -
     assert not stoppable()
 
 
+async def test_a_slow_git_gets_all_of_its_input() -> None:
+    """It is looked at many times before it has read the whole of it."""
+    lines = b"".join(b"%d\n" % number for number in range(200_000))
+    slow = ["-c", "alias.x=!sleep 0.3; cat; sleep 0.3; :", "x"]
+    assert await in_thread(lambda: run_git(slow, input=lines)) == lines
+    assert run_git(slow, input=lines) == lines
+
+
 async def test_an_async_run_says_the_same_as_a_sync_one(sandbox_context: Callable[..., Any]) -> None:
     context = sandbox_context("python -m unittest tests.test_stock")
     graph = build_graph(engine=ScriptedEngine(speaks))

@@ -143,15 +143,16 @@ def run_git(
 
 
 def _communicate(process: subprocess.Popen[bytes], input: bytes, timeout: float) -> tuple[bytes, bytes]:
-    end = time.monotonic() + timeout
+    end, rest = time.monotonic() + timeout, input or None
     while stoppable():
         try:
-            return process.communicate(input, timeout=min(LOOK_S, max(0.0, end - time.monotonic())))
+            return process.communicate(rest, timeout=min(LOOK_S, max(0.0, end - time.monotonic())))
         except subprocess.TimeoutExpired:
             if stopped():
                 raise Stopped from None
             if time.monotonic() >= end:
                 raise
+            rest = None  # it goes on sending what it was given first
     return process.communicate(input, timeout=timeout)
 
 
