@@ -6,13 +6,12 @@
 Every arm generates greedily through the engine, all rows together, each row steered by a vector of its own: at one
 layer, and at every layer. A round runs every arm once, in an order that turns from round to round. The ratio is
 unsteered over steered time, the geometric mean over the rounds with a 95 % t interval; 1.00 means steering is free,
-0.97 that it costs 3 %. On a CPU the time is the process's CPU time, which other programs on the machine disturb less.
+0.97 that it costs 3 %.
 """
 
 import math
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -48,10 +47,6 @@ def qwen3_06b(device: str) -> LoadedModel:
     return replace(wrap_model(model, tokenizer, name="random"), eos_ids=frozenset())
 
 
-def clock(device: str) -> Callable[[], float]:
-    return time.perf_counter if device.startswith("cuda") else time.process_time
-
-
 def interval(slow: list[float], fast: list[float]) -> str:
     """Geometric mean of slow/fast with its 95 % interval."""
     logs = [math.log(one / other) for one, other in zip(slow, fast, strict=True)]
@@ -70,11 +65,13 @@ def main() -> None:
     tokens, rounds = (16, 8) if given.quick else (given.tokens, given.rounds)
     torch.manual_seed(0)
     loaded = qwen3_06b(given.device) if given.real else random_model(given.layers, given.hidden, given.device)
-    library, layers, now = random_library(loaded, NAMES), range(loaded.info.n_layers), clock(given.device)
+    library, layers, now = random_library(loaded, NAMES), range(loaded.info.n_layers), time.perf_counter
     print(
         f"{machine(given.device)}; {len(layers)} layers, {loaded.info.hidden_size} wide, float32, "
         f"{tokens} tokens a row, {rounds} rounds"
     )
+    if given.cpu_time:
+        now = time.process_time
     middle = [len(layers) // 2]
     arms = {"unsteered": [], "control": [], "one layer": middle, "every layer": list(layers)}
     with LocalEngine(loaded, library, max_batch=max(given.batches), prefix_bytes=0) as engine:

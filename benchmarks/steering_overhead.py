@@ -6,7 +6,7 @@ The layer only makes a new tensor, so that what is measured is the call and the 
 bare, with the plain hook, with the engine's hook and another vector in every row, the same with rows of unlike length
 (left-padded), and a layer that the engine's batch does not steer. Arms are interleaved; the median over the rounds of
 each round's difference to the bare layer is printed. `announce` is the engine's own work once a forward, for all
-layers. On a CPU it is the process's CPU time, which other programs on the machine disturb less.
+layers.
 """
 
 import argparse
@@ -37,8 +37,8 @@ class OneLayer(nn.Module):
         self.model.layers = nn.ModuleList([Layer()])
 
 
-def microseconds(work: Callable[[], object], calls: int) -> float:
-    now = time.perf_counter if torch.cuda.is_available() else time.process_time
+def microseconds(work: Callable[[], object], calls: int, cpu_time: bool) -> float:
+    now = time.process_time if cpu_time else time.perf_counter
     started = now()
     for _ in range(calls):
         work()
@@ -58,7 +58,9 @@ def steered(
     return model.model.layers[0], batch
 
 
-def case(rows: int, width: int, calls: int, hidden: int, rounds: int, device: torch.device) -> dict[str, float]:
+def case(
+    rows: int, width: int, calls: int, hidden: int, rounds: int, device: torch.device, cpu_time: bool
+) -> dict[str, float]:
     x = torch.randn(rows, width, hidden, device=device)
     v, alpha = torch.randn(hidden, device=device), 8.0
     plain = Layer()
@@ -78,9 +80,11 @@ def case(rows: int, width: int, calls: int, hidden: int, rounds: int, device: to
             layer(x)
         for number in range(rounds):
             for name in list(arms) if number % 2 == 0 else reversed(list(arms)):
-                taken[name].append(microseconds(lambda layer=arms[name]: layer(x), calls))  # type: ignore[misc]
+                taken[name].append(microseconds(lambda layer=arms[name]: layer(x), calls, cpu_time))  # type: ignore[misc]
         starts = [width] * rows if width == 1 else [0] * rows
-        announce = statistics.median(microseconds(lambda: batch.at(starts, width), calls) for _ in range(rounds))
+        announce = statistics.median(
+            microseconds(lambda: batch.at(starts, width), calls, cpu_time) for _ in range(rounds)
+        )
     extra = {
         name: statistics.median(one - bare for one, bare in zip(times, taken["bare"], strict=True))
         for name, times in taken.items()
@@ -95,12 +99,15 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=31)
     options.add_argument("--quick", action="store_true")
     options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options.add_argument(
+        "--cpu-time", action="store_true", help="the process's CPU time: other programs disturb it less"
+    )
     given = options.parse_args()
     torch.manual_seed(0)
     print(f"{machine(given.device)}; hidden {given.hidden}, float32; extra microseconds a call")
     for name, rows, width, calls in CASES:
         calls = max(5, calls // 10) if given.quick else calls
-        found = case(rows, width, calls, given.hidden, given.rounds, torch.device(given.device))
+        found = case(rows, width, calls, given.hidden, given.rounds, torch.device(given.device), given.cpu_time)
         print(f"{name:18s} " + "   ".join(f"{arm} {value:.1f}" for arm, value in found.items()))
 
 

@@ -3,13 +3,10 @@
     OMP_NUM_THREADS=1 python benchmarks/sweep.py [--quick] [--tokens 128] [--alphas 4] [--layers 12] [--hidden 512]
 
 Both run on the same prompt and are compared cell by cell; rounds are interleaved. The plain way computes the logits of
-the last token only, with the dose in a forward hook. On a CPU the time is the process's CPU time, which other programs
-on the machine disturb less.
+the last token only, with the dose in a forward hook.
 """
 
 import statistics
-import time
-from collections.abc import Callable, Mapping
 
 import torch
 from random_model import interleaved, machine, parser, random_library, random_model, random_tokens, ratio
@@ -43,19 +40,6 @@ def cell_by_cell(
     return torch.stack(found).view(loaded.info.n_layers, len(alphas), -1)
 
 
-def timed(works: Mapping[str, Callable[[], object]], rounds: int, device: str) -> dict[str, list[float]]:
-    """Seconds of each work, one after the other, `rounds` times."""
-    if device.startswith("cuda"):
-        return interleaved(works, rounds)
-    taken: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(rounds):
-        for name, work in works.items():
-            started = time.process_time()
-            work()
-            taken[name].append(time.process_time() - started)
-    return taken
-
-
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--tokens", type=int, default=128)
@@ -81,7 +65,7 @@ def main() -> None:
             kept["grid"] = first_token_grid(loaded, [prompt], vector, layers, alphas, positions=positions).logprobs[0]
 
         grid()
-        taken = timed({"naive": naive, "grid": grid}, rounds, given.device)
+        taken = interleaved({"naive": naive, "grid": grid}, rounds, cpu_time=given.cpu_time)
         apart = (kept["naive"] - kept["grid"]).abs().max().item()
         slow, fast = (statistics.median(taken[name]) for name in ("naive", "grid"))
         print(
