@@ -141,6 +141,7 @@ def test_what_a_log_misses_is_fetched_once(testbed: Path, tmp_path: Path) -> Non
     manifest["notes"].append("added: blinker>=1.6.2 (an instance's installation asks for it)")
     (folder / "environment.json").write_text(json.dumps(manifest))
     assert not add_missing(environment, "ERROR: No matching distribution found for blinker>=1.6.2\n")
+    assert not add_missing(environment, 'ERROR: No matching distribution found for blinker>=1.6.2; extra == "dev"\n')
 
 
 def test_large_packages_are_shared_and_not_copied(testbed: Path, tmp_path: Path) -> None:

@@ -155,7 +155,8 @@ def add_missing(environment: Environment, log: str) -> bool:
 
 def _asked_for(log: str) -> list[str]:
     """What pip says it has not found; nothing where one of them does not look like a requirement."""
-    asked = sorted({each.strip() for each in MISSING.findall(log)})
+    # Without the marker of an extra: `tox; extra == "dev"`.
+    asked = sorted({each.split(";")[0].strip() for each in MISSING.findall(log)})
     return asked if all(_REQUIREMENT.fullmatch(each) for each in asked) else []
 
 
