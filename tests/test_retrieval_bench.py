@@ -143,7 +143,8 @@ def test_a_bench_and_its_second_half(dataset, tmp_path, monkeypatch, capsys):
     assert (out / "table.md").read_text() in said.out
     ids = [json.loads(line)["instance_id"] for line in (out / "rankings.jsonl").read_text().splitlines()]
     assert sorted(ids) == ["me__pantry-1", "you__units-1", "you__units-2"]
-    assert main(bench(dataset, "--out", str(out), "--tokenizer", str(tmp_path))) == 2
+    (out / "rankings.jsonl").write_text(json.dumps(found | {"settings": "of another version"}) + "\n")
+    assert main(bench(dataset, "--out", str(out))) == 2
     assert "other settings" in capsys.readouterr().err
 
 
@@ -178,7 +179,7 @@ def test_the_parser_imports_nothing_heavy():
 
 @pytest.fixture(scope="module")
 def encoders(tmp_path_factory):
-    """A tiny cross-encoder and a tiny embedding model with random weights, saved as transformers and as s-t save them."""
+    """A tiny cross-encoder and a tiny embedding model with random weights, saved by either library."""
     sentence_transformers = pytest.importorskip("sentence_transformers")
     from sentence_transformers import models as modules
     from tokenizers import Tokenizer, models, pre_tokenizers
