@@ -6,6 +6,7 @@
     steergraph vectors extract|list|show
     steergraph bench swebench --dataset FILE|NAME --run-id ID
     steergraph eval --predictions FILE --dataset FILE --repos DIR [--executor docker]
+    steergraph report RUN... [--grades DIR] [--dataset FILE] [--out DIR]
     steergraph doctor
 
 Exit codes: 0 a checked patch or an answer, 1 none found, 2 bad input, 130 interrupted (and resumable).
@@ -26,6 +27,7 @@ COMMANDS = (
     "steergraph.find_command",
     "steergraph.vectors.command",
     "steergraph.evals.eval_command",
+    "steergraph.evals.report_command",
     "steergraph.evals.routing_command",
     "steergraph.bench_command",
     "steergraph.web.serve_command",
