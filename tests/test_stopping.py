@@ -92,7 +92,7 @@ async def test_a_thread_that_is_not_cancelled_returns_and_raises_as_it_would() -
 
 
 async def test_a_slow_git_gets_all_of_its_input() -> None:
-    """It is looked at many times before it has read the whole of it."""
+    """However long it takes to read it."""
     lines = b"".join(b"%d\n" % number for number in range(200_000))
     slow = ["-c", "alias.x=!sleep 0.3; cat; sleep 0.3; :", "x"]
     assert await in_thread(lambda: run_git(slow, input=lines)) == lines

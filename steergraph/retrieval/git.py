@@ -143,16 +143,16 @@ def run_git(
 
 
 def _communicate(process: subprocess.Popen[bytes], input: bytes, timeout: float) -> tuple[bytes, bytes]:
-    end, rest = time.monotonic() + timeout, input or None
-    while stoppable():
+    end = time.monotonic() + timeout
+    # `communicate` can't be taken up again where it has input to send; git is quick with what it reads.
+    while stoppable() and not input:
         try:
-            return process.communicate(rest, timeout=min(LOOK_S, max(0.0, end - time.monotonic())))
+            return process.communicate(timeout=min(LOOK_S, max(0.0, end - time.monotonic())))
         except subprocess.TimeoutExpired:
             if stopped():
                 raise Stopped from None
             if time.monotonic() >= end:
                 raise
-            rest = None  # it goes on sending what it was given first
     return process.communicate(input, timeout=timeout)
 
 
