@@ -113,6 +113,7 @@ def test_the_study_scores_follow_their_definitions():
     assert study_scores("prose", lambda path: True).paths == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_the_studys_table_is_recomputed(data):
     found = study_variants(

@@ -34,7 +34,7 @@ def render(template: str, **values: Any) -> str:
 def file_name(instance_id: str) -> str:
     """The name of an instance's page: one that every file system takes, and that no other instance has."""
     plain = re.sub(r"[^A-Za-z0-9._+-]", "_", instance_id).strip(".")[:120]
-    if plain != instance_id:
+    if not plain or plain != instance_id:
         digest = hashlib.sha256(instance_id.encode("utf-8", "surrogatepass")).hexdigest()[:8]
         plain = f"{plain or 'instance'}-{digest}"
     return f"{plain}.html"
