@@ -142,9 +142,20 @@ async def test_leaving_a_stream_stops_the_generation(chat: SteeredChat, engine: 
     assert engine.counters.forwards - before < 100
 
 
-async def test_cancelling_the_call_cancels_the_generation(chat: SteeredChat) -> None:
+async def test_cancelling_the_call_cancels_the_generation(
+    chat: SteeredChat, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+    submit, loop = engine.submit, asyncio.get_running_loop()
+
+    def submitting(request: Request) -> Any:
+        handle = submit(request)
+        loop.call_soon_threadsafe(begun.set)
+        return handle
+
+    monkeypatch.setattr(engine, "submit", submitting)
     task = asyncio.create_task(chat.ainvoke(QUESTION, max_tokens=240))
-    await asyncio.sleep(0.05)
+    await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -22,6 +22,7 @@ from steergraph.evals.stats import (
 probabilities = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(0, 400), st.integers(1, 400), st.sampled_from([0.8, 0.95, 0.99]))
 def test_wilson_is_statsmodels_own(hits: int, n: int, level: float) -> None:
@@ -34,6 +35,7 @@ def test_wilson_is_statsmodels_own(hits: int, n: int, level: float) -> None:
     assert ours.low <= ours.estimate <= ours.high or math.isclose(ours.low, ours.estimate, abs_tol=1e-12)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_mcnemar_is_statsmodels_own(wins: int, losses: int) -> None:
@@ -43,6 +45,7 @@ def test_mcnemar_is_statsmodels_own(wins: int, losses: int) -> None:
     assert mcnemar_exact(wins, losses) == pytest.approx(min(1.0, expected))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(probabilities)
 def test_holm_is_statsmodels_own(p_values: list[float]) -> None:
@@ -93,6 +96,13 @@ def test_an_interval_covers_as_often_as_it_says() -> None:
         found = mean_interval(rng.normal(0.3, 1.0, size=60), resamples=500, seed=trial)
         hits += found.low <= 0.3 <= found.high
     assert 180 <= hits <= 198
+
+
+def test_textbook_values() -> None:
+    found = wilson(8, 10)
+    assert (round(found.low, 3), round(found.high, 3)) == (0.490, 0.943)
+    assert mcnemar_exact(8, 1) == 2 * 10 / 2**9
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
 
 
 def test_pairing_finds_what_the_marginals_hide() -> None:
