@@ -77,6 +77,11 @@ def test_patches_that_are_refused_are_reported_and_not_tried(patch, word, tmp_pa
     assert apply_patch(patch, FILES) == (None, found.refused) and named_paths(patch) == []
 
 
+def test_a_binary_patch_is_not_unpacked():
+    found = look("diff --git a/x b/x\nnew file mode 100644\nGIT binary patch\nliteral 9999999999\nzcmV\n\n", {})
+    assert found.refused and "binary" in found.refused and found.applies is None
+
+
 def test_a_base_file_that_lies_outside_is_never_written(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "in"))
     (tmp_path / "in").mkdir()

@@ -16,7 +16,8 @@ from steergraph.evals.report_grades import Grades
 from steergraph.evals.report_markdown import escaped
 from steergraph.evals.report_measure import Measure
 from steergraph.evals.report_pages import diff_lines, file_name
-from steergraph.evals.report_read import read_samples, read_variants
+from steergraph.evals.report_read import read_variants
+from steergraph.evals.report_samples import read_samples
 from steergraph.evals.report_svg import bars, intervals, stacked
 from steergraph.evals.report_table import compare_variants, summarise
 from steergraph.evals.report_trajectories import trajectory
@@ -277,7 +278,8 @@ def test_what_is_damaged_is_a_note_and_the_rest_is_reported(run, tmp_path, capsy
         '{"steps": [{"specialist": 1}]}'
     )
     trace = copy / "instances/auto/steergraph__pantry-labels/sample-0/trace.jsonl"
-    trace.write_bytes(trace.read_bytes()[:-30])
+    odd = ['{"event": "retrieved", "passages": [3, {}], "why": 1}', '{"event": "edit", "problems": 7}', "[]", "\x00{"]
+    trace.write_bytes("\n".join(odd).encode() + b"\n" + trace.read_bytes()[:-30])
     assert main(["report", str(copy), str(predictions), "--out", str(tmp_path / "o")]) == 0
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
     assert len(notes) == 5, notes

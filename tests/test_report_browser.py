@@ -1,7 +1,9 @@
 """The report in a real browser, from disk: no message on the console, nothing too wide, no dead link."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -89,11 +91,11 @@ def page() -> Iterator[Page]:
     from websockets.sync.client import connect
 
     assert BROWSER
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         words = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", "--no-first-run"]
         process = subprocess.Popen(
             [BROWSER, *words, f"--user-data-dir={profile}", "about:blank"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         try:
             port_file, until = Path(profile, "DevToolsActivePort"), time.monotonic() + 60
@@ -106,7 +108,7 @@ def page() -> Iterator[Page]:
             with connect(tab["webSocketDebuggerUrl"], max_size=None, proxy=None) as socket:
                 yield Page(socket)
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # its helpers too, which write to the profile
             process.wait()
 
 

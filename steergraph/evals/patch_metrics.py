@@ -23,6 +23,8 @@ from steergraph.vectors.steering import Frozen
 
 _APPLY_S = 30.0
 _PYTHON = (".py", ".pyi")
+_BINARY = "GIT binary patch"
+_NOT_UNPACKED = "the patch has a binary part, which is not unpacked to look at it"  # it may be gigabytes
 
 
 class StudyScores(Frozen):
@@ -73,7 +75,8 @@ class PatchLook(Frozen):
     readable: bool = False
     """git reads it as a patch, whatever it would be applied to."""
     applies: bool | None = None
-    """`git apply` takes it on the base files, without fuzz. Refused and unreadable patches don't, on any files."""
+    """`git apply` takes it on the base files, without fuzz. Refused and unreadable patches don't, on any files; of
+    binary ones it is not known."""
     parses: bool | None = None
     """Every Python file that it changes parses afterwards, or did not before either."""
     why: str = ""
@@ -153,6 +156,8 @@ def look(patch: str, base: Mapping[str, bytes | None] | None = None, gold: str |
         return PatchLook(empty=True)
     if why := refusal(patch):
         return PatchLook(empty=False, refused=why, applies=False, why=why)
+    if _BINARY in patch:
+        return PatchLook(empty=False, refused=_NOT_UNPACKED, why=_NOT_UNPACKED)
     if why := unreadable(patch):
         return PatchLook(empty=False, applies=False, why=why)
     files = patched_files(patch)
@@ -216,7 +221,7 @@ def apply_patch(patch: str, base: Mapping[str, bytes | None]) -> tuple[dict[str,
 
     The files stand alone in a new folder. A patch that `refusal` refuses is not tried.
     """
-    if why := refusal(patch):
+    if why := refusal(patch) or (_NOT_UNPACKED if _BINARY in patch else None):
         return None, why
     with tempfile.TemporaryDirectory(prefix="steergraph-look-") as folder:
         root = Path(folder)

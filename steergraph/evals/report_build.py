@@ -10,16 +10,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from steergraph.agents.showing import harmless
 from steergraph.configs import InputError
 from steergraph.evals.report_charts import charts
 from steergraph.evals.report_grades import Grades
 from steergraph.evals.report_markdown import markdown
 from steergraph.evals.report_measure import Facts, Measure
 from steergraph.evals.report_pages import file_name, render
-from steergraph.evals.report_read import Variant, read_samples, read_variants
+from steergraph.evals.report_read import Variant, read_variants
+from steergraph.evals.report_samples import read_samples
 from steergraph.evals.report_table import Compared, Summary, compare_variants, summarise
 from steergraph.evals.writing import write_whole
-from steergraph.view import harmless
 
 _MOST_NOTES = 200
 _TITLE = "Report on {}"

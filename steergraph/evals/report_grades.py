@@ -68,7 +68,7 @@ class Grades:
             verdict = _ours(folder, prediction) or _official(folder, prediction)
             if verdict is not None:
                 log = folder / "test_output.txt"
-                when = max(file.stat().st_mtime for file in folder.iterdir())
+                when = max(file.lstat().st_mtime for file in folder.iterdir())
                 graded = Graded(verdict=verdict, log=log if log.is_file() else None)
                 found.append(((verdict.verdict != "ungraded", when), graded))
         return max(found, key=lambda each: each[0])[1] if found else None

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Sequence
 
+from steergraph.agents.showing import harmless
 from steergraph.evals.report_pages import count, p_value, percent, signed, value, words
 from steergraph.evals.report_table import Compared, Share, Summary
-from steergraph.view import harmless
 
 
 def escaped(text: str) -> str:

@@ -13,7 +13,8 @@ from steergraph.evals.datasets import load_dataset
 from steergraph.evals.grade_verdict import Kind
 from steergraph.evals.patch_metrics import PatchLook, look, named_paths, touched_lines
 from steergraph.evals.report_grades import Graded, Grades
-from steergraph.evals.report_read import Entry, Sample, read_samples
+from steergraph.evals.report_read import Entry
+from steergraph.evals.report_samples import Sample, read_samples
 from steergraph.evals.repos import Repos
 from steergraph.evals.retrieval_gold import gold_patches
 from steergraph.retrieval.repository import Repository
@@ -148,5 +149,5 @@ def _in_context(samples: list[Sample], entry: Entry, gold: str | None) -> bool |
     sample = chosen(samples, entry)
     if gold is None or sample is None or sample.retrieved is None:
         return None
-    shown = {str(passage.get("path")) for passage in sample.retrieved["passages"] if isinstance(passage, dict)}
+    shown = {passage["path"] for passage in sample.retrieved["passages"]}
     return bool(shown & touched_lines(gold).keys())

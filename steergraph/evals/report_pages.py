@@ -14,8 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from steergraph.agents.policy import Decision
+from steergraph.agents.showing import describe, harmless
 from steergraph.evals.stats import Interval
-from steergraph.view import describe, harmless
 
 LONGEST_DIFF = 200_000
 """Characters of a patch that a page shows."""
@@ -59,7 +59,7 @@ def cut(text: str, most: int) -> str:
 
 
 def percent(interval: Interval) -> str:
-    return f"{interval.low:.0%} to {interval.high:.0%}".replace("%", " %")
+    return f"{100 * interval.low:.0f} to {100 * interval.high:.0f} %"
 
 
 def count(number: float | None) -> str:

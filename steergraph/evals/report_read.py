@@ -1,8 +1,8 @@
 """What a report is made of: run folders and files of predictions, read as far as they are whole.
 
 Knows the layout of a batch run's folder (docs/swebench.md). Reads no gold and no grading. What is damaged becomes a
-note, in one line, and is left out; only what is no run at all is an error. Samples, which may be large, are read one
-instance at a time.
+note, in one line, and is left out; only what is no run at all is an error. Samples, which may be large,
+are report_samples' business.
 """
 
 import json
@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from steergraph.agents.check import TestRun
-from steergraph.agents.state import Step
 from steergraph.configs import InputError
 from steergraph.evals.batch import STATUSES
 from steergraph.evals.writing import read_record
@@ -39,24 +37,6 @@ class Entry(Frozen):
     truncated: int | None = None
     samples: tuple[Path, ...] = ()
     """Their folders, in order."""
-
-
-class Sample(Frozen):
-    """One sample of an entry, as outcome.json and its trace have it."""
-
-    number: int
-    status: str
-    source: str
-    steps: tuple[Step, ...]
-    problem: str
-    retrieved: dict[str, Any] | None = None
-    """The trace's event of that name."""
-    events: tuple[dict[str, Any], ...] = ()
-    """The trace's edits and checks, in order."""
-    tests: TestRun | None = None
-    """The last run of the test command, if one was given."""
-    problems: tuple[str, ...] = ()
-    provenance: dict[str, Any] = Field(default_factory=dict)
 
 
 class Variant(Frozen):
@@ -96,22 +76,6 @@ def read_variants(sources: list[str], notes: list[str]) -> list[Variant]:
     return _labelled([variant for variant in variants if variant.entries])
 
 
-def read_samples(entry: Entry, notes: list[str] | None = None) -> list[Sample]:
-    """The samples of an entry. A damaged one is left out, with a note."""
-    found = []
-    for number, folder in enumerate(entry.samples):
-        path = folder / "outcome.json"
-        outcome = read_record(path)
-        try:
-            if outcome is None:
-                raise ValueError("it is missing, cut off, or not JSON")
-            found.append(_sample(number, folder, outcome))
-        except (ValueError, TypeError, AttributeError) as error:
-            if notes is not None:
-                notes.append(f"{path}: damaged, its steps are not shown: {_short(error)}")
-    return found
-
-
 def _run(path: Path, notes: list[str]) -> list[Variant]:
     asked = read_record(path / "run.json")
     if asked is None:
@@ -135,7 +99,7 @@ def _run(path: Path, notes: list[str]) -> list[Variant]:
             try:
                 entries[instance_id] = _entry(read_record(file), folder, instance_id)
             except (ValueError, KeyError, TypeError) as error:
-                notes.append(f"{file}: damaged, left out ({_short(error)}): the run's own command does it anew")
+                notes.append(f"{file}: damaged, left out ({short(error)}): the run's own command does it anew")
         if missing := len(instances) - len(entries):
             notes.append(f"{path.name}, {preset}: {missing} of {len(instances)} instances are not finished")
         variants.append(
@@ -179,48 +143,6 @@ def _entry(record: Mapping[str, Any] | None, folder: Path, instance_id: str) -> 
     )
 
 
-def _sample(number: int, folder: Path, outcome: Mapping[str, Any]) -> Sample:
-    tests = outcome.get("tests") or {}
-    last = tests.get("after") or tests.get("before")
-    source = outcome.get("source") or {}
-    events = list(_trace(folder / "trace.jsonl"))
-    retrieved = [event for event in events if event["event"] == "retrieved" and isinstance(event.get("passages"), list)]
-    return Sample(
-        number=number,
-        status=str(outcome.get("status", "error")),
-        source=_described(source),
-        steps=tuple(Step.model_validate(step) for step in outcome.get("steps") or ()),
-        problem=str((outcome.get("task") or {}).get("problem") or ""),
-        retrieved=retrieved[-1] if retrieved else None,
-        events=tuple(event for event in events if event["event"] in ("edit", "check", "resumed", "error")),
-        tests=TestRun.model_validate(last) if last else None,
-        problems=tuple(str(each) for each in outcome.get("problems") or ()),
-        provenance=dict(outcome.get("provenance") or {}),
-    )
-
-
-def _described(source: Mapping[str, Any]) -> str:
-    words = {key: value for key, value in source.items() if key != "kind" and value not in (None, 0, 0.0, 1.0, "")}
-    return ", ".join([str(source.get("kind", "greedy")), *(f"{key} {value}" for key, value in words.items())])
-
-
-def _trace(path: Path) -> list[dict[str, Any]]:
-    """Its events. The last line may be cut off: a kill does that, and it is no damage."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    except OSError:
-        return []
-    events = []
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and isinstance(event.get("event"), str):
-            events.append(event)
-    return events
-
-
 def _predictions(path: Path, notes: list[str]) -> list[Variant]:
     by_model: dict[str, dict[str, Entry]] = {}
     for place, row in _rows(path, notes):
@@ -251,12 +173,12 @@ def _rows(path: Path, notes: list[str]) -> list[tuple[str, dict[str, Any]]]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {_short(error)}") from error
+        raise InputError(f"{path}: cannot be read: {short(error)}") from error
     if path.suffix == ".json":
         try:
             loaded = json.loads(text)
         except ValueError as error:
-            raise InputError(f"{path}: cut off or not JSON: {_short(error)}") from error
+            raise InputError(f"{path}: cut off or not JSON: {short(error)}") from error
         listed = list(loaded.values()) if isinstance(loaded, dict) else loaded
         if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):
             raise InputError(f"{path}: predictions are a list, or a mapping from instance ids")
@@ -270,7 +192,7 @@ def _rows(path: Path, notes: list[str]) -> list[tuple[str, dict[str, Any]]]:
             if not isinstance(row, dict):
                 raise ValueError("no object")
         except ValueError as error:
-            notes.append(f"{path} line {number}: cut off or not JSON, left out: {_short(error)}")
+            notes.append(f"{path} line {number}: cut off or not JSON, left out: {short(error)}")
         else:
             rows.append((f"{path} line {number}", row))
     return rows
@@ -287,7 +209,8 @@ def _labelled(variants: list[Variant]) -> list[Variant]:
     return found
 
 
-def _short(error: Exception) -> str:
+def short(error: Exception) -> str:
+    """What is wrong, in a few words."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"[:150]

@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
+from steergraph.agents.showing import harmless
 from steergraph.evals.stats import Interval
-from steergraph.view import harmless
 
-_WIDTH = 640
-_LABEL = 168
-_VALUE = 96
+_WIDTH = 480
+_LABEL = 150
+_VALUE = 72
 _ROW = 30
 _TOP = 8
-_LONGEST_LABEL = 24
+_LONGEST_LABEL = 20
 
 
 def intervals(name: str, title: str, rows: Sequence[tuple[str, Interval | None, str]]) -> Markup:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from steergraph.evals.report_measure import chosen
-from steergraph.evals.report_read import Entry, Sample, Variant, read_samples
+from steergraph.evals.report_pages import file_name
+from steergraph.evals.report_read import Entry, Variant
+from steergraph.evals.report_samples import Sample, read_samples
 from steergraph.evals.writing import write_whole
 
 FORMAT = "mini-swe-agent-1.1"
@@ -28,13 +30,12 @@ def export(variants: Sequence[Variant], folder: Path, notes: list[str]) -> int:
     """
     written = 0
     for variant in variants:
-        own = folder / "".join(c if c.isalnum() or c in " ._+-()#" else "_" for c in variant.label).strip(". ")
-        own.mkdir(exist_ok=True)
+        own = folder / _plain(variant.label)
         for name, entry in variant.entries.items():
-            place = own / name
-            place.mkdir(exist_ok=True)
+            place = own / _plain(name)
+            place.mkdir(parents=True, exist_ok=True)
             text = json.dumps(trajectory(entry, chosen(read_samples(entry, notes), entry)), indent=2)
-            write_whole(place / f"{name}.traj.json", text + "\n")
+            write_whole(place / f"{place.name}.traj.json", text + "\n")
             written += 1
         rows = {
             name: {"model_name_or_path": entry.model, "instance_id": name, "model_patch": entry.patch}
@@ -84,6 +85,10 @@ def trajectory(entry: Entry, sample: Sample | None) -> dict[str, Any]:
         "trajectory_format": FORMAT,
         "instance_id": entry.instance_id,
     }
+
+
+def _plain(name: str) -> str:
+    return file_name(name).removesuffix(".html")
 
 
 def _version() -> str:
