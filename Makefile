@@ -4,11 +4,13 @@
 #   make setup TORCH="torch==2.13.0 --index-url URL"
 #                                         another torch build: what to hand to `pip install`; remembered in .venv
 #   make setup PYTHON=python3.13          another interpreter (3.11 or newer)
+#   make test WORKERS=8                   with more processes than two
 
 PYTHON ?= python3
 VENV ?= .venv
 ISSUE ?= labels
 PYTEST_ARGS ?=
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.up-to-date
@@ -52,8 +54,9 @@ run: setup
 # Checkpoints may hold only plain data: LangGraph refuses anything else.
 test test-slow: export LANGGRAPH_STRICT_MSGPACK := true
 
+# One thread each for what computes, so that the workers do not stand in each other's way.
 test: setup
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) $(PYTEST_ARGS)
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
