@@ -52,6 +52,12 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--roster", metavar="FILE", help="specialists of your own, laid over the packaged ones")
     parser.add_argument("--vectors", metavar="DIR", help="a folder of vectors to speak with")
     parser.add_argument("--policy", metavar="FILE", help="a policy of your own, laid over the packaged one")
+    parser.add_argument(
+        "--router",
+        choices=["rules", "model", "activation"],
+        default="rules",
+        help="who speaks: by rules, by the model's own word, or by its activations (default: rules)",
+    )
     parser.add_argument("--preset", default="auto", help="auto, baseline, static, dynamic, rag_* (default: auto)")
     parser.add_argument("--steering", choices=["none", "static", "dynamic"], help="replaces the preset's")
     parser.add_argument("--retrieval", choices=["on", "off"], help="replaces the preset's")
@@ -208,6 +214,7 @@ def _asked(arguments: argparse.Namespace, given: dict[str, Any], command: str) -
         "roster": _absolute(arguments.roster),
         "vectors": _absolute(arguments.vectors),
         "policy": _absolute(arguments.policy),
+        "router": arguments.router,
         "input": given,
         "context": {
             "preset": arguments.preset,

@@ -27,7 +27,8 @@ def run(folder: RunFolder, engine: Engine, show: Show) -> Outcome:
     context = Context(**asked["context"])
     policy = Policy.load(asked.get("policy"))
     with folder.locked(), folder.checkpointer() as saver, closing_on_interrupt(engine):
-        graph = build_graph(engine=engine, roster=asked.get("roster"), policy=policy, checkpointer=saver)
+        router = asked.get("router", "rules")
+        graph = build_graph(engine=engine, roster=asked.get("roster"), policy=policy, router=router, checkpointer=saver)
         values = drive(graph, folder.thread, asked["input"], context, folder.append_trace, show)
     outcome = outcome_of(values)
     _write(folder, outcome, values, context, policy, engine)

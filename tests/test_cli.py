@@ -177,3 +177,9 @@ def test_a_killed_run_goes_on_and_doubles_nothing(sign):
     assert [s["specialist"] for s in ended["steps"]] == SPEAKERS
     assert main(["run", "--resume", "run"]) == again.returncode
     assert outcome("run")["steps"] == ended["steps"]
+
+
+def test_a_router_is_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["ask", "Who was king?", "--choices", "Ann", "Ben", "--router", "model", "--out", str(tmp_path / "run")]
+    assert main(words) == 0
+    assert "the model's likeliest name" in capsys.readouterr().out
