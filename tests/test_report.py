@@ -256,6 +256,8 @@ def test_bad_input_is_one_line(run, tmp_path, capsys):
     assert "no such file" in line_of(capsys, run.folder, "--dataset", tmp_path / "no.jsonl")
     assert "give --dataset too" in line_of(capsys, run.folder, "--repos", tmp_path)
     assert "no such variant" in line_of(capsys, run.folder, "--against", "x", "--out", tmp_path / "o")
+    alone = run.folder / "predictions" / "auto.jsonl"
+    assert "no such variant" in line_of(capsys, alone, "--against", "x", "--out", tmp_path / "o")
     (tmp_path / "file").write_text("")
     assert "cannot write into" in line_of(capsys, run.folder, "--out", tmp_path / "file" / "x")
     cut = tmp_path / "cut.json"
@@ -325,6 +327,15 @@ def test_trajectories_have_the_documented_fields(run, tmp_path, capsys):
     assert stock["info"]["exit_status"] == "Submitted"
     entry = read_variants([str(run.folder / "predictions" / "auto.jsonl")], [])[0].entries["steergraph__pantry-labels"]
     assert trajectory(entry, None)["messages"][-1]["role"] == "exit"
+
+
+def test_a_gold_column_that_holds_no_diff_is_not_known(run, tmp_path):
+    rows = [
+        json.loads(line) | {"patch": patch}
+        for line, patch in zip(run.dataset.read_text().splitlines(), ("", "canary", "x"), strict=True)
+    ]
+    _, facts = facts_of(run, dataset=str(write_dataset(tmp_path / "d.jsonl", rows)))
+    assert {each.edited for each in facts["auto"].values()} == {None}
 
 
 def test_two_runs_with_one_preset_are_told_apart(run, tmp_path):

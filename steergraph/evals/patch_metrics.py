@@ -158,15 +158,15 @@ def look(patch: str, base: Mapping[str, bytes | None] | None = None, gold: str |
         return PatchLook(empty=False, refused=why, applies=False, why=why)
     if _BINARY in patch:
         return PatchLook(empty=False, refused=_NOT_UNPACKED, why=_NOT_UNPACKED)
-    if why := unreadable(patch):
-        return PatchLook(empty=False, applies=False, why=why)
-    files = patched_files(patch)
     applies, parses, why = None, None, ""
     if base is not None:
         after, why = apply_patch(patch, base)
         applies = after is not None
         if after is not None:
             parses, why = _parses(base, after)
+    if not applies and (said := unreadable(patch)):
+        return PatchLook(empty=False, applies=False, why=said)
+    files = patched_files(patch)
     found = PatchLook(
         empty=False,
         readable=True,

@@ -45,7 +45,7 @@ def run_report(arguments: argparse.Namespace) -> int:
         _unmatched(variants, facts, grades, notes)
     summaries = [summarise(variant, facts[variant.label]) for variant in variants]
     gold = [summary.label for summary in summaries if summary.is_gold]
-    compared = compare_variants(facts, arguments.against, gold) if len(variants) > 1 else []
+    compared = compare_variants(facts, arguments.against, gold)
     out = _folder(arguments.out)
     lines = headline(summaries, compared)
     _write(out, variants, facts, summaries, compared, lines, list(dict.fromkeys(notes)), measure, arguments.dataset)

@@ -71,7 +71,8 @@ class Measure:
             if not Path(dataset).is_file():
                 raise InputError(f"--dataset {dataset}: no such file: a report needs one with the gold patches")
             self.rows = {row["instance_id"]: row for row in load_dataset(dataset).rows}
-            self.gold = gold_patches(dataset)
+            # What is no diff says nothing of files and lines, whatever stands in the column.
+            self.gold = {name: text for name, text in gold_patches(dataset).items() if touched_lines(text)}
         elif repos is not None:
             raise InputError("--repos: give --dataset too, which says at which commit an instance starts")
         self._repos = Repos(repos) if repos else None
