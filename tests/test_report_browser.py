@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from report_help import report_run
+from report_help import EVIL, report_run
 
 from steergraph.cli import main
 
@@ -116,14 +116,17 @@ def page() -> Iterator[Page]:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("browser")
     run = report_run(root)
-    words = ["--dataset", str(run.dataset), "--repos", str(run.repos), "--grades", str(run.grades)]
+    evil = root / "evil.jsonl"
+    row = {"instance_id": f"{'w' * 90}{EVIL}".replace("/", ""), "model_name_or_path": f"{'m' * 90} {EVIL}"}
+    evil.write_text(json.dumps(row | {"model_patch": f"{EVIL}\n+{'x' * 3000}\n{EVIL}"}) + "\n", encoding="utf-8")
+    words = [str(evil), "--dataset", str(run.dataset), "--repos", str(run.repos), "--grades", str(run.grades)]
     assert main(["report", str(run.folder), *words, "--out", str(root / "out")]) == 0
     return root / "out"
 
 
 def test_the_pages_open_without_a_word_and_none_is_too_wide(page: Page, report: Path) -> None:
     pages = [report / "index.html", *sorted((report / "instances").glob("*.html"))]
-    assert len(pages) == 4
+    assert len(pages) == 5
     for path in pages:
         page.open(path)
         page.eval("document.querySelectorAll('details').forEach(d => d.open = true)")
