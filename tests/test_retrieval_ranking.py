@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 
 from steergraph.retrieval.pack import SEPARATOR, Candidate, best_window, pack
-from steergraph.retrieval.passages import Piece, pieces, split_lines
+from steergraph.retrieval.passages import Piece, enclosing, imports, pieces, split_lines
 from steergraph.retrieval.rank import Index, rank_files
 from steergraph.retrieval.retriever import is_test, suspect_terms
 from steergraph.retrieval.terms import sub_words, terms
@@ -233,3 +233,22 @@ def test_the_budget_is_never_exceeded(drawn, budget, count):
     spans = [(p.path, Piece(p.first_line, p.last_line)) for p in packed]
     for n, (path, piece) in enumerate(spans):
         assert all(path != other or not piece.overlaps(span) for other, span in spans[n + 1 :])
+
+
+def test_a_method_comes_with_its_class_and_its_files_imports() -> None:
+    text = (
+        "import os\nfrom a import (\n    b,\n)\n\n\nclass Shelf(\n    Base,\n):\n    room = 3\n\n"
+        "    def put(self, jar):\n        return jar\n\n    def take(self):\n        return 0\n"
+    )
+    lines = text.split("\n")
+    method = next(piece for piece in pieces("shelf.py", text) if piece.name == "Shelf.put")
+    assert enclosing(lines, method.first) == Piece(7, 9)
+    assert enclosing(lines, method.first + 1) == Piece(12, 12), "a part of a method is inside of the method"
+    assert enclosing(lines, 1) is None
+    assert imports(lines) == Piece(1, 4)
+    candidate = Candidate("shelf.py", method, 1.0, [1.0, 1.0])
+    shown, tokens, _ = pack([candidate], {"shelf.py": lines}, 500, len)
+    assert [(p.first_line, p.last_line) for p in shown] == [(1, 4), (7, 9), (method.first, method.last)]
+    assert tokens == len("\n\n".join(p.text for p in shown)) <= 500
+    alone, _, _ = pack([candidate], {"shelf.py": lines}, len(shown[-1].text), len)
+    assert alone == shown[-1:], "what ranked is not given up for what is around it"

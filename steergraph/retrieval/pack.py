@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from steergraph.configs.prompts import format_passage
-from steergraph.retrieval.passages import Piece
+from steergraph.retrieval.passages import Piece, enclosing, imports
 
 Count = Callable[[str], int]
 SEPARATOR = "\n\n"
@@ -104,6 +104,7 @@ def pack(
         taken.setdefault(path, []).append(Piece(passage.first_line, passage.last_line))
         room -= passage.tokens + joint
         failed = 0
+    packed = _with_surroundings(packed, taken, lines, room, count)
     # Parts that fit one by one can still be too long together: tokenizers are not additive.
     total = _total(packed, count)
     while packed and total > budget:
@@ -118,6 +119,32 @@ def pack(
         )
         total = _total(packed, count)
     return tuple(packed), total, tuple(left_out[:_RECORDED])
+
+
+def _with_surroundings(
+    packed: Sequence[Passage],
+    taken: Mapping[str, Sequence[Piece]],
+    lines: Mapping[str, Sequence[str]],
+    room: int,
+    count: Count,
+) -> list[Passage]:
+    """`packed`, and before each passage the signature it is inside of and its file's imports, where these are not shown
+    yet and the budget has room left. What ranked by itself is never given up for them."""
+    shown = {path: list(pieces) for path, pieces in taken.items()}
+    before: dict[int, list[Passage]] = {}
+    joint = max(0, count(SEPARATOR))
+    for why in ("the signature around it", "its file's imports"):
+        for at, passage in enumerate(packed):
+            of_file = lines[passage.path]
+            piece = imports(of_file) if "imports" in why else enclosing(of_file, passage.first_line)
+            if piece is None or any(piece.overlaps(other) for other in shown[passage.path]):
+                continue
+            found = _passage(Candidate(passage.path, piece, passage.score, (), (why,)), piece, of_file, count)
+            if found.tokens + joint <= room:
+                before.setdefault(at, []).append(found)
+                shown[passage.path].append(piece)
+                room -= found.tokens + joint
+    return [one for at, passage in enumerate(packed) for one in (*reversed(before.get(at, [])), passage)]
 
 
 def _passage(candidate: Candidate, piece: Piece, lines: Sequence[str], count: Count) -> Passage:

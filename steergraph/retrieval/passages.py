@@ -5,10 +5,15 @@ scores or budgets. Pieces may contain one another (a class and its methods): who
 """
 
 import ast
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+_OPENS = re.compile(r"\s*(?:async\s+def|def|class)\s+\w")
+_HEAD = 12
+"""Lines that a signature may take."""
+_IMPORTS = 30
 _WINDOW = 40
 """Lines of a piece where there is no grammar to go by."""
 
@@ -41,6 +46,39 @@ def pieces(path: str, text: str) -> list[Piece]:
         return _windows(lines, 1, len(lines))
     found = list(_of_body(tree.body, lines, 1, len(lines), ""))
     return sorted(set(found), key=lambda piece: (piece.first, -piece.last, piece.name))
+
+
+def enclosing(lines: Sequence[str], first: int) -> Piece | None:
+    """The signature of the class or function that line `first` (1-based) is inside of, if any: the nearest line above
+    that is indented less and opens one, to the end of its head. Indentation alone decides, so a part of one will do.
+    """
+    depth = _depth(lines[first - 1])
+    for at in range(first - 1, 0, -1):
+        line = lines[at - 1]
+        if not line.strip() or _depth(line) >= depth or line.lstrip().startswith((")", "]", "}")):
+            continue
+        if _OPENS.match(line):
+            head = range(at, min(at + _HEAD, len(lines) + 1))
+            end = next((n for n in head if lines[n - 1].rstrip().endswith(":")), at)
+            return Piece(at, end) if end < first else None
+        depth = _depth(line)
+    return None
+
+
+def imports(lines: Sequence[str]) -> Piece | None:
+    """The lines from a file's first import to its last before any definition, at most 30 of them; None without any."""
+    stop = next((n for n, line in enumerate(lines, 1) if _OPENS.match(line)), len(lines) + 1)
+    found = [n for n, line in enumerate(lines[: stop - 1], 1) if line.startswith(("import ", "from "))]
+    if not found:
+        return None
+    last = found[-1]
+    if lines[last - 1].rstrip().endswith("("):
+        last = next((n for n in range(last, stop) if lines[n - 1].strip() == ")"), last)
+    return Piece(found[0], min(last, found[0] + _IMPORTS - 1))
+
+
+def _depth(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _parse(text: str) -> ast.Module | None:
