@@ -8,7 +8,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-ISSUE ?= labels
+ISSUE ?= budget
 PYTEST_ARGS ?=
 WORKERS ?= 2
 

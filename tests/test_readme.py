@@ -42,7 +42,9 @@ def test_a_command_of_the_readme(command, monkeypatch, capsys, tmp_path):
 def test_the_python_of_the_readme(code, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     exec(compile(code, "README.md", "exec"), {})
-    assert "bug_analysis on own_cell" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.strip()
+    assert "build_graph" not in code or "bug_analysis on own_cell" in said
 
 
 def test_the_drawing_is_the_graphs_own():
