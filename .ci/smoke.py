@@ -34,12 +34,25 @@ def check_files(checkout: Path, installed: Path) -> None:
     print(f"{len(wanted)} files, all of them packed")
 
 
+# Modules that need an extra, and what they miss without it.
+NEED_EXTRAS = {
+    "steergraph.agents.checkpoints_postgres": "langgraph.checkpoint.postgres",
+    "steergraph.web.serve_app": "starlette",
+}
+
+
 def check_imports(package: str) -> None:
     names = [module.name for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")]
+    lacking = {}
     for name in names:
-        if not name.endswith("__main__"):
+        if name.endswith("__main__"):
+            continue
+        try:
             importlib.import_module(name)
-    print(f"{len(names)} modules, all of them import")
+        except ModuleNotFoundError as error:
+            lacking[name] = error.name
+    assert lacking == NEED_EXTRAS, f"modules that do not import: {lacking}"
+    print(f"{len(names)} modules, all of them import but the {len(lacking)} that need an extra")
 
 
 def check_run(checkout: Path) -> None:
