@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from steergraph.cli import EXIT_FOUND, EXIT_NONE
 from steergraph.configs import InputError
+from steergraph.issues import add_issue_arguments, asked_issue
 
 if TYPE_CHECKING:
     from steergraph.retrieval.contents import FileEntry
@@ -27,11 +28,7 @@ _NAMED = 3
 def add_parser(commands: Any) -> None:
     """Register it on the `add_subparsers()` object of the `steergraph` command."""
     find = commands.add_parser("find", help="an issue and a repository in, the files and passages that matter out")
-    find.add_argument("--repo", help="the repository: a folder, a bundle or a URL")
-    find.add_argument("--commit", help="the commit to look at (default: HEAD, or the instance's)")
-    find.add_argument("--issue", help="a file, - for standard input, a URL, or the text itself")
-    find.add_argument("--swebench", metavar="FILE", help="a SWE-bench dataset file, with --instance")
-    find.add_argument("--instance", metavar="ID", help="the instance's id")
+    add_issue_arguments(find)
     find.add_argument("--suspect", action="append", default=[], metavar="NAME", help="a name or path that may matter")
     find.add_argument("--budget", type=_positive, default=4000, metavar="N", help="tokens of passages (default: 4000)")
     find.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json to count with (default: 4 characters each)")
@@ -48,12 +45,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from steergraph.retrieval.retriever import BM25Retriever
     from steergraph.retrieval.term_cache import TermCache
 
-    source, issue, commit = _asked(arguments)
+    asked = asked_issue(arguments)
     count = _counter(arguments.tokenizer)
-    with Repository.open(source) as repository:
-        sha = repository.resolve(commit)
+    with Repository.open(asked.repo) as repository:
+        sha = repository.resolve(asked.commit)
         retriever = BM25Retriever(include_tests=arguments.tests, cache=TermCache())
-        found = retriever.retrieve(repository, sha, issue, arguments.suspect, arguments.budget, count)
+        found = retriever.retrieve(repository, sha, asked.text, arguments.suspect, arguments.budget, count)
         unsearched = _unsearched(repository.files(sha))
         shown = repository.source
     if arguments.json:
@@ -62,24 +59,6 @@ def _run(arguments: argparse.Namespace) -> int:
         _show(found, shown, sha, arguments, unsearched)
     # A score can be below zero where the files are few; what shares no term with the issue has none.
     return EXIT_FOUND if any(ranked.score != 0 for ranked in found.ranked) else EXIT_NONE
-
-
-def _asked(arguments: argparse.Namespace) -> tuple[str, str, str | None]:
-    """The repository, the issue's text and the commit."""
-    from steergraph.evals.instances import find_instance
-    from steergraph.issues import read_issue
-
-    if (arguments.issue is not None) == bool(arguments.swebench):
-        raise InputError("give either --issue, or --swebench FILE with --instance ID")
-    if arguments.swebench:
-        if not arguments.instance:
-            raise InputError("--swebench needs --instance ID")
-        row = find_instance(arguments.swebench, arguments.instance)
-        source = arguments.repo or f"https://github.com/{row['repo']}"
-        return source, row["problem_statement"], arguments.commit or row["base_commit"]
-    if not arguments.repo:
-        raise InputError("--issue needs --repo, a folder, a bundle or a URL")
-    return arguments.repo, read_issue(arguments.issue), arguments.commit
 
 
 def _counter(tokenizer: str | None) -> Callable[[str], int]:

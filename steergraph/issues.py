@@ -1,8 +1,10 @@
-"""Where an issue's text comes from: a file, standard input, a URL, or the argument itself; and a question's examples.
+"""Where an issue comes from: a file, standard input, a URL, the argument itself, or a SWE-bench row; and a question's
+examples.
 
 What is fetched is data: it is bounded in size and time, and only ever becomes text in a prompt.
 """
 
+import argparse
 import http.client
 import json
 import re
@@ -10,6 +12,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import NamedTuple
 
 from steergraph.configs import InputError
 from steergraph.retrieval.git import redact
@@ -17,6 +20,45 @@ from steergraph.retrieval.git import redact
 MAX_BYTES = 1_000_000
 TIMEOUT_S = 20.0
 _GITHUB = re.compile(r"https://github\.com/([\w.-]+)/([\w.-]+)/(?:issues|pull)/(\d+)(?:[?#].*)?")
+
+
+class AskedIssue(NamedTuple):
+    """An issue as the words of a command name it."""
+
+    repo: str
+    """A folder, a bundle or a URL, as given."""
+    text: str
+    commit: str | None
+    """None: the repository's HEAD."""
+    row: dict[str, str] | None
+    """The SWE-bench row it is from, if it is."""
+
+
+def add_issue_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words that name an issue and its repository."""
+    parser.add_argument("--repo", help="the repository: a folder, a bundle or a URL")
+    parser.add_argument("--commit", help="the commit to work on (default: HEAD, or the instance's)")
+    parser.add_argument("--issue", help="a file, - for standard input, a URL, or the text itself")
+    parser.add_argument("--swebench", metavar="FILE", help="a SWE-bench dataset file, with --instance")
+    parser.add_argument("--instance", metavar="ID", help="the instance's id")
+
+
+def asked_issue(arguments: argparse.Namespace) -> AskedIssue:
+    """What the words of `add_issue_arguments` name. Raises InputError where they don't name one issue, or it can't be
+    read."""
+    from steergraph.evals.instances import find_instance
+
+    if (arguments.issue is not None) == bool(arguments.swebench):
+        raise InputError("give either --issue, or --swebench FILE with --instance ID")
+    if arguments.swebench:
+        if not arguments.instance:
+            raise InputError("--swebench needs --instance ID")
+        row = find_instance(arguments.swebench, arguments.instance)
+        source = arguments.repo or f"https://github.com/{row['repo']}"
+        return AskedIssue(source, row["problem_statement"], arguments.commit or row["base_commit"], row)
+    if not arguments.repo:
+        raise InputError("--issue needs --repo, a folder, a bundle or a URL")
+    return AskedIssue(arguments.repo, read_issue(arguments.issue), arguments.commit, None)
 
 
 def read_issue(source: str) -> str:

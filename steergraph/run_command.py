@@ -12,6 +12,7 @@ from typing import Any
 
 from steergraph.cli import EXIT_FOUND, EXIT_NONE, Interrupted, version
 from steergraph.configs import InputError
+from steergraph.issues import add_issue_arguments, asked_issue
 
 
 def add_parser(commands: Any) -> None:
@@ -22,11 +23,7 @@ def add_parser(commands: Any) -> None:
 
 def _add_run(commands: Any) -> None:
     run = commands.add_parser("run", help="an issue and a repository in, a checked patch out")
-    run.add_argument("--repo", help="the repository: a folder, a bundle or a URL")
-    run.add_argument("--commit", help="the commit to work on (default: HEAD, or the instance's)")
-    run.add_argument("--issue", help="a file, - for standard input, a URL, or the text itself")
-    run.add_argument("--swebench", metavar="FILE", help="a SWE-bench dataset file, with --instance")
-    run.add_argument("--instance", metavar="ID", help="the instance's id")
+    add_issue_arguments(run)
     run.add_argument("--test", metavar="CMD", help="a command run in the sandbox before and after the patch")
     run.add_argument("--unsafe-tests", action="store_true", help="run it with limits only where no sandbox can be had")
     run.add_argument("--apply", action="store_true", help="put the checked patch into --repo's own tree")
@@ -99,26 +96,16 @@ def _ask(arguments: argparse.Namespace) -> int:
 
 
 def _issue_input(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    from steergraph.evals.instances import find_instance, task_of
-    from steergraph.issues import read_issue
+    """A name for the run, and the graph's input."""
+    from steergraph.evals.instances import task_of
 
-    if bool(arguments.issue) == bool(arguments.swebench):
-        if arguments.issue is not None and not arguments.swebench:
-            raise InputError("the issue is empty: say what goes wrong")
-        raise InputError("give either --issue, or --swebench FILE with --instance ID")
-    if arguments.swebench:
-        if not arguments.instance:
-            raise InputError("--swebench needs --instance ID")
-        row = find_instance(arguments.swebench, arguments.instance)
-        source = arguments.repo or f"https://github.com/{row['repo']}"
-        repo, sha = _pinned(source, arguments.commit or row["base_commit"])
-        return row["instance_id"], task_of(row, repo).model_copy(update={"base_commit": sha}).model_dump(mode="json")
-    if not arguments.repo:
-        raise InputError("--issue needs --repo, a folder, a bundle or a URL")
-    problem = read_issue(arguments.issue)
-    repo, sha = _pinned(arguments.repo, arguments.commit)
-    given = {"kind": "issue", "problem": problem, "repo": repo, "base_commit": sha}
-    return problem.strip().splitlines()[0][:40], given
+    asked = asked_issue(arguments)
+    repo, sha = _pinned(asked.repo, asked.commit)
+    if asked.row is not None:
+        task = task_of(asked.row, repo).model_copy(update={"base_commit": sha})
+        return asked.row["instance_id"], task.model_dump(mode="json")
+    given = {"kind": "issue", "problem": asked.text, "repo": repo, "base_commit": sha}
+    return asked.text.strip().splitlines()[0][:40], given
 
 
 def _pinned(source: str, commit: str | None) -> tuple[str, str]:
