@@ -97,7 +97,7 @@ def test_memory_is_bounded_and_the_cache_is_optional(tmp_path):
         for _ in range(2):
             index = PlainIndex(repository, repository.files(sha), store)
             same(index.rank("value_7"), oracle(repository, sha, repository.files(sha), "value_7"))
-            assert store._held <= 2000
+            assert store._kept.held <= 2000
 
 
 def test_kept_bytes_of_another_make_are_made_anew(tmp_path):

@@ -107,7 +107,7 @@ def test_a_blob_is_read_once_and_memory_is_bounded(tmp_path, monkeypatch):
     assert len(read[before:]) == 1
     small = BM25Retriever(files=0, kept_bytes=10)
     assert small.retrieve(repository, first, ISSUE, [], 500, tokens) == once
-    assert small._analyses._held == 0 and len(retriever._analyses._kept) == 5
+    assert small._analyses._kept.held == 0 and len(retriever._analyses._kept) == 5
 
 
 def rows_of(data, *repositories):

@@ -4,10 +4,8 @@ Knows how analyses of blobs are kept (in memory, else on disk, else made) and st
 scores.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from steergraph.retrieval.analysis import FIELDS, PATH, VERSION, BlobTerms, analyse, path_ids
 from steergraph.retrieval.contents import FileEntry, why_no_text
+from steergraph.retrieval.kept import Kept
 from steergraph.retrieval.okapi import term_id
 from steergraph.retrieval.repository import Repository
 from steergraph.retrieval.term_cache import Key, TermCache
@@ -98,24 +97,19 @@ class AnalysisStore:
 
     def __init__(self, cache: TermCache | None = None, kept_bytes: int = _KEPT_BYTES) -> None:
         self._cache = cache
-        self._kept_bytes = kept_bytes
-        self._kept: OrderedDict[Key, BlobTerms | str] = OrderedDict()
-        self._held = 0
-        self._lock = Lock()
+        self._kept: Kept[Key, BlobTerms | str] = Kept(kept_bytes)
 
     def analyses(self, repo: Repository, entries: Sequence[FileEntry]) -> list[BlobTerms | str]:
         """The analysis of each of `entries`, or why it is no text."""
         found: dict[str, BlobTerms | str] = {}
-        absent: dict[Key, FileEntry] = {}
-        with self._lock:
-            for entry in entries:
-                if reason := why_no_text(entry):
-                    found[entry.path] = reason
-                elif (key := _key(entry)) in self._kept:
-                    self._kept.move_to_end(key)
-                else:
-                    absent.setdefault(key, entry)
-            known = {key: self._kept[key] for entry in entries if (key := _key(entry)) in self._kept}
+        wanted: dict[Key, FileEntry] = {}
+        for entry in entries:
+            if reason := why_no_text(entry):
+                found[entry.path] = reason
+            else:
+                wanted.setdefault(_key(entry), entry)
+        known = self._kept.get_many(wanted)
+        absent = {key: entry for key, entry in wanted.items() if key not in known}
         made: dict[Key, BlobTerms | str] = {}
         if self._cache is not None:
             for key, data in self._cache.get_many(absent).items():
@@ -132,18 +126,10 @@ class AnalysisStore:
             if self._cache is not None:
                 self._cache.put_many({key: _written(one) for key, one in new.items()})
             made |= new
-        with self._lock:
-            for key, one in made.items():
-                self._keep(key, one)
+        for key, one in made.items():
+            self._kept.put(key, one, _bytes(one))
         known |= made
         return [found[entry.path] if entry.path in found else known[_key(entry)] for entry in entries]
-
-    def _keep(self, key: Key, one: BlobTerms | str) -> None:
-        if key not in self._kept:
-            self._kept[key] = one
-            self._held += _bytes(one)
-            while self._held > self._kept_bytes:
-                self._held -= _bytes(self._kept.popitem(last=False)[1])
 
 
 def _key(entry: FileEntry) -> Key:

@@ -4,15 +4,14 @@ Knows how to keep the counts of a blob in memory and on disk, so that the next c
 fields, passages or issues: what those add is measured against this.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from threading import Lock
 
 import numpy as np
 
 from steergraph.retrieval import terms
 from steergraph.retrieval.contents import FileEntry, why_no_text
 from steergraph.retrieval.counting import Vocabulary, count_terms
+from steergraph.retrieval.kept import Kept
 from steergraph.retrieval.okapi import SparseOkapi, TermCounts
 from steergraph.retrieval.repository import Repository
 from steergraph.retrieval.term_cache import Key, TermCache
@@ -33,18 +32,12 @@ class CountStore:
 
     def __init__(self, cache: TermCache | None = None, kept_bytes: int = _KEPT_BYTES) -> None:
         self._cache = cache
-        self._kept_bytes = kept_bytes
-        self._kept: OrderedDict[str, TermCounts | None] = OrderedDict()
-        self._held = 0
-        self._lock = Lock()
+        self._kept: Kept[str, TermCounts | None] = Kept(kept_bytes)
 
     def counts(self, repo: Repository, entries: Sequence[FileEntry]) -> list[TermCounts | None]:
         """The counts of each of `entries`, None for one that is no text."""
         files = [entry for entry in entries if why_no_text(entry) is None]
-        with self._lock:
-            known = {entry.blob: self._kept[entry.blob] for entry in files if entry.blob in self._kept}
-            for blob in known:
-                self._kept.move_to_end(blob)
+        known = self._kept.get_many(entry.blob for entry in files)
         absent = [entry for entry in {entry.blob: entry for entry in files}.values() if entry.blob not in known]
         made = self._read([entry.blob for entry in absent])
         words = Vocabulary()
@@ -53,7 +46,7 @@ class CountStore:
             if len(words) > _WORDS:  # a large repository has millions
                 words = Vocabulary()
         for blob, counts in made.items():
-            self._keep(blob, counts)
+            self._kept.put(blob, counts, _bytes(counts))
         known |= made
         return [known.get(entry.blob) for entry in entries]
 
@@ -83,15 +76,6 @@ class CountStore:
                 }
             )
         return made
-
-    def _keep(self, blob: str, counts: TermCounts | None) -> None:
-        with self._lock:
-            if blob in self._kept:
-                return
-            self._kept[blob] = counts
-            self._held += _bytes(counts)
-            while self._held > self._kept_bytes:
-                self._held -= _bytes(self._kept.popitem(last=False)[1])
 
 
 class PlainIndex:
