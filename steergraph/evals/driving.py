@@ -79,8 +79,13 @@ def provenance(context: Context, policy: Policy, info: ModelInfo, command: str) 
         "axes": context.axes(policy).model_dump(mode="json"),
         "seed": context.seed,
         "command": command,
-        "versions": {name: _version(name) for name in _VERSIONS} | {"python": platform.python_version()},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on, for every record: the packages and Python."""
+    return {name: _version(name) for name in _VERSIONS} | {"python": platform.python_version()}
 
 
 @contextmanager

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 
 from steergraph.configs import load_config
+from steergraph.pocket.behaviour import Call
 from steergraph.pocket.scenes import Scene
 
-_CAUSES = {
+CAUSES = {
     "accumulator": "a running value that is overwritten or never grows",
     "case": "upper and lower case that are told apart",
     "container": "the wrong kind of container",
@@ -98,7 +99,7 @@ def _named(scene: Scene, issue: str) -> str:
 
 def say_bug_analysis(rng: random.Random, scene: Scene, issue: str, family: str = "") -> str:
     """Suspicions, from the issue alone; of another family where `family` names one."""
-    cause = _CAUSES[family or scene.defect.family]
+    cause = CAUSES[family or scene.defect.family]
     suspects = f"Suspects: `{_named(scene, issue)}`"
     if scene.module in issue and rng.random() < 0.7:
         suspects += f" in `{scene.module}.py`"
@@ -107,12 +108,17 @@ def say_bug_analysis(rng: random.Random, scene: Scene, issue: str, family: str =
     )
 
 
+def told_calls(scene: Scene, issue: str) -> list[Call]:
+    """The calls that show the defect and that the issue gives, with their results."""
+    return [
+        c.expected for c in scene.piece.cases if c.reveals and c.expected.text in issue and c.expected.result in issue
+    ]
+
+
 def say_test_reasoning(rng: random.Random, scene: Scene, issue: str) -> str:
     """A requirement for a test, from the issue alone: the very call that it tells, where it tells one."""
     name = _named(scene, issue)
-    told = [
-        c.expected for c in scene.piece.cases if c.reveals and c.expected.text in issue and c.expected.result in issue
-    ]
+    told = told_calls(scene, issue)
     check = next((text for text in (scene.defect.symptom, scene.piece.doc) if text in issue), "")
     if told and rng.random() < 0.85:
         said = rng.choice(

@@ -1,0 +1,65 @@
+"""`steergraph lab`: where steering works on a model of yours.
+
+    steergraph lab sweep --model pocket --out DIR [--settings FILE] [--cells FILE] [--maps DIR]
+
+Knows the command line. Models are loaded only when it runs.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+DESCRIPTION = "experiments on steering: paired items, arms scored alike, resumable"
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register `lab` on the `add_subparsers()` object of the `steergraph` command."""
+    lab = subparsers.add_parser("lab", help=DESCRIPTION)
+    experiments = lab.add_subparsers(dest="experiment", required=True, metavar="EXPERIMENT")
+    sweep = experiments.add_parser("sweep", help="every layer at every dose, in every domain")
+    _common(sweep, "sweep")
+    sweep.add_argument("--cells", metavar="FILE", help="also write the chosen cells there, as configs/cells/NAME.yaml")
+    sweep.add_argument("--maps", metavar="DIR", help="draw the layer x dose maps there, PNG and SVG (extra: plots)")
+    sweep.set_defaults(run=run_sweep)
+
+
+def _common(parser: argparse.ArgumentParser, experiment: str) -> None:
+    parser.add_argument("--model", default="pocket", help="pocket, a Hugging Face id, or a folder (default: pocket)")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="folder of results; a run that is there is gone on with"
+    )
+    parser.add_argument("--settings", metavar="FILE", help=f"YAML laid over configs/experiments/{experiment}.yaml")
+
+
+def run_sweep(arguments: argparse.Namespace) -> int:
+    """Run, write and print; 0 however it comes out."""
+    from steergraph.evals.lab import maps
+    from steergraph.evals.lab.sweep import SweepSettings
+    from steergraph.evals.lab.sweep_run import as_markdown
+    from steergraph.evals.lab.sweep_run import run_sweep as whole
+    from steergraph.evals.writing import write_whole
+
+    settings = SweepSettings.load(arguments.settings)
+    command = f"steergraph lab sweep --model {Path(arguments.model).name}"
+    out = Path(arguments.out)
+    result = whole(arguments.model, settings, out, command, say=_say())
+    if arguments.cells:
+        target = Path(arguments.cells)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(target, (out / "cells.yaml").read_text(encoding="utf-8"))
+    if arguments.maps:
+        name = result.manifest["model"]["name"]
+        for what in maps.SHOWN:
+            if any(score.prompt == maps.SHOWN[what][0] for score in result.table):
+                figure = maps.draw_maps(result.table, what, f"{name}: {maps.SHOWN[what][2]}")
+                for path in maps.save_maps(figure, Path(arguments.maps) / f"{Path(name).name}-{what}"):
+                    print(f"wrote {path}")
+    print(as_markdown(result))
+    return 0
+
+
+def _say() -> Any:
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    return lambda said: console.print(said, markup=False)

@@ -1,0 +1,187 @@
+"""An experiment yields paired items, arms and metrics; the runner answers all of it through one engine, and resumes.
+
+A folder of results holds `rows.jsonl`, one line for each item under each arm, and `manifest.json`: model, vectors'
+hashes, settings, seed, versions and the command. A killed run goes on from the rows it has; a folder of other settings
+is refused.
+Knows the engine's protocol. Knows nothing of what is measured.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from steergraph.configs import InputError
+from steergraph.evals.driving import versions
+from steergraph.evals.writing import CannotWrite, append_line, held, read_record, write_whole
+from steergraph.vectors.engine.protocol import Completion, Engine, Message, Request, Sampling
+from steergraph.vectors.steering import Frozen, Steering
+
+ROWS, MANIFEST = "rows.jsonl", "manifest.json"
+Report = Callable[[int, int], None]
+"""Called with how many rows are there and how many there will be."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """What is asked, the same under every arm."""
+
+    id: str
+    messages: tuple[Message, ...]
+    truth: Any = None
+    """Whatever grading needs; it never reaches a prompt."""
+    max_new_tokens: int = 64
+
+
+class Arm(Frozen):
+    """One way to speak."""
+
+    name: str
+    steering: Steering | None = None
+
+
+class Row(Frozen):
+    """One item under one arm."""
+
+    item: str
+    arm: str
+    text: str
+    metrics: dict[str, float]
+    """What the experiment measured of it; a metric that was not taken here is absent."""
+    relative_dose: float = 0.0
+    """Norm of what was added over the median residual norm; 0 where nothing was."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One completion, to be graded."""
+
+    item: Item
+    arm: Arm
+    completion: Completion
+
+
+class Experiment(Protocol):
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What makes this experiment this one, JSON-like: its configuration and seed."""
+        ...
+
+    def pairs(self) -> Iterable[tuple[Item, Arm]]:
+        """Every item under every arm, in an order that is always the same."""
+        ...
+
+    def grade(self, engine: Engine, answers: Sequence[Answer]) -> list[dict[str, float]]:
+        """Metrics of each answer, each from the answer and its item alone."""
+        ...
+
+
+def run(
+    experiment: Experiment,
+    engine: Engine,
+    folder: Path,
+    *,
+    command: str,
+    chunk: int = 256,
+    report: Report | None = None,
+) -> list[Row]:
+    """Answer and grade what `folder` lacks, `chunk` rows at a time, and return all rows in the experiment's order.
+
+    Greedy, so that a row is the same whenever it is made. Raises InputError where `folder` holds another experiment's
+    results, is in use, or can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotWrite(f"cannot write {folder}: {error.strerror}") from error
+    with held(folder / ".lock", f"{folder}: another run is writing there; wait for it or take another folder"):
+        _claim(folder, manifest(experiment, engine, command))
+        pairs = list(experiment.pairs())
+        order = [(item.id, arm.name) for item, arm in pairs]
+        if len(set(order)) != len(order):
+            raise InputError("an experiment asks the same item twice under one arm: give its items other names")
+        have = read_rows(folder)
+        missing = ((item, arm) for item, arm in pairs if (item.id, arm.name) not in have)
+        while batch := list(islice(missing, chunk)):
+            for row in _answer(experiment, engine, batch):
+                append_line(folder / ROWS, row.model_dump(mode="json"))
+                have[row.item, row.arm] = row
+            if report is not None:
+                report(len(have), len(pairs))
+    return [have[key] for key in order]
+
+
+def _answer(experiment: Experiment, engine: Engine, batch: Sequence[tuple[Item, Arm]]) -> list[Row]:
+    completions = engine.generate(
+        [
+            Request(
+                messages=item.messages,
+                steering=arm.steering,
+                sampling=Sampling(max_new_tokens=item.max_new_tokens),
+            )
+            for item, arm in batch
+        ]
+    )
+    answers = [Answer(item, arm, one) for (item, arm), one in zip(batch, completions, strict=True)]
+    return [
+        Row(
+            item=answer.item.id,
+            arm=answer.arm.name,
+            text=answer.completion.text,
+            metrics=metrics,
+            relative_dose=_dose(answer.completion),
+        )
+        for answer, metrics in zip(answers, experiment.grade(engine, answers), strict=True)
+    ]
+
+
+def _dose(completion: Completion) -> float:
+    receipt = completion.receipt
+    return sum(component.relative_dose for component in receipt.components) if receipt else 0.0
+
+
+def read_rows(folder: Path) -> dict[tuple[str, str], Row]:
+    """The rows of a folder by (item, arm); a line that a kill cut short is left out. Raises InputError for another."""
+    rows: dict[tuple[str, str], Row] = {}
+    try:
+        lines = (folder / ROWS).read_text(encoding="utf-8").splitlines(keepends=True)
+    except FileNotFoundError:
+        return rows
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{folder / ROWS}: cannot be read ({error})") from error
+    for number, line in enumerate(lines, 1):
+        if not line.endswith("\n"):
+            break
+        try:
+            row = Row.model_validate_json(line)
+        except ValidationError as error:
+            raise InputError(f"{folder / ROWS}, line {number}: not a row of results; take another folder") from error
+        rows[row.item, row.arm] = row
+    return rows
+
+
+def manifest(experiment: Experiment, engine: Engine, command: str) -> dict[str, Any]:
+    """What every file of results says of its making."""
+    return {
+        "model": engine.info.model_dump(mode="json"),
+        "vectors": {name: vector.hash for name, vector in sorted(engine.library.items())},
+        "settings": json.loads(json.dumps(dict(experiment.settings))),
+        "versions": versions(),
+        "command": command,
+    }
+
+
+def _claim(folder: Path, found: Mapping[str, Any]) -> None:
+    before = read_record(folder / MANIFEST)
+    if before is None:
+        if (folder / ROWS).exists():
+            raise InputError(f"{folder}: rows without a {MANIFEST}: nothing says what they are; take another folder")
+        write_whole(folder / MANIFEST, json.dumps(found, indent=1) + "\n")
+        return
+    for key in ("model", "vectors", "settings"):
+        if before.get(key) != found[key]:
+            raise InputError(f"{folder}: holds results of another {key}; take another folder or remove it")

@@ -1,0 +1,132 @@
+"""What a study leaves behind: the cells' file that the graph reads, the tables for people, the record for programs.
+
+Knows findings. Knows nothing of how they were made.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from steergraph.evals.lab.findings import CellScore, Found, Thirds
+from steergraph.evals.stats import Comparison
+from steergraph.vectors.engine.protocol import ModelInfo
+
+_COMMAND = "steergraph lab sweep"
+
+
+def cells_yaml(info: ModelInfo, found: Sequence[Found], command: str) -> str:
+    """configs/cells/NAME.yaml: for each domain the cell that was chosen by right answers, with what became of it.
+
+    Only vectors of the packaged contrast sets: they are what the graph speaks with.
+    """
+    lines = [
+        f"# Cells of {info.name}, written by `{command}`: do not edit by hand.",
+        "# Chosen by right answers under the specialist's own prompt, reported on other items. `proven` only where",
+        "# those show a gain over unsteered after Holm's correction.",
+        "",
+        f"model: {json.dumps(info.name)}",
+        f"revision: {json.dumps(info.revision)}",
+        f"n_layers: {info.n_layers}",
+        f"hidden_size: {info.hidden_size}",
+        f"study: {json.dumps(_COMMAND)}",
+        "positions: all",
+        "",
+        "tables:",
+    ]
+    for one in found:
+        if one.goal != "task" or one.cell.source != "contrast" or one.accuracy is None:
+            continue
+        said = one.accuracy
+        lines += [
+            f"  - source: {json.dumps('report split of the sweep')}",
+            f"    unit: {one.cell.unit}",
+            f"    proven: {str(said.verdict == 'better').lower()}",
+            f"    metric: {json.dumps('right answers under its own prompt, share')}",
+            f"    n: {said.n}",
+            f"    note: {json.dumps(_note(one, said))}",
+            "    cells:",
+            f"      {one.domain}: {{layer: {one.cell.layer}, alpha: {one.cell.alpha:g}, score: {said.first:.4g}}}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _note(one: Found, said: Comparison) -> str:
+    return (
+        f"unsteered {said.second:.4g}, difference {said.difference:+.3f}, p {_p(said)} after Holm: {said.verdict}; "
+        f"chosen on {one.chosen_on} other items with {one.chosen_score:.4g} against {one.baseline_score:.4g}; "
+        f"relative dose {one.relative_dose:.3g}"
+    )
+
+
+def found_table(found: Sequence[Found]) -> str:
+    """Markdown: every chosen cell, on which items it was chosen, and what the report split says."""
+    rows = [
+        "| domain | chosen for | vector | cell | dose | chosen: steered / unsteered | register, open prompt "
+        "| right, own prompt |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    rows += [
+        f"| {one.domain} | {one.goal} | {one.cell.source} | layer {one.cell.layer}, {one.cell.alpha:g} {one.cell.unit} "
+        f"| {one.relative_dose:.2f} | {one.chosen_score:.0%} / {one.baseline_score:.0%} "
+        f"| {said(one.register_rate)} | {said(one.accuracy)} |"
+        for one in found
+    ]
+    return "\n".join(rows)
+
+
+def said(comparison: Comparison | None) -> str:
+    """One comparison in a table: both shares, the paired difference with its interval, p after correction, verdict."""
+    if comparison is None:
+        return ""
+    gap = comparison.difference
+    return (
+        f"{comparison.first:.0%} / {comparison.second:.0%}: {gap.estimate:+.1%} ({gap.low:+.1%} to {gap.high:+.1%}), "
+        f"p {_p(comparison)}, **{comparison.verdict}**"
+    )
+
+
+def _p(comparison: Comparison) -> str:
+    return f"{comparison.p if comparison.p_corrected is None else comparison.p_corrected:.2g}"
+
+
+def thirds_table(found: Sequence[Thirds]) -> str:
+    """Markdown: late layers against middle ones at each dose."""
+    rows = [
+        "| vector | unit | alpha | relative dose middle / late | answers changed, late / middle "
+        "| added register, late / middle |",
+        "|---|---|---|---|---|---|",
+    ]
+    rows += [
+        f"| {one.source} | {one.unit} | {one.alpha:.4g} | {one.middle_dose:.2f} / {one.late_dose:.2f} "
+        f"| {said(one.changed)} | {said(one.register_gain)} |"
+        for one in found
+    ]
+    return "\n".join(rows)
+
+
+def record(
+    manifest: Mapping[str, Any],
+    table: Sequence[CellScore],
+    found: Sequence[Found],
+    late: Sequence[Thirds],
+    classifier: Mapping[str, Any],
+) -> str:
+    """The whole of a sweep as JSON, a line for each cell."""
+    head = {
+        **manifest,
+        "classifier": dict(classifier),
+        "found": [one.model_dump(mode="json") for one in found],
+        "late_layers": [one.model_dump(mode="json") for one in late],
+    }
+    text = json.dumps(head, indent=1)
+    cells = ",\n".join(json.dumps(_short(score)) for score in table)
+    return f'{text[:-2]},\n "cells": [\n{cells}\n ]\n}}\n'
+
+
+def _short(score: CellScore) -> dict[str, Any]:
+    cell = score.cell
+    place = [cell.source, cell.unit, cell.alpha, cell.layer] if cell else None
+    values = (score.register_rate, score.accuracy, score.changed, score.repetition, score.nats, score.relative_dose)
+    names = ("register", "right", "changed", "repetition", "nats", "dose")
+    short = {name: None if value is None else round(value, 4) for name, value in zip(names, values, strict=True)}
+    return {"domain": score.domain, "prompt": score.prompt, "cell": place, "n": score.n, **short}

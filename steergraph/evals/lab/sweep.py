@@ -1,0 +1,201 @@
+"""The sweep: every layer at every dose, one vector at a time, in every domain, asked with its own prompt and without.
+
+Knows the lab's tasks, its vectors and configs/experiments/sweep.yaml. What is made of the rows is `findings`' business.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from steergraph.agents.sandbox import Sandbox
+from steergraph.configs import ConfigError, load_config, load_yaml
+from steergraph.evals.lab.experiment import Answer, Arm, Item
+from steergraph.evals.lab.registers import Registers, draw_register
+from steergraph.evals.lab.tasks import DOMAINS, Prompt, draw_items, grade_answers
+from steergraph.vectors.contrast import NEUTRAL_SYSTEM, ContrastSet
+from steergraph.vectors.dose import repetition
+from steergraph.vectors.engine.capture import plain_medians
+from steergraph.vectors.engine.loading import LoadedModel
+from steergraph.vectors.engine.protocol import Engine, ScoreRequest
+from steergraph.vectors.extract import ensure_vectors
+from steergraph.vectors.library import Library
+from steergraph.vectors.steering import Component, Frozen, Steering, Unit
+
+Source = Literal["contrast", "prompts"]
+Split = Literal["select", "report"]
+BASELINE = "baseline"
+
+
+class Coherent(Frozen):
+    repetition: float = Field(gt=0)
+    nats: float = Field(gt=0)
+
+
+class SweepSettings(Frozen):
+    """configs/experiments/sweep.yaml, validated."""
+
+    seed: int
+    domains: tuple[str, ...]
+    doses: dict[Source, dict[Unit, tuple[float, ...] | dict[Literal["auto"], tuple[float, ...]]]]
+    prompts: tuple[Prompt, ...]
+    prompt_texts: int = Field(ge=8)
+    select: int = Field(ge=1)
+    report: int = Field(ge=1)
+    perplexity_items: int = Field(ge=1)
+    coherent: Coherent
+
+    @model_validator(mode="after")
+    def _known(self) -> "SweepSettings":
+        for name in set(self.domains) - set(DOMAINS):
+            raise ValueError(f"domains: {name!r} is none of {', '.join(DOMAINS)}")
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> "SweepSettings":
+        """The packaged settings with those of a user's file in their place. Raises ConfigError."""
+        table = dict(load_config("experiments/sweep"))
+        if path is not None:
+            own = load_yaml(path)
+            if not isinstance(own, Mapping):
+                raise ConfigError(f"{path}: settings of a sweep are a mapping, as configs/experiments/sweep.yaml")
+            table |= own
+        try:
+            return cls.model_validate(table)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ConfigError(f"{path or 'configs/experiments/sweep.yaml'}: {where}: {first['msg']}") from error
+
+
+class Cell(Frozen):
+    """Where one arm of a sweep is steered, and how strongly."""
+
+    domain: str
+    source: Source
+    unit: Unit
+    alpha: float
+    layer: int
+
+    @property
+    def vector(self) -> str:
+        return vector_name(self.domain, self.source)
+
+    @property
+    def arm(self) -> Arm:
+        component = Component(vector=self.vector, layer=self.layer, alpha=self.alpha, unit=self.unit, positions="all")
+        return Arm(
+            name=f"{self.source}/{self.unit}/{self.alpha:g}/layer {self.layer}",
+            steering=Steering(components=(component,)),
+        )
+
+
+def vector_name(domain: str, source: Source) -> str:
+    return domain if source == "contrast" else f"{domain}_prompt"
+
+
+def grid(settings: SweepSettings, domain: str, layers: int, scale: float) -> list[Cell]:
+    """Every cell of a domain. `scale` is the residual norm that an `auto` dose is a fraction of."""
+    cells = []
+    for source, units in settings.doses.items():
+        for unit, given in units.items():
+            alphas = tuple(round(a * scale, 4) for a in given["auto"]) if isinstance(given, dict) else given
+            cells += [
+                Cell(domain=domain, source=source, unit=unit, alpha=alpha, layer=layer)
+                for alpha in alphas
+                for layer in range(layers)
+            ]
+    return cells
+
+
+def middle_norm(loaded: LoadedModel) -> float:
+    """The median residual norm after the block halfway up."""
+    return plain_medians(loaded)[loaded.info.n_layers // 2]
+
+
+def make_vectors(loaded: LoadedModel, settings: SweepSettings, cache_dir: Path | None = None) -> Library:
+    """Both sources' vectors for every domain of the sweep, from the cache or made now."""
+    sets: list[str | ContrastSet] = list(settings.domains)
+    if "prompts" in settings.doses and loaded.info.kind == "instruct":
+        sets += [_prompt_set(domain, settings) for domain in settings.domains]
+    return ensure_vectors(loaded, sets, cache_dir=cache_dir)
+
+
+def _prompt_set(domain: str, settings: SweepSettings) -> ContrastSet:
+    samples = [draw_register(domain, settings.seed + 1, index) for index in range(2 * settings.prompt_texts)]
+    asked = list(dict.fromkeys(sample.messages[-1]["content"] for sample in samples))
+    half = len(asked) // 2
+    return ContrastSet(
+        name=vector_name(domain, "prompts"),
+        domain=domain,
+        description=f"Questions under the system prompt of {domain}, others under a neutral one.",
+        positives=tuple(asked[:half]),
+        neutrals=tuple(asked[half:]),
+        system=samples[0].messages[0]["content"],
+        neutral_system=NEUTRAL_SYSTEM,
+    )
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The experiment, over `cells` by domain; an `experiment.Experiment`."""
+
+    plan: SweepSettings
+    split: Split
+    cells: Mapping[str, Sequence[Cell]]
+    registers: Registers
+    sandbox: Sandbox
+    _items: dict[tuple[str, Prompt], list[Item]] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        cells = {domain: [cell.arm.name for cell in cells] for domain, cells in self.cells.items()}
+        return {"experiment": "sweep", "split": self.split, "cells": cells, **self.plan.model_dump(mode="json")}
+
+    def items(self, domain: str, prompt: Prompt) -> list[Item]:
+        if (domain, prompt) not in self._items:
+            n = self.plan.select if self.split == "select" else self.plan.report
+            self._items[domain, prompt] = draw_items(domain, prompt, self.split, self.plan.seed, n)
+        return self._items[domain, prompt]
+
+    def pairs(self) -> Iterator[tuple[Item, Arm]]:
+        for domain, cells in self.cells.items():
+            arms = [Arm(name=BASELINE), *(cell.arm for cell in cells)]
+            for prompt in self.plan.prompts:
+                # An item's arms are neighbours: they share a prompt, so that a batch has rows of one length.
+                yield from ((item, arm) for item in self.items(domain, prompt) for arm in arms)
+
+    def grade(self, engine: Engine, answers: Sequence[Answer]) -> list[dict[str, float]]:
+        samples = [answer.item.truth for answer in answers]
+        texts = [answer.completion.text for answer in answers]
+        spoken = self.registers.tell(texts)
+        right = grade_answers(samples, texts, self.sandbox)
+        metrics = []
+        for answer, register, accurate in zip(answers, spoken, right, strict=True):
+            domain = answer.item.id.split("/", 1)[0]
+            metrics.append(
+                {
+                    "domain": float(register == domain),
+                    "accurate": accurate,
+                    "repetition": repetition(answer.completion.token_ids),
+                    "empty": float(not answer.completion.text.strip()),
+                }
+            )
+        priced = [at for at, answer in enumerate(answers) if self._is_priced(answer)]
+        for at, nats in zip(priced, _nats(engine, [answers[at] for at in priced]), strict=True):
+            metrics[at]["nats"] = nats
+        return metrics
+
+    def _is_priced(self, answer: Answer) -> bool:
+        """Whether this answer's perplexity is taken: on the first few items of a domain, under every arm."""
+        return bool(answer.completion.token_ids) and int(answer.item.id.rsplit("/", 1)[1]) < self.plan.perplexity_items
+
+
+def _nats(engine: Engine, answers: Iterable[Answer]) -> list[float]:
+    """What a token of each answer costs the unsteered model, in nats: the logarithm of its perplexity."""
+    requests = [
+        ScoreRequest(messages=answer.item.messages, continuation=answer.completion.token_ids) for answer in answers
+    ]
+    return [-scores.total / len(scores.logprobs) for scores in engine.score(requests)]

@@ -1,0 +1,123 @@
+"""A whole sweep: vectors, the select split, the choice, the report split, and what is written of it.
+
+Knows how the lab's parts go together. Every step resumes: rows that are there are not made again.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from steergraph.agents.sandbox import Sandbox
+from steergraph.evals.lab import published
+from steergraph.evals.lab.experiment import Row, manifest, run
+from steergraph.evals.lab.findings import CellScore, Found, Thirds, choose, judged, scores, thirds
+from steergraph.evals.lab.registers import Registers, corpus_registers, corpus_texts
+from steergraph.evals.lab.sweep import BASELINE, Cell, Sweep, SweepSettings, grid, make_vectors, middle_norm
+from steergraph.evals.stats import wilson
+from steergraph.evals.writing import write_whole
+from steergraph.vectors.engine.loading import load_model
+from steergraph.vectors.engine.local import LocalEngine
+from steergraph.vectors.steering import Frozen
+
+_TEACH, _JUDGE = 11, 12
+"""Seeds of the classifier's texts: those it learns from and those it is judged on."""
+_BATCH = 64
+Say = Callable[[str], None]
+
+
+class SweepResult(Frozen):
+    """Everything a sweep found."""
+
+    manifest: dict[str, Any]
+    classifier: dict[str, Any]
+    """Shares right with Wilson intervals: on generated texts, and on the model's own unsteered answers."""
+    table: tuple[CellScore, ...]
+    found: tuple[Found, ...]
+    late: tuple[Thirds, ...]
+
+
+def run_sweep(
+    model: str, settings: SweepSettings, out: Path, command: str, say: Say, *, cache_dir: Path | None = None
+) -> SweepResult:
+    """Run what is missing in `out`/select and `out`/report, and write `out`/sweep.json and sweep.md.
+
+    Raises InputError as `experiment.run` does, and where the model can't be loaded.
+    """
+    loaded = load_model(model)
+    if loaded.info.kind == "base":
+        doses = {source: units for source, units in settings.doses.items() if source != "prompts"}
+        settings = settings.model_copy(update={"doses": doses})
+    say("vectors")
+    library = make_vectors(loaded, settings, cache_dir)
+    registers = corpus_registers(_TEACH)
+    scale = middle_norm(loaded)
+    cells = {domain: grid(settings, domain, loaded.info.n_layers, scale) for domain in settings.domains}
+    sandbox = Sandbox.detect()
+
+    def progress(split: str) -> Callable[[int, int], None]:
+        return lambda done, of: say(f"{split}: {done} of {of} answers")
+
+    with LocalEngine(loaded, library, max_batch=_BATCH) as engine:
+        selecting = Sweep(settings, "select", cells, registers, sandbox)
+        rows = run(selecting, engine, out / "select", command=command, report=progress("select"))
+        table = scores(rows, cells)
+        drafts = choose(table, settings.coherent)
+        chosen: dict[str, list[Cell]] = {domain: [] for domain in settings.domains}
+        for draft in drafts:
+            if draft.cell not in chosen[draft.domain]:
+                chosen[draft.domain].append(draft.cell)
+        reporting = Sweep(settings, "report", chosen, registers, sandbox)
+        kept = run(reporting, engine, out / "report", command=command, report=progress("report"))
+        made = manifest(selecting, engine, command)
+        info = engine.info
+    result = SweepResult(
+        manifest=made,
+        classifier=_classifier(registers, kept),
+        table=tuple(table),
+        found=tuple(judged(drafts, kept)),
+        late=tuple(thirds(rows, cells, info.n_layers)),
+    )
+    write_whole(
+        out / "sweep.json",
+        published.record(result.manifest, result.table, result.found, result.late, result.classifier),
+    )
+    write_whole(out / "sweep.md", as_markdown(result))
+    write_whole(out / "cells.yaml", published.cells_yaml(info, result.found, command))
+    return result
+
+
+def _classifier(registers: Registers, rows: list[Row]) -> dict[str, Any]:
+    """How often the classifier is right: on texts of the corpus, and on the model's own words, by their prompt."""
+    pairs = corpus_texts(_JUDGE, 60)
+    told = registers.tell([text for text, _ in pairs])
+    corpus = wilson(sum(one == label for one, (_, label) in zip(told, pairs, strict=True)), len(pairs))
+    own = [row for row in rows if row.arm == BASELINE and row.item.split("/")[1] == "own"]
+    spoken = wilson(sum(int(row.metrics["domain"]) for row in own), len(own))
+    by_domain: dict[str, list[float]] = {}
+    for row in own:
+        by_domain.setdefault(row.item.split("/")[0], []).append(row.metrics["domain"])
+    return {
+        "corpus": {"n": len(pairs), **corpus.model_dump()},
+        "own_answers": {"n": len(own), **spoken.model_dump()},
+        "own_answers_by_domain": {name: round(sum(hits) / len(hits), 4) for name, hits in by_domain.items()},
+    }
+
+
+def as_markdown(result: SweepResult) -> str:
+    """The findings for people."""
+    corpus, own = result.classifier["corpus"], result.classifier["own_answers"]
+    info = result.manifest["model"]
+    return "\n\n".join(
+        [
+            f"# Sweep of {info['name']} ({info['n_layers']} layers, revision {info['revision']})",
+            f"`{result.manifest['command']}`",
+            f"The classifier tells {corpus['estimate']:.1%} of {corpus['n']} generated texts right, and "
+            f"{own['estimate']:.1%} ({own['low']:.1%} to {own['high']:.1%}) of {own['n']} unsteered answers of the "
+            f"model under the specialists' own prompts: {json.dumps(result.classifier['own_answers_by_domain'])}.",
+            "## The chosen cells, on other items",
+            published.found_table(result.found),
+            "## Are late layers frozen?",
+            published.thirds_table(result.late),
+        ]
+    ) + "\n"  # fmt: skip

@@ -1,0 +1,123 @@
+"""What the lab asks pocket's specialists, and whether the answer is right.
+
+Items are drawn from pocket's generators with seeds that training never used. Each is asked in two ways: `own`, with the
+specialist's own system prompt, as the graph asks it; and `open`, the same user message without any system prompt, where
+nothing but the question, and the steering, says how to speak. Knows the corpus and the sandbox. Knows nothing of arms.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from steergraph.agents.answers import extract_answer
+from steergraph.agents.sandbox import Sandbox
+from steergraph.configs import InputError
+from steergraph.evals.lab.experiment import Item
+from steergraph.evals.lab.registers import REGISTERS, draw_register
+from steergraph.evals.repairs import judge
+from steergraph.pocket.corpus import Sample
+from steergraph.pocket.speech import CAUSES, told_calls, wrong_lines
+from steergraph.vectors.engine.protocol import Message
+
+DOMAINS = REGISTERS
+GROUPS = {
+    "agent": ("bug_analysis", "test_reasoning", "code_reading", "patch_writing"),
+    "calendar": ("calendar",),
+    "reasoning": ("math", "law", "history"),
+}
+Prompt = Literal["own", "open"]
+_ROOM = {"patch_writing": 120, "math": 64, "calendar": 96}
+
+
+def draw_items(domain: str, prompt: Prompt, split: str, seed: int, n: int) -> list[Item]:
+    """The first `n` items of a domain. Splits share no item; both prompts ask the same questions."""
+    return [_item(domain, prompt, split, seed, index) for index in range(n)]
+
+
+def _item(domain: str, prompt: Prompt, split: str, seed: int, index: int) -> Item:
+    if domain not in DOMAINS:
+        raise InputError(f"domain {domain!r}: the lab has {', '.join(DOMAINS)}")
+    number = {"select": 0, "report": 1}[split] + 2 * index  # the splits take turns in one numbering
+    sample = draw_register(domain, seed, number)
+    messages = tuple(Message.model_validate(message) for message in sample.messages)
+    return Item(
+        id=f"{domain}/{prompt}/{split}/{index}",
+        messages=messages if prompt == "own" else messages[1:],
+        truth=sample,
+        max_new_tokens=_ROOM.get(domain, 80),
+    )
+
+
+def chance(sample: Sample) -> float:
+    """How often guessing is right: one option of several, nothing elsewhere."""
+    options = choices_of(sample)
+    return 1 / len(options) if options else 0.0
+
+
+def choices_of(sample: Sample) -> list[str]:
+    """The options of a multiple-choice question; none of any other."""
+    return re.findall(r"^[A-J]\. (.+)$", sample.messages[-1]["content"], re.MULTILINE) if _asks_choice(sample) else []
+
+
+def _asks_choice(sample: Sample) -> bool:
+    return "\nOptions:\n" in sample.messages[-1]["content"]
+
+
+def grade_answers(samples: Sequence[Sample], texts: Sequence[str], sandbox: Sandbox) -> list[float]:
+    """1 where the answer to a sample is right, else 0.
+
+    A patch is right where the repaired code passes its hidden test; an analysis where it names the cause and the
+    suspect; a test where it has the call and the result that the issue tells, or names what is to be called where it
+    tells none (the corpus' own answers do so in 92 of 100); a reading where it has the number of the wrong line and
+    what it should be; a word problem and a choice by their marked answer; an appointment where the JSON object is the
+    expected one.
+    """
+    patches = [at for at, sample in enumerate(samples) if sample.kind == "patch_writing"]
+    verdicts = judge([samples[at] for at in patches], [texts[at] for at in patches], sandbox)
+    repaired = {at: verdict.repaired for at, verdict in zip(patches, verdicts, strict=True)}
+    pairs = enumerate(zip(samples, texts, strict=True))
+    return [float(repaired[at] if at in repaired else _right(sample, text)) for at, (sample, text) in pairs]
+
+
+def _right(sample: Sample, text: str) -> bool:
+    if sample.kind.startswith("calendar"):
+        return _calendar_right(sample, text)
+    if sample.scene is None:
+        choices = choices_of(sample)
+        wanted = extract_answer(sample.answer, choices)
+        if choices:
+            return extract_answer(text, choices) == wanted
+        return bool(re.findall(r"^#### *(.+?) *$", text, re.MULTILINE)[-1:] == [wanted])
+    if sample.kind == "bug_analysis":
+        suspect = re.search(r"Suspects: (`[^`]+`)", sample.answer)
+        return CAUSES[sample.family] in text and suspect is not None and suspect[1] in text
+    if sample.kind == "test_reasoning":
+        issue = sample.messages[-1]["content"]
+        told = told_calls(sample.scene, issue)
+        if told:
+            return any(call.text in text and call.result in text.replace(call.text, "", 1) for call in told)
+        called = re.search(r"(?:calls?|Assert that) (`[^`]+`)", sample.answer)
+        return called is not None and called[1] in text
+    return _reading_right(sample, text)
+
+
+def _reading_right(sample: Sample, text: str) -> bool:
+    assert sample.scene is not None
+    start, _, new_start, _ = wrong_lines(sample.scene)
+    number = sample.scene.passages[sample.scene.target].first_line + start
+    return f"ine {number} " in text and f"`{sample.scene.fixed[new_start].strip()}`" in text
+
+
+def _calendar_right(sample: Sample, text: str) -> bool:
+    if sample.kind == "calendar_prose":
+        return text.strip() == sample.answer or _facts(text) == _facts(sample.answer)
+    try:
+        return bool(json.loads(text) == json.loads(sample.answer))
+    except ValueError:
+        return False
+
+
+def _facts(sentence: str) -> list[str]:
+    """Times, dates, names and numbers of a confirmation: all that must not differ."""
+    return sorted(re.findall(r"\d[\d:-]*|\b[A-ZÀ-Ý][\w-]+", sentence.split(":", 1)[-1]))
