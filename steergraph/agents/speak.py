@@ -134,7 +134,7 @@ def speak(services: Services, turn: Turn, emit: Emit) -> list[Step]:
         except BaseException:  # nobody waits for the rest of it
             handle.cancel()
             raise
-        step = _step(services, current, completion, time.monotonic() - started)
+        step = step_of(services, current, completion, time.monotonic() - started)
         emit(end_event(step))
         steps.append(step)
         current = unsteered(current, step) if step.guard else None
@@ -151,7 +151,7 @@ async def aspeak(services: Services, turn: Turn, emit: Emit) -> list[Step]:
         # Not in a thread: a cancellation in between would lose the handle. Checking a request takes milliseconds.
         handle = services.engine.submit(current.request)
         completion = await _awaited(handle, current.specialist.name, emit)
-        step = _step(services, current, completion, time.monotonic() - started)
+        step = step_of(services, current, completion, time.monotonic() - started)
         emit(end_event(step))
         steps.append(step)
         current = unsteered(current, step) if step.guard else None
@@ -170,7 +170,8 @@ async def _awaited(handle: Handle, name: str, emit: Emit) -> Completion:
         raise
 
 
-def _step(services: Services, turn: Turn, completion: Completion, seconds: float) -> Step:
+def step_of(services: Services, turn: Turn, completion: Completion, seconds: float) -> Step:
+    """What is written down of a turn, with the guard's word on it."""
     refused = None
     if turn.guarded and turn.decision.mode != "off" and completion.finish_reason in ("stop", "length"):
         refused = tripped(

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import textwrap
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ from steergraph.pocket.behaviour import Call, as_job
 from steergraph.pocket.corpus import Sample, Split, draw_repair
 from steergraph.vectors.engine.protocol import Engine, Message, Request, Sampling
 
+Edit = Callable[[Sample, str], tuple[list[str], list[str]] | None]
+"""From an answer to the shown passage and the function in it after the edit; None where there is none."""
 SPLITS: tuple[Split, ...] = ("seen", "names", "phrasings", "families")
 _ROOM = 200
 _AT_ONCE = 400
@@ -79,9 +81,9 @@ def patched(sample: Sample, answer: str) -> tuple[list[str], list[str]] | None:
     return passage, passage[scene.start : end]
 
 
-def judge(samples: Sequence[Sample], answers: Sequence[str], sandbox: Sandbox) -> list[Verdict]:
-    """What each answer is worth. Raises SandboxUnavailable where none can be set up."""
-    results = [patched(sample, answer) for sample, answer in zip(samples, answers, strict=True)]
+def judge(samples: Sequence[Sample], answers: Sequence[str], sandbox: Sandbox, edit: Edit = patched) -> list[Verdict]:
+    """What each answer is worth, its edit made by `edit`. Raises SandboxUnavailable where none can be set up."""
+    results = [edit(sample, answer) for sample, answer in zip(samples, answers, strict=True)]
     jobs, owners = [], []
     for at, (sample, result) in enumerate(zip(samples, results, strict=True)):
         if result is not None and sample.scene is not None and sample.scene.piece.cases:

@@ -1,6 +1,7 @@
 """`steergraph lab`: where steering works on a model of yours.
 
     steergraph lab sweep --model pocket --out DIR [--settings FILE] [--cells FILE] [--maps DIR]
+    steergraph lab switching --model pocket --out DIR [--settings FILE] [--examples DIR]
 
 Knows the command line. Models are loaded only when it runs.
 """
@@ -21,6 +22,10 @@ def add_parser(subparsers: Any) -> None:
     sweep.add_argument("--cells", metavar="FILE", help="also write the chosen cells there, as configs/cells/NAME.yaml")
     sweep.add_argument("--maps", metavar="DIR", help="draw the layer x dose maps there, PNG and SVG (extra: plots)")
     sweep.set_defaults(run=run_sweep)
+    switching = experiments.add_parser("switching", help="vectors switched from step to step, against static and none")
+    _common(switching, "switching")
+    switching.add_argument("--examples", metavar="DIR", help="the folder of example issues, which are then run too")
+    switching.set_defaults(run=run_switching)
 
 
 def _common(parser: argparse.ArgumentParser, experiment: str) -> None:
@@ -55,6 +60,18 @@ def run_sweep(arguments: argparse.Namespace) -> int:
                 for path in maps.save_maps(figure, Path(arguments.maps) / f"{Path(name).name}-{what}"):
                     print(f"wrote {path}")
     print(as_markdown(result))
+    return 0
+
+
+def run_switching(arguments: argparse.Namespace) -> int:
+    """Run, write and print; 0 however it comes out."""
+    from steergraph.evals.lab.switching_run import SwitchingSettings, as_markdown
+    from steergraph.evals.lab.switching_run import run_switching as whole
+
+    settings = SwitchingSettings.load(arguments.settings)
+    command = f"steergraph lab switching --model {Path(arguments.model).name}"
+    examples = Path(arguments.examples) if arguments.examples else None
+    print(as_markdown(whole(arguments.model, settings, Path(arguments.out), command, _say(), examples=examples)))
     return 0
 
 

@@ -19,7 +19,7 @@ from steergraph.configs import InputError
 from steergraph.evals.driving import versions
 from steergraph.evals.writing import CannotWrite, append_line, held, read_record, write_whole
 from steergraph.vectors.engine.protocol import Completion, Engine, Message, Request, Sampling
-from steergraph.vectors.steering import Frozen, Steering
+from steergraph.vectors.steering import Frozen, Receipt, Steering
 
 ROWS, MANIFEST = "rows.jsonl", "manifest.json"
 Report = Callable[[int, int], None]
@@ -56,15 +56,6 @@ class Row(Frozen):
     """Norm of what was added over the median residual norm; 0 where nothing was."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One completion, to be graded."""
-
-    item: Item
-    arm: Arm
-    completion: Completion
-
-
 class Experiment(Protocol):
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -75,8 +66,8 @@ class Experiment(Protocol):
         """Every item under every arm, in an order that is always the same."""
         ...
 
-    def grade(self, engine: Engine, answers: Sequence[Answer]) -> list[dict[str, float]]:
-        """Metrics of each answer, each from the answer and its item alone."""
+    def answer(self, engine: Engine, batch: Sequence[tuple[Item, Arm]]) -> list[Row]:
+        """A row for each pair, in their order, each from its own item and arm alone."""
         ...
 
 
@@ -107,7 +98,7 @@ def run(
         have = read_rows(folder)
         missing = ((item, arm) for item, arm in pairs if (item.id, arm.name) not in have)
         while batch := list(islice(missing, chunk)):
-            for row in _answer(experiment, engine, batch):
+            for row in experiment.answer(engine, batch):
                 append_line(folder / ROWS, row.model_dump(mode="json"))
                 have[row.item, row.arm] = row
             if report is not None:
@@ -115,32 +106,20 @@ def run(
     return [have[key] for key in order]
 
 
-def _answer(experiment: Experiment, engine: Engine, batch: Sequence[tuple[Item, Arm]]) -> list[Row]:
-    completions = engine.generate(
+def speak(engine: Engine, batch: Sequence[tuple[Item, Arm]]) -> list[Completion]:
+    """Every item greedily under its arm, in one batch."""
+    return engine.generate(
         [
             Request(
-                messages=item.messages,
-                steering=arm.steering,
-                sampling=Sampling(max_new_tokens=item.max_new_tokens),
+                messages=item.messages, steering=arm.steering, sampling=Sampling(max_new_tokens=item.max_new_tokens)
             )
             for item, arm in batch
         ]
     )
-    answers = [Answer(item, arm, one) for (item, arm), one in zip(batch, completions, strict=True)]
-    return [
-        Row(
-            item=answer.item.id,
-            arm=answer.arm.name,
-            text=answer.completion.text,
-            metrics=metrics,
-            relative_dose=_dose(answer.completion),
-        )
-        for answer, metrics in zip(answers, experiment.grade(engine, answers), strict=True)
-    ]
 
 
-def _dose(completion: Completion) -> float:
-    receipt = completion.receipt
+def dose_of(receipt: Receipt | None) -> float:
+    """The relative doses of a receipt together; 0 where there is none."""
     return sum(component.relative_dose for component in receipt.components) if receipt else 0.0
 
 

@@ -12,14 +12,14 @@ from pydantic import Field, ValidationError, model_validator
 
 from steergraph.agents.sandbox import Sandbox
 from steergraph.configs import ConfigError, load_config, load_yaml
-from steergraph.evals.lab.experiment import Answer, Arm, Item
+from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of, speak
 from steergraph.evals.lab.registers import Registers, draw_register
 from steergraph.evals.lab.tasks import DOMAINS, Prompt, draw_items, grade_answers
 from steergraph.vectors.contrast import NEUTRAL_SYSTEM, ContrastSet
 from steergraph.vectors.dose import repetition
 from steergraph.vectors.engine.capture import plain_medians
 from steergraph.vectors.engine.loading import LoadedModel
-from steergraph.vectors.engine.protocol import Engine, ScoreRequest
+from steergraph.vectors.engine.protocol import Completion, Engine, ScoreRequest
 from steergraph.vectors.extract import ensure_vectors
 from steergraph.vectors.library import Library
 from steergraph.vectors.steering import Component, Frozen, Steering, Unit
@@ -167,35 +167,34 @@ class Sweep:
                 # An item's arms are neighbours: they share a prompt, so that a batch has rows of one length.
                 yield from ((item, arm) for item in self.items(domain, prompt) for arm in arms)
 
-    def grade(self, engine: Engine, answers: Sequence[Answer]) -> list[dict[str, float]]:
-        samples = [answer.item.truth for answer in answers]
-        texts = [answer.completion.text for answer in answers]
-        spoken = self.registers.tell(texts)
-        right = grade_answers(samples, texts, self.sandbox)
-        metrics = []
-        for answer, register, accurate in zip(answers, spoken, right, strict=True):
-            domain = answer.item.id.split("/", 1)[0]
-            metrics.append(
-                {
-                    "domain": float(register == domain),
-                    "accurate": accurate,
-                    "repetition": repetition(answer.completion.token_ids),
-                    "empty": float(not answer.completion.text.strip()),
-                }
-            )
-        priced = [at for at, answer in enumerate(answers) if self._is_priced(answer)]
-        for at, nats in zip(priced, _nats(engine, [answers[at] for at in priced]), strict=True):
+    def answer(self, engine: Engine, batch: Sequence[tuple[Item, Arm]]) -> list[Row]:
+        said = speak(engine, batch)
+        texts = [completion.text for completion in said]
+        registers = self.registers.tell(texts)
+        right = grade_answers([item.truth for item, _ in batch], texts, self.sandbox)
+        metrics = [
+            {
+                "domain": float(register == item.id.split("/", 1)[0]),
+                "accurate": accurate,
+                "repetition": repetition(completion.token_ids),
+                "empty": float(not completion.text.strip()),
+            }
+            for (item, _), completion, register, accurate in zip(batch, said, registers, right, strict=True)
+        ]
+        priced = [at for at, (item, _) in enumerate(batch) if said[at].token_ids and self._is_priced(item)]
+        for at, nats in zip(priced, _nats(engine, [(batch[at][0], said[at]) for at in priced]), strict=True):
             metrics[at]["nats"] = nats
-        return metrics
+        return [
+            Row(item=item.id, arm=arm.name, text=one.text, metrics=found, relative_dose=dose_of(one.receipt))
+            for (item, arm), one, found in zip(batch, said, metrics, strict=True)
+        ]
 
-    def _is_priced(self, answer: Answer) -> bool:
-        """Whether this answer's perplexity is taken: on the first few items of a domain, under every arm."""
-        return bool(answer.completion.token_ids) and int(answer.item.id.rsplit("/", 1)[1]) < self.plan.perplexity_items
+    def _is_priced(self, item: Item) -> bool:
+        """Whether an answer's perplexity is taken: on the first few items of a domain, under every arm."""
+        return int(item.id.rsplit("/", 1)[1]) < self.plan.perplexity_items
 
 
-def _nats(engine: Engine, answers: Iterable[Answer]) -> list[float]:
+def _nats(engine: Engine, said: Iterable[tuple[Item, Completion]]) -> list[float]:
     """What a token of each answer costs the unsteered model, in nats: the logarithm of its perplexity."""
-    requests = [
-        ScoreRequest(messages=answer.item.messages, continuation=answer.completion.token_ids) for answer in answers
-    ]
+    requests = [ScoreRequest(messages=item.messages, continuation=one.token_ids) for item, one in said]
     return [-scores.total / len(scores.logprobs) for scores in engine.score(requests)]

@@ -1,0 +1,158 @@
+"""The example repository's issues, end to end: `python -m steergraph.evals.example_issues [--model pocket]`.
+
+Each issue goes through the whole graph: retrieval, specialists, edit, the visible test in the sandbox, bounded repairs.
+What comes out is judged by the hidden test, which no run is shown, in the sandbox too. `resolved` means that both pass.
+Exit code 0 where at least `--least` are resolved, else 1. Knows examples/ and the graph.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from steergraph.agents.context import Context
+from steergraph.agents.graph import build_graph
+from steergraph.agents.sandbox import Sandbox
+from steergraph.configs import InputError, load_yaml
+from steergraph.retrieval.repository import Repository
+from steergraph.vectors.engine.protocol import Engine
+
+
+class ExampleIssue(BaseModel):
+    """One planted defect: what a user reported, the visible test, and the hidden one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    text: str
+    test: str
+    hidden: Path
+
+
+class Resolved(BaseModel):
+    """What became of one issue."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    status: str
+    visible: bool
+    """The patch applies, and the visible test passes with it."""
+    hidden: bool
+    found: int | None
+    """Rank of the defective file in what retrieval found; None where it isn't there, or nothing was searched."""
+    repairs: int
+    seconds: float
+
+    @property
+    def resolved(self) -> bool:
+        return self.visible and self.hidden
+
+
+def load_examples(folder: Path) -> list[ExampleIssue]:
+    """The issues of examples/issues.yaml. Raises InputError where the folder is not the examples'."""
+    try:
+        table = load_yaml(folder / "issues.yaml")["issues"]
+        return [
+            ExampleIssue(
+                name=entry["name"],
+                text=(folder / entry["issue"]).read_text(encoding="utf-8"),
+                test=entry["test"],
+                hidden=folder / entry["hidden"],
+            )
+            for entry in table
+        ]
+    except (OSError, KeyError, TypeError) as error:
+        raise InputError(f"{folder}: not the folder of examples ({error}); clone the repository for it") from error
+
+
+def resolve(issue: ExampleIssue, graph: Any, bundle: Path, context: Context, sandbox: Sandbox) -> Resolved:
+    """Send one issue through the compiled `graph`, and judge what comes out. Raises InputError as a run does."""
+    values = graph.invoke({"problem": issue.text, "repo": str(bundle)}, context=context)
+    ranked = [Path(path).stem for path in values.get("files_found") or []]
+    patch = values.get("patch")
+    return Resolved(
+        name=issue.name,
+        status=values["status"],
+        visible=bool(patch),
+        hidden=bool(patch) and hidden_passes(issue, bundle, patch, sandbox),
+        found=ranked.index(issue.name) + 1 if issue.name in ranked else None,
+        repairs=max((step["attempt"] for step in values["steps"]), default=0),
+        seconds=values["seconds"],
+    )
+
+
+def hidden_passes(issue: ExampleIssue, bundle: Path, patch: str, sandbox: Sandbox) -> bool:
+    """Whether the hidden test passes on a clean copy with `patch` applied."""
+    with (
+        Repository.open(bundle) as repository,
+        tempfile.TemporaryDirectory(prefix="steergraph-") as folder,
+        repository.working_copy(repository.resolve(), Path(folder) / "copy") as copy,
+    ):
+        copy.git("apply", "--whitespace=nowarn", "-", input=patch.encode())
+        shutil.copy(issue.hidden, copy.path / "tests" / "test_hidden.py")
+        return sandbox.run("python -m unittest tests.test_hidden", copy.path, timeout_s=60).exit_code == 0
+
+
+def run_examples(
+    engine: Engine, folder: Path, *, preset: str = "auto", max_repairs: int | None = None, only: Sequence[str] = ()
+) -> list[Resolved]:
+    """Every example issue, or those named in `only`, one after the other, printed as they come.
+
+    Raises InputError where `only` names one that is not there.
+    """
+    issues = load_examples(folder)
+    for name in set(only) - {issue.name for issue in issues}:
+        raise InputError(f"no example issue called {name!r}: there are {', '.join(issue.name for issue in issues)}")
+    issues = [issue for issue in issues if not only or issue.name in only]
+    sandbox = Sandbox.detect()
+    graph = build_graph(engine=engine)
+    found = []
+    for issue in issues:
+        context = Context(preset=preset, max_repairs=max_repairs, test=issue.test)
+        one = resolve(issue, graph, folder / "pantry.bundle", context, sandbox)
+        found.append(one)
+        print(
+            f"{one.name:10} {'resolved' if one.resolved else 'not resolved':13} {one.status:19} "
+            f"hidden test {'passes' if one.hidden else 'fails':7} file found {one.found or '-':>2}  "
+            f"repairs {one.repairs}  {one.seconds:.0f} s",
+            flush=True,
+        )
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m steergraph.evals.example_issues", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("issues", nargs="*", metavar="ISSUE", help="names of issues; all where left out")
+    parser.add_argument("--model", default="pocket")
+    parser.add_argument("--examples", type=Path, default=Path("examples"), help="the folder (default: examples)")
+    parser.add_argument("--preset", default="auto")
+    parser.add_argument("--max-repairs", type=int, default=8)
+    parser.add_argument("--least", type=int, default=0, help="how many have to be resolved for exit code 0")
+    given = parser.parse_args(arguments)
+    from steergraph.vectors.engine.local import LocalEngine
+
+    try:
+        with LocalEngine(given.model) as engine:
+            found = run_examples(
+                engine, given.examples, preset=given.preset, max_repairs=given.max_repairs, only=given.issues
+            )
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    resolved = sum(one.resolved for one in found)
+    print(
+        f"{resolved} of {len(found)} resolved: found by retrieval, edited, visible and hidden test pass in the sandbox"
+    )
+    return 0 if resolved >= given.least else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

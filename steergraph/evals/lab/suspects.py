@@ -1,0 +1,87 @@
+"""Do the suspects that specialists name help retrieval? The rank of the file to change, with and without them.
+
+The arms: the issue alone; with the suspects of unsteered specialists; of specialists with one static vector; of each
+with its own. The turns and the search are the graph's own. Knows cases, the agents' turns and the retriever.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from steergraph.agents.context import Context
+from steergraph.agents.services import Services
+from steergraph.agents.speak import prepare, suspects
+from steergraph.agents.state import State, Task
+from steergraph.evals.lab.cases import Case
+from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of
+from steergraph.evals.lab.switching import REPO
+from steergraph.retrieval.repository import Repository
+from steergraph.retrieval.retriever import BM25Retriever
+from steergraph.vectors.engine.protocol import Engine, Message
+
+ALONE = "issue alone"
+PRESETS = {"unsteered suspects": "baseline", "static suspects": "static", "dynamic suspects": "dynamic"}
+_MISSED = 21
+"""The rank that is written down for a file that is not among the best 20."""
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """The experiment over `cases`, whose files are in `repository`; an `experiment.Experiment`."""
+
+    cases: Sequence[Case]
+    targets: Mapping[str, str]
+    repository: Repository
+    services: Services
+    seed: int
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {"experiment": "suspects", "seed": self.seed, "n": len(self.cases)}
+
+    def pairs(self) -> Iterator[tuple[Item, Arm]]:
+        for case in self.cases:
+            item = Item(case.id, (Message(role="user", content=case.issue),), case)
+            yield from ((item, Arm(name=arm)) for arm in (ALONE, *PRESETS))
+
+    def answer(self, engine: Engine, batch: Sequence[tuple[Item, Arm]]) -> list[Row]:
+        turns = []
+        for at, (item, arm) in enumerate(batch):
+            if arm.name != ALONE:
+                state = _state(item.truth)
+                context = Context(preset=PRESETS[arm.name])
+                turns += [(at, prepare(self.services, name, state, context)) for name in self._before_retrieval()]
+        said = engine.generate([turn.request for _, turn in turns])
+        notes: dict[int, list[dict[str, str]]] = {}
+        doses: dict[int, float] = {}
+        for (at, _), completion in zip(turns, said, strict=True):
+            notes.setdefault(at, []).append({"text": completion.text})
+            doses[at] = max(doses.get(at, 0.0), dose_of(completion.receipt))
+        return [
+            self._row(item, arm, suspects(notes.get(at, [])), doses.get(at, 0.0))
+            for at, (item, arm) in enumerate(batch)
+        ]
+
+    def _before_retrieval(self) -> list[str]:
+        plan = self.services.roster.plans["issue_with_retrieval"]
+        return list(plan[: plan.index("retrieve")])
+
+    def _row(self, item: Item, arm: Arm, named: Sequence[str], dose: float) -> Row:
+        case: Case = item.truth
+        retriever = self.services.retriever
+        assert isinstance(retriever, BM25Retriever)
+        found = retriever.search(self.repository, "HEAD", case.issue, named)
+        paths = [one.path for one in found.ranked]
+        target = self.targets[case.id]
+        rank = paths.index(target) + 1 if target in paths else _MISSED
+        metrics = {"first": float(rank == 1), "in_five": float(rank <= 5), "rank": float(rank)}
+        metrics["names"] = float(len(named))
+        words = set(re.findall(r"\w+", " ".join(named)))
+        metrics["right_name"] = float(case.scene.defect.function.split(".")[-1] in words)
+        return Row(item=item.id, arm=arm.name, text="\n".join(named), metrics=metrics, relative_dose=dose)
+
+
+def _state(case: Case) -> State:
+    task = Task(kind="issue", problem=case.issue, repo=REPO, base_commit="0" * 40)
+    return {"task": task.model_dump(mode="json"), "cluster": None, "attempt": 0, "feedback": "", "notes": []}

@@ -1,0 +1,126 @@
+"""Does switching vectors from specialist to specialist help? The graph's own steps, arm by arm, on generated issues.
+
+An arm is a preset of the policy: baseline, static and dynamic without context and with it (gate off, as published), and
+`auto` (gate on). A turn is prepared, steered, guarded and written down by the graph's own functions; only the waiting
+is batched, and the context is the case's own files instead of a search. All arms are scored alike: the repaired code
+passes its hidden test. Knows cases and the agents' turns.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from steergraph.agents.context import Context
+from steergraph.agents.sandbox import Sandbox
+from steergraph.agents.services import Services
+from steergraph.agents.speak import Turn, prepare, step_of, unsteered
+from steergraph.agents.specialists import RETRIEVE
+from steergraph.agents.state import State, Step, Task
+from steergraph.evals.lab.cases import Case, edited
+from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of
+from steergraph.evals.repairs import judge
+from steergraph.vectors.engine.protocol import Engine, Message
+
+WITHOUT = ("baseline", "static", "dynamic")
+WITH = ("rag_baseline", "rag_static", "rag_dynamic", "auto")
+REPO = "generated"
+
+
+@dataclass
+class _Run:
+    """One case under one preset, as far as it has come."""
+
+    case: Case
+    context: Context
+    state: State
+    steps: list[Step] = dataclasses.field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Switching:
+    """The experiment over `cases`; an `experiment.Experiment`."""
+
+    cases: Sequence[Case]
+    services: Services
+    sandbox: Sandbox
+    seed: int
+    presets: tuple[str, ...] = WITHOUT + WITH
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {"experiment": "switching", "seed": self.seed, "n": len(self.cases), "presets": list(self.presets)}
+
+    def pairs(self) -> Iterator[tuple[Item, Arm]]:
+        for case in self.cases:
+            item = Item(case.id, (Message(role="user", content=case.quoted),), case)
+            yield from ((item, Arm(name=preset)) for preset in self.presets)
+
+    def answer(self, engine: Engine, batch: Sequence[tuple[Item, Arm]]) -> list[Row]:
+        runs = [self._begin(item.truth, arm.name) for item, arm in batch]
+        while waiting := [run for run in runs if run.state["cursor"] < len(run.state["plan"])]:
+            self._step(engine, waiting)
+        texts = [run.steps[-1].text for run in runs]
+        verdicts = judge([run.case.sample for run in runs], texts, self.sandbox, edited)
+        return [
+            Row(
+                item=item.id,
+                arm=arm.name,
+                text=text,
+                metrics={
+                    "repaired": float(verdict.repaired),
+                    "applies": float(edited(run.case.sample, text) is not None),
+                    "suspect": float(self._suspect(run)),
+                    "steered_steps": float(sum(dose_of(step.receipt) > 0 for step in run.steps)),
+                    "refused": float(sum(step.guard is not None for step in run.steps)),
+                },
+                relative_dose=max(dose_of(step.receipt) for step in run.steps),
+            )
+            for (item, arm), run, text, verdict in zip(batch, runs, texts, verdicts, strict=True)
+        ]
+
+    def _begin(self, case: Case, preset: str) -> _Run:
+        context = Context(preset=preset)
+        retrieval = context.axes(self.services.policy).retrieval
+        task = Task(kind="issue", problem=case.quoted, repo=REPO, base_commit="0" * 40)
+        plan = self.services.router(task, self.services.roster, retrieval=retrieval).plan
+        state: State = {
+            "task": task.model_dump(mode="json"),
+            "plan": list(plan),
+            "cluster": None,
+            "cursor": 0,
+            "attempt": 0,
+            "feedback": "",
+            "notes": [],
+            "retrieval": None,
+        }
+        return _Run(case, context, state)
+
+    def _step(self, engine: Engine, runs: Sequence[_Run]) -> None:
+        """One step of each run: a retrieval is given, the specialists speak together."""
+        speaking: list[tuple[_Run, Turn]] = []
+        for run in runs:
+            name = run.state["plan"][run.state["cursor"]]
+            run.state["cursor"] += 1
+            if name == RETRIEVE:
+                run.state["retrieval"] = {"passages": run.case.passages}
+            else:
+                speaking.append((run, prepare(self.services, name, run.state, run.context)))
+        while speaking:
+            said = engine.generate([turn.request for _, turn in speaking])
+            again = []
+            for (run, turn), completion in zip(speaking, said, strict=True):
+                step = step_of(self.services, turn, completion, 0.0)
+                run.steps.append(step)
+                other = unsteered(turn, step) if step.guard else None
+                if other is not None:
+                    again.append((run, other))
+                elif turn.specialist.output == "text":
+                    run.state["notes"] = [*run.state["notes"], {"specialist": step.specialist, "text": step.text}]
+            speaking = again
+
+    def _suspect(self, run: _Run) -> bool:
+        """Whether bug_analysis names the function that is wrong."""
+        analyses = [step.text for step in run.steps if step.specialist == "bug_analysis" and step.guard is None]
+        function = run.case.scene.defect.function
+        return any(f"`{name}`" in text for text in analyses for name in (function, function.split(".")[-1]))

@@ -1,0 +1,205 @@
+"""The whole of the switching study: arms on generated issues, suspects as a help to retrieval, the example issues.
+
+Knows how these parts of the lab go together, and how their tables look. Every step but the example issues resumes.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from steergraph.agents.policy import Policy
+from steergraph.agents.router import rules
+from steergraph.agents.sandbox import Sandbox
+from steergraph.agents.services import Services
+from steergraph.agents.specialists import RETRIEVE, Roster
+from steergraph.configs import ConfigError, load_config, load_yaml
+from steergraph.evals.example_issues import Resolved, run_examples
+from steergraph.evals.lab.cases import draw_cases, write_repository
+from steergraph.evals.lab.experiment import Row, manifest, run
+from steergraph.evals.lab.published import said
+from steergraph.evals.lab.suspects import ALONE, PRESETS, Suspects
+from steergraph.evals.lab.switching import WITH, WITHOUT, Switching
+from steergraph.evals.stats import Comparison, compare, corrected, wilson
+from steergraph.evals.writing import write_whole
+from steergraph.retrieval.repository import Repository
+from steergraph.retrieval.retriever import BM25Retriever
+from steergraph.vectors.engine.local import LocalEngine
+from steergraph.vectors.steering import Frozen
+
+_BATCH = 64
+Say = Callable[[str], None]
+
+
+class SwitchingSettings(Frozen):
+    """configs/experiments/switching.yaml, validated."""
+
+    seed: int
+    cases: int = Field(ge=2)
+    against: dict[str, str]
+    also: dict[str, str]
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> "SwitchingSettings":
+        """The packaged settings with those of a user's file in their place. Raises ConfigError."""
+        table = dict(load_config("experiments/switching"))
+        if path is not None:
+            own = load_yaml(path)
+            if not isinstance(own, Mapping):
+                raise ConfigError(f"{path}: settings are a mapping, as configs/experiments/switching.yaml")
+            table |= own
+        try:
+            return cls.model_validate(table)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ConfigError(f"{path or 'configs/experiments/switching.yaml'}: {where}: {first['msg']}") from error
+
+    @property
+    def comparisons(self) -> list[tuple[str, str]]:
+        return [*self.against.items(), *self.also.items()]
+
+
+def run_switching(
+    model: str,
+    settings: SwitchingSettings,
+    out: Path,
+    command: str,
+    say: Say,
+    *,
+    examples: Path | None = None,
+    cache_dir: Path | None = None,
+) -> dict[str, Any]:
+    """Run what is missing in `out` and write `out`/switching.json and switching.md. Returns the former's content.
+
+    `examples` is the folder of example issues; without one they are left out. Raises InputError.
+    """
+    sandbox = Sandbox.detect()
+    cases = draw_cases(settings.seed, settings.cases)
+
+    def progress(what: str) -> Callable[[int, int], None]:
+        return lambda done, of: say(f"{what}: {done} of {of}")
+
+    with LocalEngine(model, max_batch=_BATCH) as engine, tempfile.TemporaryDirectory(prefix="steergraph-") as folder:
+        services = _services(engine, cache_dir)
+        names = {name for plan in services.roster.plans.values() for name in plan if name not in (RETRIEVE, "DOMAIN")}
+        services.ensure_vectors(sorted({services.roster[name].domain for name in names}))
+        switching = Switching(cases, services, sandbox, settings.seed)
+        rows = run(switching, engine, out / "switching", command=command, report=progress("switching"))
+        targets = write_repository(cases, Path(folder))
+        with Repository.open(folder) as repository:
+            asked = Suspects(cases, targets, repository, services, settings.seed)
+            ranks = run(asked, engine, out / "suspects", command=command, report=progress("suspects"))
+        resolved: dict[str, list[Resolved]] = {}
+        for preset in (*WITHOUT, *WITH) if examples else ():
+            say(f"example issues: {preset}")
+            assert examples is not None
+            resolved[preset] = run_examples(engine, examples, preset=preset, max_repairs=0)
+        made = manifest(switching, engine, command)
+    result = {
+        **made,
+        "arms": _arms(rows, (*WITHOUT, *WITH), ("repaired", "applies", "suspect", "steered_steps", "refused")),
+        "comparisons": _compared(rows, settings.comparisons, "repaired"),
+        "suspects": _arms(ranks, (ALONE, *PRESETS), ("first", "in_five", "right_name", "names")),
+        "suspects_comparisons": _compared(
+            ranks,
+            [*((arm, ALONE) for arm in PRESETS), ("dynamic suspects", "unsteered suspects")],
+            "first",
+        ),
+        "examples": {
+            preset: [{**one.model_dump(exclude={"seconds"}), "resolved": one.resolved} for one in some]
+            for preset, some in resolved.items()
+        },
+    }
+    write_whole(out / "switching.json", json.dumps(result, indent=1) + "\n")
+    write_whole(out / "switching.md", as_markdown(result))
+    return result
+
+
+def _services(engine: LocalEngine, cache_dir: Path | None) -> Services:
+    return Services(
+        model=engine.info.name,
+        engine=engine,
+        roster=Roster.load(),
+        policy=Policy.load(),
+        retriever=BM25Retriever(),
+        router=rules,
+        cache_dir=cache_dir,
+    )
+
+
+def _arms(rows: Sequence[Row], arms: Sequence[str], metrics: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Per arm: n, and each metric's mean; of the first metric the Wilson interval too, and by kind of case."""
+    found: dict[str, dict[str, Any]] = {}
+    for arm in arms:
+        mine = [row for row in rows if row.arm == arm]
+        share = wilson(sum(int(row.metrics[metrics[0]]) for row in mine), len(mine))
+        found[arm] = {"n": len(mine), "low": round(share.low, 4), "high": round(share.high, 4)}
+        found[arm] |= {name: round(fmean(row.metrics[name] for row in mine), 4) for name in metrics}
+        for kind in sorted({row.item.split("/")[0] for row in mine}):
+            some = [row.metrics[metrics[0]] for row in mine if row.item.split("/")[0] == kind]
+            found[arm][f"{metrics[0]}_{kind}"] = round(fmean(some), 4)
+    return found
+
+
+def _compared(rows: Sequence[Row], pairs: Sequence[tuple[str, str]], metric: str) -> list[dict[str, Any]]:
+    """Each pair of arms on the same cases, with Holm's correction over the table."""
+    values: dict[str, dict[str, float]] = {}
+    for row in rows:
+        values.setdefault(row.arm, {})[row.item] = row.metrics[metric]
+    drafts = [compare([values[a][i] for i in values[b]], list(values[b].values())) for a, b in pairs]
+    return [
+        {"arm": a, "against": b, "metric": metric, **one.model_dump(), "verdict": one.verdict}
+        for (a, b), one in zip(pairs, corrected(drafts), strict=True)
+    ]
+
+
+def as_markdown(result: Mapping[str, Any]) -> str:
+    """The study for people."""
+    arms = [
+        "| arm | repaired (hidden test) | seen / new | edit applies | suspect named | steered steps | refused |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, arm in result["arms"].items():
+        arms.append(
+            f"| {name} | {arm['repaired']:.1%} ({arm['low']:.1%} to {arm['high']:.1%}) "
+            f"| {arm['repaired_seen']:.0%} / {arm['repaired_new']:.0%} | {arm['applies']:.0%} | {arm['suspect']:.0%} "
+            f"| {arm['steered_steps']:.1f} | {arm['refused']:.2f} |"
+        )
+    ranks = [
+        "| query | file ranked first | in the first five | right function named | names |",
+        "|---|---|---|---|---|",
+    ]
+    for name, arm in result["suspects"].items():
+        ranks.append(
+            f"| {name} | {arm['first']:.1%} ({arm['low']:.1%} to {arm['high']:.1%}) | {arm['in_five']:.1%} "
+            f"| {arm['right_name']:.0%} | {arm['names']:.1f} |"
+        )
+    parts = [
+        f"# Switching on {result['model']['name']} (revision {result['model']['revision']})",
+        f"`{result['command']}`: {result['settings']['n']} generated issues, every arm on all of them.",
+        "\n".join(arms),
+        _comparison_table(result["comparisons"]),
+        "## Do the suspects help retrieval?",
+        "\n".join(ranks),
+        _comparison_table(result["suspects_comparisons"]),
+    ]
+    if result["examples"]:
+        lines = ["| arm | resolved | issues |", "|---|---|---|"]
+        for preset, some in result["examples"].items():
+            done = [one["name"] for one in some if one["resolved"]]
+            lines.append(f"| {preset} | {len(done)} of {len(some)} | {', '.join(done) or 'none'} |")
+        parts += ["## The example issues, one attempt each", "\n".join(lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _comparison_table(found: Sequence[Mapping[str, Any]]) -> str:
+    rows = ["| arm | against | paired |", "|---|---|---|"]
+    for one in found:
+        comparison = Comparison.model_validate({key: one[key] for key in Comparison.model_fields})
+        rows.append(f"| {one['arm']} | {one['against']} | {said(comparison)} |")
+    return "\n".join(rows)
