@@ -1,5 +1,8 @@
 # Two commands: `make run` (the main job on an example) and `make test`. Both set up what they need first.
 #
+#   make demo                             all ten example issues, each judged by a hidden test; fails below 8
+#   make study                            the steering study on pocket, whole: writes docs/lab and configs/cells/pocket.yaml
+#
 #   make run ISSUE=stock                  another of the issues under examples/issues
 #   make setup TORCH="torch==2.13.0 --index-url URL"
 #                                         another torch build: what to hand to `pip install`; remembered in .venv
@@ -9,6 +12,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ISSUE ?= budget
+LEAST ?= 8
 PYTEST_ARGS ?=
 WORKERS ?= 2
 
@@ -18,10 +22,10 @@ CHOSEN := $(VENV)/.torch
 LOCKED_TORCH := $(shell grep '^torch==' constraints.txt)
 TORCH ?= $(or $(filter-out locked,$(shell cat $(CHOSEN) 2>/dev/null)),$(LOCKED_TORCH))
 
-.PHONY: help setup run test test-slow bench lint format wheel clean FORCE
+.PHONY: help setup run demo study test test-slow bench lint format wheel clean FORCE
 
 help:
-	@echo "make run | test | test-slow | bench | lint | format | wheel | setup | clean"
+	@echo "make run | demo | study | test | test-slow | bench | lint | format | wheel | setup | clean"
 
 setup: $(STAMP)
 
@@ -50,6 +54,20 @@ run: setup
 		--test "python -m unittest tests.test_$(ISSUE)" --unsafe-tests
 	$(BIN)/steergraph run --repo examples/pantry.bundle --issue examples/issues/$(ISSUE).md \
 		--retrieval off --max-repairs 0 || test $$? -eq 1
+
+demo: setup
+	$(BIN)/python -m steergraph.evals.example_issues --least $(LEAST)
+
+# What is there is gone on with: remove build/study to measure anew. Switching comes last: it speaks with the cells that
+# the sweep wrote.
+study: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[plots]'
+	$(BIN)/steergraph lab sweep --model pocket --out build/study/pocket --maps docs/lab --cells steergraph/configs/cells/pocket.yaml
+	$(BIN)/steergraph lab sweep --model pocket-base --out build/study/pocket-base --maps docs/lab
+	$(BIN)/steergraph lab switching --model pocket --out build/study/switching --examples examples
+	for name in pocket pocket-base; do for kind in md json; do \
+		cp build/study/$$name/sweep.$$kind docs/lab/$$name-sweep.$$kind; done; done
+	cp build/study/switching/switching.md build/study/switching/switching.json docs/lab/
 
 # Checkpoints may hold only plain data: LangGraph refuses anything else.
 test test-slow: export LANGGRAPH_STRICT_MSGPACK := true

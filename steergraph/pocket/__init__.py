@@ -14,9 +14,13 @@ PURPOSE = (
 )
 
 
-def weights_path() -> Path:
-    """The folder with pocket's weights and tokenizer. Raises InputError where this installation lacks them."""
-    folder = Path(str(files("steergraph.pocket").joinpath("weights")))
+MODELS = {"pocket": "weights", "pocket-base": "weights_base"}
+"""The embedded models by name, each with its folder: the one that follows prompts, and the one that continues text."""
+
+
+def weights_path(name: str = "pocket") -> Path:
+    """The folder with weights and tokenizer of one of MODELS. Raises InputError where this installation lacks them."""
+    folder = Path(str(files("steergraph.pocket").joinpath(MODELS[name])))
     if not (folder / "model.safetensors").is_file():
-        raise InputError(f"{folder}: pocket's weights are missing; install steergraph again or name another --model")
+        raise InputError(f"{folder}: {name}'s weights are missing; install steergraph again or name another --model")
     return folder

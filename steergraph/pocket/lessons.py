@@ -65,7 +65,8 @@ class Plan:
             return 0.1
         if progress.alphabet < self.vocab_size:
             return 0.7 if progress.alphabet < 300 else 0.5
-        return 0.3 if progress.lesson_loss > 0.8 else 0.04
+        # Once the curriculum moves on, copying random tokens is what answers no longer need: it may get a little worse.
+        return 0.3 if progress.lesson_loss > 0.8 and not self.stage(progress.tokens) else 0.04
 
     def rate(self, progress: Progress) -> float:
         falling = min(1.0, (1 - self.done(progress)) / self.cooldown)

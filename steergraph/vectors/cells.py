@@ -54,7 +54,8 @@ def best_cell(info: ModelInfo, domain: str) -> Cell:
     """The published cell of `domain` for the model where there is one, else the default cell.
 
     A model is recognised by its hub id or by a folder that ends in its name, in any case, and by its shape: a model of
-    that name with other layers or another width has no published cells.
+    that name with other layers or another width has no published cells. Where a table names a revision, other weights
+    have none of its cells.
     """
     for table in published():
         if _is_model(info, table) and domain in table["cells"]:
@@ -85,6 +86,8 @@ def _published() -> tuple[dict[str, Any], ...]:
 
 def _is_model(info: ModelInfo, table: dict[str, Any]) -> bool:
     if (info.n_layers, info.hidden_size) != (table["n_layers"], table["hidden_size"]):
+        return False
+    if table.get("revision", info.revision) != info.revision:
         return False
     name = info.name.rsplit("/", 1)[-1].lower()
     return any(name.endswith(known.rsplit("/", 1)[-1].lower()) for known in (table["model"], *table.get("also", ())))

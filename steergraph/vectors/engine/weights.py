@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from steergraph.configs import InputError
 
 POCKET = "pocket"
+EMBEDDED = (POCKET, "pocket-base")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 HUB_FILES = ["*.json", "model*.safetensors", "*.model", "*.txt", "*.jinja"]
 WHOLE_FILE_BYTES = 256 * 2**20
@@ -19,8 +20,8 @@ WHOLE_FILE_BYTES = 256 * 2**20
 
 def find_model(name: str) -> tuple[str, Path, str]:
     """(name to show, folder, revision or "" where the weights themselves tell) of `name`."""
-    if name == POCKET:
-        return POCKET, _pocket_folder(), ""
+    if name in EMBEDDED:
+        return name, _pocket_folder(name), ""
     if not name.strip():
         raise InputError(f"no model named; give a folder, a hub id (owner/name) or {POCKET!r}")
     path = Path(name).expanduser()
@@ -33,15 +34,12 @@ def find_model(name: str) -> tuple[str, Path, str]:
     return _download(name)
 
 
-def _pocket_folder() -> Path:
+def _pocket_folder(name: str) -> Path:
     try:
         from steergraph.pocket import weights_path
     except ImportError as error:
-        raise InputError("pocket: the embedded model is not part of this installation; name another model") from error
-    folder = Path(weights_path())
-    if not folder.is_dir():
-        raise InputError("pocket: its weights are missing from this installation; reinstall, or name another model")
-    return folder
+        raise InputError(f"{name}: the embedded model is not part of this installation; name another model") from error
+    return weights_path(name)
 
 
 def _download(name: str) -> tuple[str, Path, str]:

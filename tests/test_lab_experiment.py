@@ -1,0 +1,87 @@
+"""The lab's runner on pocket: rows are made once, in order, and a run that was cut short goes on."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steergraph.configs import InputError
+from steergraph.evals.lab.experiment import Arm, Item, Row, read_rows, run, speak
+from steergraph.evals.writing import held
+from steergraph.vectors.engine.local import LocalEngine
+from steergraph.vectors.engine.protocol import Engine, Message
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[LocalEngine]:
+    with LocalEngine("pocket") as opened:
+        yield opened
+
+
+class Counting:
+    """Three questions under two arms; notes what it was asked."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.seed = seed
+        self.asked: list[tuple[str, str]] = []
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {"experiment": "counting", "seed": self.seed}
+
+    def pairs(self) -> Iterator[tuple[Item, Arm]]:
+        for number in range(3):
+            message = Message(role="user", content=f"What is {number} plus 2?")
+            for arm in ("one", "two"):
+                yield Item(f"sum/{number}", (message,), number, max_new_tokens=6), Arm(name=arm)
+
+    def answer(self, engine: Engine, batch: Sequence[tuple[Item, Arm]]) -> list[Row]:
+        self.asked += [(item.id, arm.name) for item, arm in batch]
+        said = speak(engine, batch)
+        return [
+            Row(item=item.id, arm=arm.name, text=one.text, metrics={"truth": float(item.truth)})
+            for (item, arm), one in zip(batch, said, strict=True)
+        ]
+
+
+def test_a_run_that_was_cut_short_goes_on_without_doubling(engine: LocalEngine, tmp_path: Path) -> None:
+    first = run(Counting(), engine, tmp_path / "whole", command="test", chunk=4)
+    seen: list[tuple[int, int]] = []
+    again = Counting()
+    folder = tmp_path / "cut"
+    run(Counting(), engine, folder, command="test", chunk=2)
+    lines = (folder / "rows.jsonl").read_text().splitlines(keepends=True)
+    (folder / "rows.jsonl").write_text("".join(lines[:3]) + lines[3][:20])  # as a kill in the middle of a line leaves it
+    rows = run(again, engine, folder, command="test", chunk=2, report=lambda done, of: seen.append((done, of)))
+    assert rows == first
+    assert again.asked == [("sum/1", "two"), ("sum/2", "one"), ("sum/2", "two")]
+    assert seen[-1] == (6, 6)
+    assert len((folder / "rows.jsonl").read_text().splitlines()) == 6
+    done = Counting()
+    assert run(done, engine, folder, command="test") == first
+    assert done.asked == []
+
+
+def test_a_folder_of_another_run_is_refused(engine: LocalEngine, tmp_path: Path) -> None:
+    run(Counting(), engine, tmp_path, command="test")
+    with pytest.raises(InputError, match="another settings"):
+        run(Counting(seed=2), engine, tmp_path, command="test")
+    with held(tmp_path / ".lock", "busy"), pytest.raises(InputError, match="another run is writing"):
+        run(Counting(), engine, tmp_path, command="test")
+    (tmp_path / "rows.jsonl").write_text('{"item": 3}\n')
+    with pytest.raises(InputError, match="line 1"):
+        read_rows(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(InputError, match="nothing says what they are"):
+        run(Counting(), engine, tmp_path, command="test")
+
+
+def test_the_manifest_says_what_made_the_rows(engine: LocalEngine, tmp_path: Path) -> None:
+    run(Counting(), engine, tmp_path, command="the command")
+    found = json.loads((tmp_path / "manifest.json").read_text())
+    assert found["model"]["name"] == "pocket"
+    assert found["settings"] == {"experiment": "counting", "seed": 1}
+    assert found["command"] == "the command"
+    assert "torch" in found["versions"]
