@@ -53,7 +53,9 @@ def test_a_run_that_was_cut_short_goes_on_without_doubling(engine: LocalEngine, 
     folder = tmp_path / "cut"
     run(Counting(), engine, folder, command="test", chunk=2)
     lines = (folder / "rows.jsonl").read_text().splitlines(keepends=True)
-    (folder / "rows.jsonl").write_text("".join(lines[:3]) + lines[3][:20])  # as a kill in the middle of a line leaves it
+    (folder / "rows.jsonl").write_text(
+        "".join(lines[:3]) + lines[3][:20]
+    )  # as a kill in the middle of a line leaves it
     rows = run(again, engine, folder, command="test", chunk=2, report=lambda done, of: seen.append((done, of)))
     assert rows == first
     assert again.asked == [("sum/1", "two"), ("sum/2", "one"), ("sum/2", "two")]

@@ -71,13 +71,13 @@ def _feedback(rng: random.Random, scene: Scene) -> str:
     path = scene.passages[scene.target].path
     return rng.choice(
         (
-            f"The SEARCH text was not found in {path}. Copy the old lines exactly, without their numbers.",
-            f"{path}: the SEARCH text was not found",
-            f"The SEARCH text is there more than once in {path}. Add a neighbouring line.",
-            "The test still fails after this edit.",
-            f"The edit applies, but the test still fails:\nE   AssertionError in {scene.defect.function}",
-            "No edit block was found in the answer.",
-            f"{path} does not parse after the edit: invalid syntax",
+            f"edit 1 of {path}: SEARCH is not in the file",
+            f"edit 1 of {path}: no change: REPLACE says what is there already",
+            f"edit 1 of {path}: SEARCH is in the file more than once",
+            "with the patch the test command fails with exit code 1: FAILED (failures=1)",
+            "with the patch the test command fails with exit code 1: FAILED (errors=1)",
+            "there is no edit block in the answer",
+            f"{path} does not parse any more: line {rng.randint(2, 60)}: invalid syntax",
         )
     )
 

@@ -109,10 +109,12 @@ def draw_scene(
     held_out_shapes: bool = False,
     held_out_families: bool = False,
     hints: bool | None = None,
+    split: bool | None = None,
 ) -> Scene:
     """A defect and what surrounds it. `size` 0 is the function alone, 1 a few functions, 2 and 3 several passages.
 
-    What the defect does shows in two calls at least, so that one can be told and another kept back.
+    What the defect does shows in two calls at least, so that one can be told and another kept back. `split` shows the
+    file function by function, as retrieval packs it, best first; None draws whether.
     """
     style = rng.choice(("dot", "dot", "key"))
     hints = rng.random() < 0.25 if hints is None else hints
@@ -144,6 +146,11 @@ def draw_scene(
     cut = len(lines) - high
     target = Passage(path, before + low + 1, tuple(lines[low:high]))
     passages = [target]
+    start_shown = start - low
+    split = bool(size) and rng.random() < 0.5 if split is None else split
+    if split:
+        passages, target = _split(rng, path, before, lines, starts, pieces, position)
+        fixed, low, cut, start_shown = list(piece.fixed), 0, 0, 0
     for _ in range([0, 0, rng.choice((0, 0, 1, 1, 2)), rng.choice((1, 2, 3, 4))][size]):
         kind = rng.random()
         if kind < 0.3:
@@ -158,10 +165,37 @@ def draw_scene(
         text, begins = _module(rng, words, extra)
         first = rng.choice((0, begins[0]))
         passages.append(Passage(draw_path(rng, words), first + 1, tuple(text[first:])))
-    unique = {p.path: p for p in reversed(passages)}
-    passages = [p for p in passages if unique[p.path] is p]
+    own = [p for p in passages if p.path == path]
+    others_shown = {p.path: p for p in passages if p.path != path}
+    passages = [*own, *others_shown.values()]
     rng.shuffle(passages)
+    if split and rng.random() < 0.6:
+        passages.sort(key=lambda p: p is not target)
     module = path.rsplit("/", 1)[-1].removesuffix(".py")
     return Scene(
-        tuple(passages), passages.index(target), tuple(fixed[low : len(fixed) - cut]), piece, module, start - low
+        tuple(passages),
+        next(at for at, p in enumerate(passages) if p is target),
+        tuple(fixed[low : len(fixed) - cut]),
+        piece,
+        module,
+        start_shown,
     )
+
+
+def _split(
+    rng: random.Random,
+    path: str,
+    before: int,
+    lines: list[str],
+    starts: list[int],
+    pieces: list[Piece],
+    position: int,
+) -> tuple[list[Passage], Passage]:
+    """A file's pieces as passages of their own, some of them left out, and the one with the defect."""
+    shown = [Passage(path, before + start + 1, piece.lines) for start, piece in zip(starts, pieces, strict=True)]
+    target = shown[position]
+    passages = [p for p in shown if p is target or rng.random() < 0.8]
+    head = [line for line in lines[: starts[0]] if line.strip()]
+    if head and before == 0 and rng.random() < 0.6:
+        passages.append(Passage(path, 1, (head[0],)))
+    return passages, target

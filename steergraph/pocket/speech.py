@@ -89,19 +89,18 @@ def say_patch(scene: Scene) -> str:
 
 
 def _named(scene: Scene, issue: str) -> str:
-    """The function as the issue names it, or its module, or what a reader would guess it is called."""
+    """The function as the issue names it, or its module; "" where it names neither: nobody can know then."""
     fn = scene.defect.function
-    for name in (fn, fn.split(".")[-1], scene.piece.name, f"{scene.module}.py", scene.module):
-        if name in issue:
-            return name
-    return fn
+    known = (fn, fn.split(".")[-1], scene.piece.name, f"{scene.module}.py", scene.module)
+    return next((name for name in known if name in issue), "")
 
 
 def say_bug_analysis(rng: random.Random, scene: Scene, issue: str, family: str = "") -> str:
     """Suspicions, from the issue alone; of another family where `family` names one."""
     cause = CAUSES[family or scene.defect.family]
-    suspects = f"Suspects: `{_named(scene, issue)}`"
-    if scene.module in issue and rng.random() < 0.7:
+    named = _named(scene, issue)
+    suspects = f"Suspects: `{named}`" if named else "No suspect is named"
+    if named and scene.module in issue and rng.random() < 0.7:
         suspects += f" in `{scene.module}.py`"
     return rng.choice(
         (f"Likely cause: {cause}.\n{suspects}.", f"Probably {cause}.\n{suspects}.", f"Root cause: {cause}. {suspects}.")
@@ -128,7 +127,10 @@ def say_test_reasoning(rng: random.Random, scene: Scene, issue: str) -> str:
             )
         )
     elif check and rng.random() < 0.7:
-        said = f"A test must call `{name}` and assert the opposite of this: {check}"
+        call = f"call `{name}` and " if name else ""
+        said = f"A test must {call}assert the opposite of this: {check}"
+    elif not name:
+        said = "Assert the expected result of the issue."
     else:
         said = rng.choice(
             (
@@ -136,11 +138,10 @@ def say_test_reasoning(rng: random.Random, scene: Scene, issue: str) -> str:
                 f"The test calls `{name}` as the issue does and compares the result with the expected one.",
             )
         )
-    return (
-        said
-        + "\n"
-        + rng.choice(("It fails before the fix and passes after it.", f"Name it `test_{name.split('.')[-1].lower()}`."))
-    )
+    endings = ["It fails before the fix and passes after it."]
+    if name:
+        endings.append(f"Name it `test_{name.split('.')[-1].lower()}`.")
+    return f"{said}\n{rng.choice(endings)}"
 
 
 def say_code_reading(rng: random.Random, scene: Scene) -> str:

@@ -52,7 +52,7 @@ def _case(seed: int, index: int) -> Case:
     rng = random.Random(f"{seed}/case/{index}")
     words, new = (HELD_OUT, True) if index % 2 else (TRAIN, False)
     while True:
-        scene = draw_scene(rng, words, size=rng.choice((1, 2)), held_out_shapes=new)
+        scene = draw_scene(rng, words, size=rng.choice((1, 2)), held_out_shapes=new, split=False)
         target = scene.passages[scene.target]
         start, end, _, _ = wrong_lines(scene)
         if scene.piece.cases and start < end:

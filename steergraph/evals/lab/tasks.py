@@ -68,10 +68,10 @@ def grade_answers(samples: Sequence[Sample], texts: Sequence[str], sandbox: Sand
     """1 where the answer to a sample is right, else 0.
 
     A patch is right where the repaired code passes its hidden test; an analysis where it names the cause and the
-    suspect; a test where it has the call and the result that the issue tells, or names what is to be called where it
-    tells none (the corpus' own answers do so in 92 of 100); a reading where it has the number of the wrong line and
-    what it should be; a word problem and a choice by their marked answer; an appointment where the JSON object is the
-    expected one.
+    suspect, or none where the issue names nothing; a test where it has the call and the result that the issue tells, or
+    names what is to be called where it tells none (the corpus' own answers do so in 92 of 100); a reading where it has
+    the number of the wrong line and what it should be; a word problem and a choice by their marked answer; an
+    appointment where the JSON object is the expected one.
     """
     patches = [at for at, sample in enumerate(samples) if sample.kind == "patch_writing"]
     verdicts = judge([samples[at] for at in patches], [texts[at] for at in patches], sandbox)
@@ -91,14 +91,14 @@ def _right(sample: Sample, text: str) -> bool:
         return bool(re.findall(r"^#### *(.+?) *$", text, re.MULTILINE)[-1:] == [wanted])
     if sample.kind == "bug_analysis":
         suspect = re.search(r"Suspects: (`[^`]+`)", sample.answer)
-        return CAUSES[sample.family] in text and suspect is not None and suspect[1] in text
+        return CAUSES[sample.family] in text and (suspect[1] in text if suspect else "`" not in text)
     if sample.kind == "test_reasoning":
         issue = sample.messages[-1]["content"]
         told = told_calls(sample.scene, issue)
         if told:
             return any(call.text in text and call.result in text.replace(call.text, "", 1) for call in told)
         called = re.search(r"(?:calls?|Assert that) (`[^`]+`)", sample.answer)
-        return called is not None and called[1] in text
+        return called[1] in text if called else "ssert" in text and "`" not in text
     return _reading_right(sample, text)
 
 
