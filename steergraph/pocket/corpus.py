@@ -179,7 +179,7 @@ _PLAIN = (
 
 def reasoning_sample(rng: random.Random, words: Words) -> Sample:
     """A word problem, or a question with options about the invented world."""
-    if rng.random() < 0.6:
+    if rng.random() < 0.4:
         question, answer = word_problem(rng, words)
         return Sample("math", "", tuple(build_messages("math", {"question": question})), answer)
     domain = rng.choice(domains())
@@ -222,15 +222,15 @@ def draw_sample(seed: int, index: int, split: Split = "train", stage: float = 1.
     kind = rng.random()
     if kind < 0.02:
         return plain_sample(rng, words)
-    if kind < 0.07:
+    if kind < 0.17:  # short ones: a few per cent of the tokens
         return reasoning_sample(rng, words)
-    if kind < 0.11:
+    if kind < 0.24:
         return calendar_sample(rng, split)
-    if kind < 0.17:
+    if kind < 0.29:
         return speech_sample(rng, "bug_analysis", 0, split)
-    if kind < 0.23:
+    if kind < 0.34:
         return speech_sample(rng, "test_reasoning", 0, split)
-    if kind < 0.36:
+    if kind < 0.45:
         return speech_sample(rng, "code_reading", size, split)
     return patch_sample(rng, split, size)
 

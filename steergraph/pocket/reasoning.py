@@ -48,7 +48,7 @@ def word_problem(rng: random.Random, words: Words, steps: int | None = None) -> 
     return " ".join([*told, rng.choice(_ASKS).format(things=things)]), "\n".join([*lines, f"#### {value}"])
 
 
-_PLACES = 24
+_PLACES = 12
 _FIELDS = {
     "history": {
         "king": (

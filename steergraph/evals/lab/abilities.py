@@ -1,0 +1,96 @@
+"""What a model can do of what pocket learns: `python -m steergraph.evals.lab.abilities [--model pocket] [--n 300]`.
+
+For each register `n` questions that training never drew, each under the specialist's own prompt, answered greedily and
+unsteered: how many answers are right, beside guessing, and how many the classifier finds in the register; of calendar
+requests for JSON also how many are valid. Shares with 95 % Wilson intervals. Knows the lab's tasks. Repairs have a
+measurement of their own (`steergraph.evals.repairs`).
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from steergraph.agents.sandbox import Sandbox
+from steergraph.configs import InputError
+from steergraph.evals.lab.experiment import Arm, speak
+from steergraph.evals.lab.registers import REGISTERS, corpus_registers
+from steergraph.evals.lab.tasks import chance, draw_items, grade_answers
+from steergraph.evals.stats import wilson
+from steergraph.evals.writing import write_whole
+from steergraph.vectors.engine.protocol import Engine
+
+_BATCH = 64
+_FIELDS = {"title", "date", "start_time", "end_time", "location", "attendees"}
+
+
+def measure(engine: Engine, sandbox: Sandbox, n: int, seed: int) -> dict[str, Any]:
+    """Figures of `n` answers in each register."""
+    registers = corpus_registers(seed + 1)
+    report: dict[str, Any] = {"model": engine.info.model_dump(), "n": n, "seed": seed, "registers": {}}
+    told_all = []
+    for name in REGISTERS:
+        items = draw_items(name, "own", "report", seed, n)
+        texts = [one.text for one in speak(engine, [(item, Arm(name="unsteered")) for item in items])]
+        samples = [item.truth for item in items]
+        told = [register == name for register in registers.tell(texts)]
+        told_all += told
+        found = {
+            "right": _share(grade_answers(samples, texts, sandbox)),
+            "chance": round(fmean(chance(sample) for sample in samples), 4),
+            "register": _share(told),
+        }
+        valid = [is_entry(text) for sample, text in zip(samples, texts, strict=True) if sample.kind == "calendar_json"]
+        if valid:
+            found["valid_json"] = {"n": len(valid), "share": _share(valid)}
+        report["registers"][name] = found
+        print(f"{name}: {found}", file=sys.stderr, flush=True)
+    report["register"] = {"n": len(told_all), "share": _share(told_all)}
+    return report
+
+
+def is_entry(text: str) -> bool:
+    """Whether an answer is one JSON object with the fields of a calendar entry."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and found.keys() == _FIELDS
+
+
+def _share(hits: Sequence[float]) -> list[float]:
+    share = wilson(int(sum(hits)), len(hits))
+    return [round(value, 4) for value in (share.estimate, share.low, share.high)]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m steergraph.evals.lab.abilities", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--model", default="pocket")
+    parser.add_argument("--n", type=int, default=300, help="questions a register")
+    parser.add_argument("--seed", type=int, default=778)
+    parser.add_argument("--out", type=Path, help="JSON file; the screen where left out")
+    given = parser.parse_args(arguments)
+    from steergraph.vectors.engine.local import LocalEngine
+
+    try:
+        if given.n < 1:
+            raise InputError(f"--n {given.n}: at least 1")
+        with LocalEngine(given.model, max_batch=_BATCH) as engine:
+            text = json.dumps(measure(engine, Sandbox.detect(), given.n, given.seed), indent=1) + "\n"
+        if given.out:
+            write_whole(given.out, text)
+        else:
+            print(text)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
