@@ -18,14 +18,14 @@ from pathlib import Path
 import yaml
 from random_model import interleaved, machine, parser, random_model, ratio
 
-from steergraph.evals.batch import Plan, run_batch
-from steergraph.evals.batch_folder import BatchFolder
+from steergraph.evals.batches.batch import Plan, run_batch
+from steergraph.evals.batches.folder import BatchFolder
+from steergraph.evals.batches.local_pool import LocalPool
+from steergraph.evals.batches.selection import select
+from steergraph.evals.batches.sources import plan_sources
+from steergraph.evals.batches.worker import Settings, Worker
 from steergraph.evals.datasets import load_dataset, row_hash
-from steergraph.evals.local_pool import LocalPool
 from steergraph.evals.repos import Repos
-from steergraph.evals.selection import select
-from steergraph.evals.sources import plan_sources
-from steergraph.evals.worker import Settings, Worker
 from steergraph.retrieval.repository import Repository
 from steergraph.vectors.engine.loading import load_model
 from steergraph.vectors.engine.local import LocalEngine

@@ -4,8 +4,8 @@ from importlib import import_module
 from typing import Any
 
 BENCHMARKS = (
-    "steergraph.evals.swebench_command",
-    "steergraph.evals.retrieval_command",
+    "steergraph.evals.batches.command",
+    "steergraph.evals.retrieval.command",
 )
 """In the order of the help."""
 

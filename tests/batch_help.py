@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from steergraph.evals.batch import Plan, run_batch
-from steergraph.evals.batch_folder import BatchFolder
+from steergraph.evals.batches.batch import Plan, run_batch
+from steergraph.evals.batches.folder import BatchFolder
+from steergraph.evals.batches.local_pool import LocalPool
+from steergraph.evals.batches.sources import Source, plan_sources
+from steergraph.evals.batches.worker import Settings, Worker
 from steergraph.evals.datasets import row_hash
-from steergraph.evals.local_pool import LocalPool
 from steergraph.evals.repos import Repos
-from steergraph.evals.sources import Source, plan_sources
-from steergraph.evals.worker import Settings, Worker
 from steergraph.retrieval.repository import Repository
 from steergraph.vectors.engine.protocol import Request
 from steergraph.vectors.engine.scripted import ScriptedEngine

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
-from steergraph.evals.environments import PREFIX
+from steergraph.evals.grading.environments import PREFIX
 
 PROGRAMS = ("bash", "sh", "cat", "cp", "chmod", "dirname", "env", "git", "kill", "ls", "mkdir", "patch", "rm", "tail")
 

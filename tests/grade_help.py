@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from steergraph.evals.environments import PREFIX
-from steergraph.evals.pins import Pins
+from steergraph.evals.grading.environments import PREFIX
+from steergraph.evals.grading.pins import Pins
 
 INSTANCE = "own__calc-1"
 REPO = "own/calc"

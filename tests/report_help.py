@@ -7,8 +7,8 @@ from pathlib import Path
 from batch_help import EXAMPLES, batch, pantry_rows, write_dataset
 
 from steergraph.agents.diffs import unified_diff
-from steergraph.evals.grade_rows import Prediction
-from steergraph.evals.grade_verdict import Kind, Verdict, keep
+from steergraph.evals.grading.rows import Prediction
+from steergraph.evals.grading.verdict import Kind, Verdict, keep
 from steergraph.retrieval.repository import Repository
 
 EVIL = (

@@ -11,7 +11,7 @@ from git_repos import make_repository
 
 from steergraph.cli import main
 from steergraph.configs import InputError
-from steergraph.evals.batch_folder import BatchFolder
+from steergraph.evals.batches.folder import BatchFolder
 from steergraph.evals.repos import Repos
 from steergraph.vectors.engine.scripted import ScriptedEngine
 
@@ -152,7 +152,7 @@ def test_the_harness_loads_what_is_written(tmp_path, monkeypatch):
 
 def test_nobody_waits_for_another_repository(tmp_path, monkeypatch):
     """One repository takes for ever to open: the others' instances are done meanwhile, in one place in flight."""
-    from steergraph.evals.worker import Worker
+    from steergraph.evals.batches.worker import Worker
 
     make_repository(tmp_path / "far", {"a.py": "x = 1\n"})
     (tmp_path / "steergraph__pantry.bundle").write_bytes((EXAMPLES / "pantry.bundle").read_bytes())

@@ -12,7 +12,7 @@ from test_grade_sandbox import sandbox_or_skip
 
 from steergraph.cli import main
 from steergraph.configs import InputError
-from steergraph.evals.environments import (
+from steergraph.evals.grading.environments import (
     Environment,
     EnvironmentFailed,
     add_missing,
@@ -20,9 +20,9 @@ from steergraph.evals.environments import (
     run_script,
     share_large,
 )
-from steergraph.evals.interpreters import find_interpreter
-from steergraph.evals.pins import Pins, Recipe
-from steergraph.evals.wheels import FetchFailed, fetch_sources, fetch_wheels
+from steergraph.evals.grading.interpreters import find_interpreter
+from steergraph.evals.grading.pins import Pins, Recipe
+from steergraph.evals.grading.wheels import FetchFailed, fetch_sources, fetch_wheels
 
 VERSION = ".".join(str(part) for part in sys.version_info[:2])
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from steergraph.configs import InputError
-from steergraph.evals.interpreters import find_interpreter
-from steergraph.evals.pins import Pins, Recipe, read_export
+from steergraph.evals.grading.interpreters import find_interpreter
+from steergraph.evals.grading.pins import Pins, Recipe, read_export
 
 EXPORT = """\
 name: testbed

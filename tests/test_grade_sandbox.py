@@ -15,11 +15,11 @@ import pytest
 from steergraph.agents.sandbox import Sandbox, SandboxUnavailable
 from steergraph.cli import main
 from steergraph.configs import InputError
-from steergraph.evals.grade import Grader, Places, install_part
-from steergraph.evals.grade_official import Official, OfficialError
-from steergraph.evals.grade_rows import Prediction, Row, gold_predictions, read_rows
-from steergraph.evals.grade_sandbox import LADDER, Bounds
-from steergraph.evals.pins import Pins
+from steergraph.evals.grading.grade import Grader, Places, install_part
+from steergraph.evals.grading.official import Official, OfficialError
+from steergraph.evals.grading.pins import Pins
+from steergraph.evals.grading.rows import Prediction, Row, gold_predictions, read_rows
+from steergraph.evals.grading.sandbox import LADDER, Bounds
 from steergraph.evals.repos import Repos
 from steergraph.evals.writing import held
 

@@ -12,15 +12,15 @@ from report_help import EVIL, GOLD_LOW, graded, report_run
 from steergraph.cli import main
 from steergraph.configs import InputError
 from steergraph.evals.datasets import load_dataset
-from steergraph.evals.report_grades import Grades
-from steergraph.evals.report_markdown import escaped
-from steergraph.evals.report_measure import Measure
-from steergraph.evals.report_pages import diff_lines, file_name
-from steergraph.evals.report_read import read_variants
-from steergraph.evals.report_samples import read_samples
-from steergraph.evals.report_svg import bars, intervals, stacked
-from steergraph.evals.report_table import compare_variants, summarise
-from steergraph.evals.report_trajectories import trajectory
+from steergraph.evals.reports.grades import Grades
+from steergraph.evals.reports.markdown import escaped
+from steergraph.evals.reports.measure import Measure
+from steergraph.evals.reports.pages import diff_lines, file_name
+from steergraph.evals.reports.read import read_variants
+from steergraph.evals.reports.samples import read_samples
+from steergraph.evals.reports.svg import bars, intervals, stacked
+from steergraph.evals.reports.table import compare_variants, summarise
+from steergraph.evals.reports.trajectories import trajectory
 from steergraph.evals.stats import holm, wilson
 
 

@@ -10,9 +10,9 @@ from git_repos import make_repository
 from steergraph.agents.rerank import load_reranker
 from steergraph.cli import main
 from steergraph.configs import InputError
-from steergraph.evals import retrieval_measure as measure
-from steergraph.evals.retrieval_gold import Function, gold_files, gold_functions, gold_patches
-from steergraph.evals.retrieval_weights import fit, held_out, ranked
+from steergraph.evals.retrieval import measure
+from steergraph.evals.retrieval.gold import Function, gold_files, gold_functions, gold_patches
+from steergraph.evals.retrieval.weights import fit, held_out, ranked
 from steergraph.retrieval.pack import Passage
 from steergraph.retrieval.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever

@@ -1,0 +1,228 @@
+"""A batch run from parsed arguments: load, select, make what is missing, a line for each instance, a table at the end.
+
+Knows arguments and lines. How a batch goes is `batch`'s business, how a sample is made `worker`'s.
+"""
+
+import argparse
+import json
+import os
+import re
+import shlex
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from steergraph.agents.checkpoints import checked_url, open_checkpoints, shown
+from steergraph.agents.policy import Policy
+from steergraph.agents.sandbox import Sandbox
+from steergraph.agents.specialists import Roster
+from steergraph.configs import InputError
+from steergraph.evals.batches.batch import Forget, Plan, run_batch
+from steergraph.evals.batches.folder import BatchFolder
+from steergraph.evals.batches.local_pool import LocalPool
+from steergraph.evals.batches.selection import select
+from steergraph.evals.batches.sources import plan_sources
+from steergraph.evals.batches.worker import Settings, Worker, forget, make_engine
+from steergraph.evals.datasets import load_dataset, row_hash
+from steergraph.evals.driving import closing_on_interrupt
+from steergraph.evals.repos import Repos
+from steergraph.retrieval.git import redact
+from steergraph.vectors.engine.protocol import ModelInfo
+
+STATE_VARIABLE = "STEERGRAPH_STATE"
+
+
+def run_swebench(arguments: argparse.Namespace) -> int:
+    """Load, select, go on where it stopped, and say how it went. 0 once every instance has its row."""
+
+    state = arguments.state or os.environ.get(STATE_VARIABLE) or None
+    if state:
+        checked_url(state)
+    dataset = load_dataset(arguments.dataset, arguments.split)
+    rows = select(dataset.rows, arguments.instances)
+    repos = Repos(arguments.repos)
+    policy, roster = Policy.load(arguments.policy), Roster.load(arguments.roster)
+    presets = tuple(dict.fromkeys(name.strip() for name in arguments.presets.split(",") if name.strip()))
+    if not presets:
+        raise InputError("--presets names none")
+    if odd := [preset for preset in presets if not re.fullmatch(r"\w[\w.-]*", preset)]:
+        raise InputError(f"--presets: {odd[0]!r} can't name a file")
+    sources = {
+        preset: plan_sources(
+            arguments.samples,
+            policy.axes(preset).steering,
+            _domains(roster),
+            arguments.seed,
+            arguments.temperature,
+        )
+        for preset in presets
+    }
+    if arguments.test:
+        Sandbox.detect(unsafe=arguments.unsafe_tests)
+    say = _quiet if arguments.json else _say
+    folder = BatchFolder.open(arguments.runs, arguments.run_id or time.strftime("%Y%m%d-%H%M%S", time.gmtime()))
+    with folder.locked():
+        for line in (*dataset.notes, *_without_repository(rows, repos)):
+            say(f"note     {line}")
+        folder.sweep()
+        begun = folder.begin(
+            _asked(arguments, dataset.name, presets, {r["instance_id"]: row_hash(r) for r in rows}, repos, state)
+        )
+        settings = _settings(arguments, begun["uid"]).model_copy(update={"command": begun["commands"][-1]})
+        show = _Progress(len(rows) * len(presets), say)
+        try:
+            with _pool(arguments, settings, folder, state) as (pool, info, forget):
+                folder.keep_model(info.model_dump(mode="json"))
+                plan = Plan(
+                    rows=tuple(rows),
+                    presets=presets,
+                    order=tuple(r["instance_id"] for r in dataset.rows if r["instance_id"] in begun["instances"]),
+                    sources=sources,
+                    model=info.name,
+                )
+                size = f"{len(rows)} instances x {len(presets)} presets"
+                say(f"run      {folder.path}  {info.name} ({info.architecture})  {size}")
+                summary = run_batch(folder, plan, repos, pool, forget, show, retry_errors=arguments.retry_errors)
+        except KeyboardInterrupt:
+            print(f"stopped; the same command goes on with it (--run-id {folder.path.name})", file=sys.stderr)
+            raise
+    if arguments.json:
+        print(json.dumps(summary, indent=2))
+    for preset, counts in summary.items():
+        by_status = ", ".join(f"{n} {status}" for status, n in counts["statuses"].items())
+        patched = f"{counts['patched']} of {counts['instances']} patched"
+        say(f"{preset:<13} {patched}  ({by_status})  {counts['tokens']} tokens")
+        say(f"{'':<13} {folder.path / 'predictions' / preset}.jsonl")
+    return 0
+
+
+@contextmanager
+def _pool(
+    arguments: argparse.Namespace, settings: Settings, folder: BatchFolder, state: str | None
+) -> Iterator[tuple[Any, ModelInfo, Forget]]:
+    """What makes the samples, the model it makes them with, and how a finished sample's state is removed."""
+
+    transformers.logging.set_verbosity_error()
+    with ExitStack() as stack:
+        if arguments.ray:
+            from steergraph.evals.batches.ray_pool import RayPool
+
+            saver = stack.enter_context(open_checkpoints(state)) if state else None
+            over = RayPool(
+                arguments.ray, settings, folder.path, state=state, jobs=arguments.jobs, replicas=arguments.replicas
+            )
+            stack.enter_context(over)
+            yield over, over.info, lambda unit, at: forget(saver, settings.uid, unit, at)
+            return
+        engine = make_engine(settings)
+        stack.callback(engine.close)
+        stack.enter_context(closing_on_interrupt(engine))
+        worker = Worker(settings, engine, state)
+        stack.callback(worker.close)
+        pool = LocalPool(worker, arguments.jobs, lambda u: folder.sample(u.preset, u.instance_id, u.sample))
+        yield pool, engine.info, worker.forget
+
+
+class _Progress:
+    """A line for each instance as it ends."""
+
+    def __init__(self, of: int, say: Callable[[str], None]) -> None:
+        self._of, self._say = of, say
+        self._done = 0
+
+    def __call__(self, record: Mapping[str, Any], before: bool) -> None:
+        self._done += 1
+        if before:
+            return
+        width = len(str(self._of))
+        why = record["error"] or (record["why"] if len(record["candidates"]) > 1 else None)
+        self._say(
+            f"[{self._done:>{width}}/{self._of}] {record['preset']:<13} {record['instance_id']:<32} "
+            f"{record['status']:<18} {record['tokens']:>6} tokens {record['seconds']:>7.1f} s  {why or ''}".rstrip()
+        )
+
+
+def _asked(
+    arguments: argparse.Namespace,
+    dataset: str,
+    presets: Sequence[str],
+    instances: Mapping[str, str],
+    repos: Repos,
+    state: str | None,
+) -> dict[str, Any]:
+    """run.json's part of the command: what decides on results, and the command itself for the record."""
+
+    words = sys.argv[1:] if arguments.argv is None else list(arguments.argv)
+    if state:
+        words = [word.replace(state, shown(state)) for word in words]
+    return {
+        "dataset": dataset,
+        "repos": repos.shown,
+        "state": shown(state) if state else "sqlite",
+        "samples": arguments.samples,
+        "temperature": arguments.temperature,
+        "presets": list(presets),
+        "instances": dict(instances),
+        "command": redact(shlex.join(["steergraph", *words])),
+        **{
+            k: v
+            for k, v in _settings(arguments, "").model_dump(mode="json").items()
+            if k not in ("uid", "command", "max_batch")
+        },
+        "model": redact(_model(arguments.model)),
+        "seed": arguments.seed,
+    }
+
+
+def _settings(arguments: argparse.Namespace, uid: str) -> Settings:
+
+    def absolute(path: str | None) -> str | None:
+        return str(Path(path).resolve()) if path else None
+
+    return Settings(
+        uid=uid,
+        model=_model(arguments.model),
+        roster=absolute(arguments.roster),
+        vectors=absolute(arguments.vectors),
+        policy=absolute(arguments.policy),
+        test=arguments.test,
+        unsafe_tests=arguments.unsafe_tests,
+        test_seconds=arguments.test_seconds,
+        max_seconds=arguments.max_seconds,
+        max_tokens=arguments.max_tokens,
+        max_repairs=arguments.max_repairs,
+        thinking=arguments.thinking,
+        deterministic=arguments.deterministic,
+        max_batch=min(arguments.jobs, 64),
+    )
+
+
+def _model(name: str) -> str:
+    """A folder made absolute: the run may be gone on with from elsewhere."""
+    return str(Path(name).resolve()) if Path(name).is_dir() else name
+
+
+def _domains(roster: Roster) -> list[str]:
+    """The domains that speak on an issue: their vectors are lent to the others for candidates by vector."""
+    plan = roster.plans["issue_with_retrieval"]
+    return list(dict.fromkeys(s.domain for s in roster.specialists if s.name in plan))
+
+
+def _without_repository(rows: Sequence[Mapping[str, str]], repos: Repos) -> list[str]:
+    lacking = Counter(row["repo"] for row in rows if repos.of(row["repo"]) is None)
+    return [f"no repository of {repo or '?'} in {repos.shown}: {n} rows will be empty" for repo, n in lacking.items()]
+
+
+def _say(line: str) -> None:
+    """Names and errors come from data: what is not printable is shown as ?."""
+    print("".join(c if c.isprintable() else "?" for c in line), flush=True)
+
+
+def _quiet(line: str) -> None:
+    return None

@@ -1,0 +1,1 @@
+"""Whether a patch resolves its instance: the sandbox or the official harness, decided by swebench's own parsers."""

@@ -1,0 +1,118 @@
+"""The samples of one instance: every step as outcome.json has it, and what the trace adds.
+
+Knows the layout of a sample's folder. A trace is not written whole, so nothing in it is taken for granted; a damaged
+outcome is a note.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from steergraph.agents.check import TestRun
+from steergraph.agents.state import Step
+from steergraph.evals.reports.read import Entry, short
+from steergraph.evals.writing import read_record
+from steergraph.vectors.steering import Frozen
+
+
+class Sample(Frozen):
+    """One sample of an entry, as outcome.json and its trace have it."""
+
+    number: int
+    status: str
+    source: str
+    steps: tuple[Step, ...]
+    problem: str
+    retrieved: dict[str, Any] | None = None
+    """The last such event of the trace: `tokens`, `budget`, and `passages` with `path`, `lines`, `why` and `text`."""
+    checked: tuple[dict[str, Any], ...] = ()
+    """What the trace's edits and checks found wrong, in order: `event`, `attempt`, `problems`."""
+    tests: TestRun | None = None
+    """The last run of the test command, if one was given."""
+    problems: tuple[str, ...] = ()
+    provenance: dict[str, Any] = Field(default_factory=dict)
+
+
+def read_samples(entry: Entry, notes: list[str] | None = None) -> list[Sample]:
+    """The samples of an entry. A damaged one is left out, with a note."""
+    found = []
+    for number, folder in enumerate(entry.samples):
+        path = folder / "outcome.json"
+        outcome = read_record(path)
+        try:
+            if outcome is None:
+                raise ValueError("it is missing, cut off, or not JSON")
+            found.append(_sample(number, folder, outcome))
+        except (ValueError, TypeError, AttributeError) as error:
+            if notes is not None:
+                notes.append(f"{path}: damaged, its steps are not shown: {short(error)}")
+    return found
+
+
+def _sample(number: int, folder: Path, outcome: Mapping[str, Any]) -> Sample:
+    tests = outcome.get("tests") or {}
+    last = tests.get("after") or tests.get("before")
+    source = outcome.get("source") or {}
+    events = list(_trace(folder / "trace.jsonl"))
+    retrieved = [shown for event in events if (shown := _retrieved(event))]
+    return Sample(
+        number=number,
+        status=str(outcome.get("status", "error")),
+        source=_described(source),
+        steps=tuple(Step.model_validate(step) for step in outcome.get("steps") or ()),
+        problem=str((outcome.get("task") or {}).get("problem") or ""),
+        retrieved=retrieved[-1] if retrieved else None,
+        checked=tuple(
+            _checked(event) for event in events if event["event"] in ("edit", "check") and event.get("problems")
+        ),
+        tests=TestRun.model_validate(last) if last else None,
+        problems=tuple(str(each) for each in outcome.get("problems") or ()),
+        provenance=dict(outcome.get("provenance") or {}),
+    )
+
+
+def _retrieved(event: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a page shows of it."""
+    if event["event"] != "retrieved" or not isinstance(event.get("passages"), list):
+        return None
+    passages = [
+        {
+            "path": str(passage.get("path") or ""),
+            "lines": f"{passage.get('first_line')} to {passage.get('last_line')}",
+            "why": "; ".join(map(str, passage["why"])) if isinstance(passage.get("why"), list) else "",
+            "text": str(passage.get("text") or ""),
+        }
+        for passage in event["passages"]
+        if isinstance(passage, dict)
+    ]
+    return {"tokens": event.get("tokens"), "budget": event.get("budget"), "passages": passages}
+
+
+def _checked(event: Mapping[str, Any]) -> dict[str, Any]:
+    problems = event["problems"] if isinstance(event["problems"], list) else [event["problems"]]
+    return {"event": event["event"], "attempt": event.get("attempt"), "problems": "; ".join(map(str, problems))}
+
+
+def _described(source: Mapping[str, Any]) -> str:
+    words = {key: value for key, value in source.items() if key != "kind" and value not in (None, 0, 0.0, 1.0, "")}
+    return ", ".join([str(source.get("kind", "greedy")), *(f"{key} {value}" for key, value in words.items())])
+
+
+def _trace(path: Path) -> list[dict[str, Any]]:
+    """Its events. The last line may be cut off: a kill does that, and it is no damage."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return []
+    events = []
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and isinstance(event.get("event"), str):
+            events.append(event)
+    return events

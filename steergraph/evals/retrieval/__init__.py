@@ -1,0 +1,1 @@
+"""How well files and functions are found, against rank_bm25 on the same instances."""

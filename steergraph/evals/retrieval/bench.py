@@ -1,0 +1,174 @@
+"""The retrieval bench from parsed arguments: load, select, measure what is missing over processes, print the tables.
+
+Knows arguments, files and lines. What is measured of an instance is `arms`' business. Each instance is one
+line of rankings.jsonl, written as soon as it is done: a kill loses no more than what was under way.
+"""
+
+import argparse
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from steergraph.agents.rerank import load_reranker
+from steergraph.configs import InputError
+from steergraph.evals.batches.selection import select
+from steergraph.evals.instances import read_instances
+from steergraph.evals.repos import Repos
+from steergraph.evals.retrieval.arms import Unit, measure, settings_of
+from steergraph.evals.retrieval.gold import gold_patches
+from steergraph.evals.retrieval.measure import counter
+from steergraph.evals.retrieval.table import tables
+from steergraph.evals.retrieval.weights import fit
+from steergraph.evals.writing import CannotWrite, append_line, held, write_whole
+from steergraph.retrieval.repository import Repository
+
+_RANKINGS, _TABLE = "rankings.jsonl", "table.md"
+
+
+def run_retrieval(arguments: argparse.Namespace) -> int:
+    """0 once every instance is measured or known not to be measurable; 1 where none could be."""
+    counter(arguments.tokenizer)  # what can't be read is said now, and not of every instance
+    if arguments.rerank is not None:
+        load_reranker(arguments.rerank)
+    units = _units(arguments)
+    folder = _folder(arguments.out)
+    if folder is None:
+        return _report(arguments, list(_progress(units, arguments.jobs)), None)
+    with held(folder / "lock", f"{folder}: another process is working there"):
+        done = _done(folder / _RANKINGS, units)
+        for record in _progress([unit for unit in units if unit.instance_id not in done], arguments.jobs, len(done)):
+            done[record["instance_id"]] = record
+            append_line(folder / _RANKINGS, record | {"settings": settings_of(units[0])})
+        return _report(arguments, [done[u.instance_id] for u in units], folder)
+
+
+def _units(arguments: argparse.Namespace) -> list[Unit]:
+    """What is to be measured, by repository. Instances whose repository is not at hand are left out; that is said."""
+    rows: dict[str, Mapping[str, str]] = {}
+    patches: dict[str, str] = {}
+    for source in arguments.dataset:
+        for read in read_instances(source):
+            rows.setdefault(read["instance_id"], read)
+        patches = gold_patches(source) | patches
+    repos = Repos(arguments.repos)
+    units: list[Unit] = []
+    missing: list[Mapping[str, str]] = []
+    chosen = select(list(rows.values()), arguments.instances)
+    for row in sorted(chosen, key=lambda one: (one["repo"], one["instance_id"])):
+        place = repos.of(row["repo"])
+        if place is None:
+            missing.append(row)
+            continue
+        units.append(
+            Unit(
+                instance_id=row["instance_id"],
+                repo=row["repo"],
+                base_commit=row["base_commit"],
+                problem=row["problem_statement"],
+                patch=patches.get(row["instance_id"], ""),
+                source=place,
+                tokenizer=arguments.tokenizer,
+                reranker=arguments.rerank,
+            )
+        )
+    if not units:
+        raise InputError(f"--repos {arguments.repos}: it has none of the repositories of these instances")
+    absent = sorted({row["repo"] for row in missing})
+    if absent:
+        _say(f"not at hand, left out: {', '.join(absent)} ({len(missing)} instances)")
+    return units
+
+
+def _progress(units: Sequence[Unit], jobs: int, before: int = 0) -> Iterator[dict[str, Any]]:
+    """The record of each of `units` as it is done, a line of progress for each."""
+    started = time.monotonic()
+    for at, record in enumerate(_measured(units, jobs), 1):
+        left = (time.monotonic() - started) / at * (len(units) - at)
+        said = record.get("error") or f"{record['seconds']:.1f} s"
+        _say(f"{before + at}/{before + len(units)}  {record['instance_id']}  {said}  ({left:.0f} s left)")
+        yield record
+
+
+def _measured(units: Sequence[Unit], jobs: int) -> Iterator[dict[str, Any]]:
+    if not units:
+        return
+    for source in dict.fromkeys(unit.source for unit in units):
+        try:
+            Repository.open(source).close()  # a mirror is made once, and not by every process at the same time
+        except InputError:
+            continue  # each of its instances says so
+    if jobs == 1 or len(units) == 1:
+        yield from map(measure, units)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(units)), mp_context=context) as pool:
+        under_way: list[Future[dict[str, Any]]] = [pool.submit(measure, unit) for unit in units]
+        try:
+            for future in as_completed(under_way):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise InputError(
+                "a process of the bench was killed (out of memory?): with --out, run it again to go on; fewer --jobs "
+                "take less"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _folder(out: str | None) -> Path | None:
+    if out is None:
+        return None
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotWrite(f"--out {out}: cannot make the folder: {error.strerror}") from error
+    return folder
+
+
+def _done(path: Path, units: Sequence[Unit]) -> dict[str, dict[str, Any]]:
+    """What was measured before. A line that a kill cut short counts as not there.
+
+    Raises InputError where another version, other weights or another tokenizer measured it.
+    """
+    if not path.exists():
+        return {}
+    wanted = {unit.instance_id: unit for unit in units}
+    found = {}
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it: {error.strerror}") from error
+    for line in lines:
+        try:
+            record = json.loads(line)
+            name, settings = record["instance_id"], record["settings"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        if settings != settings_of(units[0]):
+            raise InputError(f"{path}: measured with other settings or another version: name another --out")
+        if name in wanted and record["base_commit"] == wanted[name].base_commit and "error" not in record:
+            found[name] = record
+    return found
+
+
+def _report(arguments: argparse.Namespace, records: Sequence[dict[str, Any]], folder: Path | None) -> int:
+    text = tables(records)
+    print(text)
+    measured = [record for record in records if "error" not in record]
+    if arguments.fit and measured:
+        print("weights:", json.dumps({name: round(value, 2) for name, value in fit(measured).items()}))
+    if folder is not None:
+        write_whole(folder / _TABLE, text)
+        _say(f"rankings: {folder / _RANKINGS}\ntables: {folder / _TABLE}")
+    return 0 if measured else 1
+
+
+def _say(line: str) -> None:
+    print("".join(c if c.isprintable() or c == "\n" else "?" for c in line), file=sys.stderr, flush=True)
