@@ -65,8 +65,11 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def held(path: Path, refused: str) -> Iterator[None]:
-    """Hold the file `path` across processes. Raises InputError with the line `refused` where another one holds it.
+def held(
+    path: Path, refused: str, *, patience_s: float = _PATIENCE_S, refusal: type[Exception] = InputError
+) -> Iterator[None]:
+    """Hold the file `path` across processes and threads. Raises `refusal` with the line `refused` where another one
+    holds it for longer than `patience_s`.
 
     The kernel lets go of it when the process ends, however it ends.
     """
@@ -75,14 +78,14 @@ def held(path: Path, refused: str) -> Iterator[None]:
     except OSError as error:
         raise CannotWrite(f"cannot write {path}: {error.strerror}") from error
     with file:
-        until = time.monotonic() + _PATIENCE_S
+        until = time.monotonic() + patience_s
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError as error:
                 if time.monotonic() > until:
-                    raise InputError(refused) from error
+                    raise refusal(refused) from error
                 time.sleep(0.05)
         yield
 

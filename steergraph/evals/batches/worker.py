@@ -5,10 +5,9 @@ same worker runs in this process and in a Ray actor. What an instance does wrong
 the whole run impossible is raised.
 """
 
-import fcntl
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from steergraph.evals.batches.candidates import edit_key, patch_problems
 from steergraph.evals.batches.sources import Source
 from steergraph.evals.driving import drive, provenance, record_of
 from steergraph.evals.instances import task_of
-from steergraph.evals.writing import CannotWrite, append_line
+from steergraph.evals.writing import CannotWrite, append_line, held
 from steergraph.retrieval.git import redact
 from steergraph.retrieval.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever
@@ -141,7 +140,9 @@ class Worker:
         context = self._context(unit)
         started = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
-        with _only_one(folder):
+        # A worker whose node was given up may live a little longer.
+        refused = f"{folder}: another worker is still at it"
+        with held(folder / "lock", refused, patience_s=_ZOMBIE_S, refusal=RunStopped):
             try:
                 values, error = self._values(unit, context, folder)
             except state_errors() as lost:
@@ -260,22 +261,6 @@ def make_engine(settings: Settings) -> Engine:
         check_fits(vector, engine.info)
     made: Engine = engine
     return made
-
-
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Wait for whoever still works on the sample: a worker whose node was given up may live a little longer."""
-    until = time.monotonic() + _ZOMBIE_S
-    with (folder / "lock").open("ab") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() > until:
-                    raise RunStopped(f"{folder}: another worker is still at it") from error
-                time.sleep(0.1)
-        yield
 
 
 def _closed(error: Exception) -> bool:
