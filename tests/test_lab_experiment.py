@@ -58,12 +58,32 @@ def test_a_run_that_was_cut_short_goes_on_without_doubling(engine: LocalEngine, 
     )  # as a kill in the middle of a line leaves it
     rows = run(again, engine, folder, command="test", chunk=2, report=lambda done, of: seen.append((done, of)))
     assert rows == first
-    assert again.asked == [("sum/1", "two"), ("sum/2", "one"), ("sum/2", "two")]
+    assert again.asked == [("sum/1", "one"), ("sum/1", "two"), ("sum/2", "one"), ("sum/2", "two")]  # whole chunks
     assert seen[-1] == (6, 6)
     assert len((folder / "rows.jsonl").read_text().splitlines()) == 6
     done = Counting()
     assert run(done, engine, folder, command="test") == first
     assert done.asked == []
+
+
+def test_any_text_survives_in_a_row(tmp_path: Path) -> None:
+    row = Row(item="a", arm="b", text="one\u2028two\x85three é\r\n", metrics={})
+    line = json.dumps(row.model_dump(mode="json"), ensure_ascii=False).encode()
+    cut = line[: line.index("é".encode()) + 1]  # in the middle of a character
+    (tmp_path / "rows.jsonl").write_bytes(line + b"\n" + cut)
+    assert read_rows(tmp_path) == {("a", "b"): row}
+
+
+def test_what_does_not_fit_the_window_is_refused_before_anything_is_asked(engine: LocalEngine, tmp_path: Path) -> None:
+    class Long(Counting):
+        def pairs(self) -> Iterator[tuple[Item, Arm]]:
+            yield from super().pairs()
+            yield Item("long", (Message(role="user", content="word " * 2000),), 0.0), Arm(name="one")
+
+    experiment = Long()
+    with pytest.raises(InputError, match="long needs"):
+        run(experiment, engine, tmp_path, command="test")
+    assert experiment.asked == []
 
 
 def test_a_folder_of_another_run_is_refused(engine: LocalEngine, tmp_path: Path) -> None:

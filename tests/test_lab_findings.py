@@ -75,9 +75,13 @@ def test_verdicts_come_from_the_other_split_and_are_corrected_together() -> None
 
 def test_late_layers_are_held_against_middle_ones() -> None:
     (one,) = thirds(made_up(), {"law": CELLS}, LAYERS)
-    assert (one.changed.first, one.changed.second) == (0.0, 1.0)
+    assert (one.changed.first, one.changed.second, one.changed.n) == (0.0, 1.0, 20)  # a question counts once
     assert one.changed.verdict == "worse"
+    assert one.register_gain is not None
     assert (one.register_gain.first, one.register_gain.second) == (0.0, 0.5)
+    assert "**fewer**" in published.thirds_table([one])
+    closed = [row for row in made_up() if "/own/" in row.item]
+    assert thirds(closed, {"law": CELLS}, LAYERS)[0].register_gain is None
 
 
 def test_the_cells_file_is_one_that_the_graph_reads() -> None:
@@ -89,3 +93,9 @@ def test_the_cells_file_is_one_that_the_graph_reads() -> None:
     assert one["cells"]["law"]["layer"] == 2
     assert {"source", "metric", "n", "note", "unit"} <= one.keys()
     assert "| law | task |" in published.found_table(found)
+
+
+def test_a_cell_that_gained_nothing_is_not_one_to_steer_with() -> None:
+    flat = [row.model_copy(update={"metrics": {**row.metrics, "accurate": 1.0}}) for row in made_up()]
+    found = judged(choose(scores(flat, {"law": CELLS}), BOUNDS), flat)
+    assert yaml.safe_load(published.cells_yaml(INFO, found, "x"))["tables"] == []

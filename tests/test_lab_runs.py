@@ -60,13 +60,37 @@ def test_a_sweep_writes_its_findings_and_goes_on(
 
 def test_bad_settings_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "bad.yaml"
-    for text, said in (("select: 0\n", "select"), ("domains: [cooking]\n", "cooking"), ("- 1\n", "mapping")):
+    for text, said in (
+        ("select: 0\n", "select"),
+        ("domains: [cooking]\n", "cooking"),
+        ("doses: {contrast: {unit_vector: {}}}\n", "auto"),
+        ("doses: {contrast: {residual: {auto: [0.1]}}}\n", "residual"),
+        ("- 1\n", "mapping"),
+    ):
         path.write_text(text)
         assert main(["lab", "sweep", "--out", str(tmp_path / "out"), "--settings", str(path)]) == 2
         error = capsys.readouterr().err
         assert said in error
         assert len(error.splitlines()) == 1
+    path.write_text("against: {dynamc: baseline}\n")
+    assert main(["lab", "switching", "--out", str(tmp_path / "out"), "--settings", str(path)]) == 2
+    assert "dynamc" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_written_or_read_is_said_before_the_long_part(
+    settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for command in (
+        ["lab", "sweep", "--out", str(file)],
+        ["lab", "sweep", "--out", str(tmp_path / "out"), "--cells", str(file / "cells.yaml")],
+        ["lab", "switching", "--out", str(tmp_path / "out"), "--examples", str(tmp_path)],
+    ):
+        assert main(command) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not list(tmp_path.glob("out/*/rows.jsonl"))
 
 
 def test_a_grid_has_every_layer_at_every_dose() -> None:
@@ -75,8 +99,9 @@ def test_a_grid_has_every_layer_at_every_dose() -> None:
     doses = {(cell.source, cell.unit, cell.alpha) for cell in cells}
     assert len(cells) == 12 * len(doses)
     assert {unit for source, unit, _ in doses if source == "contrast"} == {"unit_vector", "raw", "residual"}
-    absolute = sorted(alpha for source, unit, alpha in doses if unit == "unit_vector")
-    assert absolute == sorted(1000.0 * a for source, unit, a in doses if (source, unit) == ("contrast", "residual"))
+    absolute = sorted(alpha for _, unit, alpha in doses if unit == "unit_vector")
+    relative = sorted(alpha for source, unit, alpha in doses if (source, unit) == ("contrast", "residual"))
+    assert absolute == pytest.approx([1000 * alpha for alpha in relative])
     assert len({cell.arm.name for cell in cells}) == len(cells)
 
 

@@ -17,6 +17,7 @@ from steergraph.pocket.behaviour import replay, same
 from steergraph.pocket.calendar import FIELDS, as_json, draw_case
 from steergraph.pocket.corpus import Sample, Split, draw_repair, draw_sample
 from steergraph.pocket.reasoning import domains, multiple_choice, word_problem, world
+from steergraph.pocket.scenes import draw_scene
 from steergraph.pocket.shapes import HELD_OUT_FAMILIES, Mark, families, shapes
 from steergraph.pocket.speech import edit_hunk
 from steergraph.pocket.surroundings import build_piece
@@ -242,3 +243,19 @@ def test_the_stages_of_the_curriculum_grow_longer() -> None:
 
     lengths = [length(stage) for stage in (0.0, 0.5, 1.0)]
     assert all(shorter < longer for shorter, longer in pairwise(lengths))
+
+
+def test_a_file_can_be_shown_function_by_function_as_retrieval_packs_it() -> None:
+    several = 0
+    for index in range(60):
+        scene = draw_scene(random.Random(index), size=2, split=True)
+        target = scene.passages[scene.target]
+        assert target.lines == scene.piece.lines
+        assert scene.fixed == scene.piece.fixed
+        same = [passage for passage in scene.passages if passage.path == target.path]
+        ranges = sorted((one.first_line, one.first_line + len(one.lines)) for one in same)
+        assert all(end <= start for (_, end), (start, _) in pairwise(ranges))
+        several += len(same) > 1
+    assert several > 20
+    whole = draw_scene(random.Random(1), size=2, split=False)
+    assert len({passage.path for passage in whole.passages}) == len(whole.passages)

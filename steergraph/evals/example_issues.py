@@ -9,7 +9,7 @@ import argparse
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def load_examples(folder: Path) -> list[ExampleIssue]:
             )
             for entry in table
         ]
-    except (OSError, KeyError, TypeError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder}: not the folder of examples ({error}); clone the repository for it") from error
 
 
@@ -100,9 +100,15 @@ def hidden_passes(issue: ExampleIssue, bundle: Path, patch: str, sandbox: Sandbo
 
 
 def run_examples(
-    engine: Engine, folder: Path, *, preset: str = "auto", max_repairs: int | None = None, only: Sequence[str] = ()
+    engine: Engine,
+    folder: Path,
+    *,
+    preset: str = "auto",
+    max_repairs: int | None = None,
+    only: Sequence[str] = (),
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Resolved]:
-    """Every example issue, or those named in `only`, one after the other, printed as they come.
+    """Every example issue, or those named in `only`, one after the other; `say` gets a line for each as it comes.
 
     Raises InputError where `only` names one that is not there.
     """
@@ -117,11 +123,10 @@ def run_examples(
         context = Context(preset=preset, max_repairs=max_repairs, test=issue.test)
         one = resolve(issue, graph, folder / "pantry.bundle", context, sandbox)
         found.append(one)
-        print(
+        say(
             f"{one.name:10} {'resolved' if one.resolved else 'not resolved':13} {one.status:19} "
             f"hidden test {'passes' if one.hidden else 'fails':7} file found {one.found or '-':>2}  "
-            f"repairs {one.repairs}  {one.seconds:.0f} s",
-            flush=True,
+            f"repairs {one.repairs}  {one.seconds:.0f} s"
         )
     return found
 
@@ -142,10 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with LocalEngine(given.model) as engine:
             found = run_examples(
-                engine, given.examples, preset=given.preset, max_repairs=given.max_repairs, only=given.issues
+                engine, given.examples, preset=given.preset, max_repairs=given.max_repairs, only=given.issues, say=print
             )
     except InputError as error:
-        print(error, file=sys.stderr)
+        print(" ".join(str(error).split()), file=sys.stderr)
         return 2
     resolved = sum(one.resolved for one in found)
     print(

@@ -30,7 +30,9 @@ from pydantic import BaseModel, ConfigDict
 
 from steergraph.agents.sandbox import Sandbox
 from steergraph.configs import InputError, load_config
+from steergraph.evals.driving import versions
 from steergraph.evals.stats import wilson
+from steergraph.evals.writing import write_whole
 from steergraph.pocket.behaviour import Call, as_job
 from steergraph.pocket.corpus import Sample, Split, draw_repair
 from steergraph.vectors.engine.protocol import Engine, Message, Request, Sampling
@@ -188,7 +190,9 @@ def answers_of(engine: Engine, samples: Sequence[Sample], seed: int | None = Non
 
 def measure(engine: Engine, sandbox: Sandbox, n: int, samples: int = 0, seed: int = 777) -> dict[str, Any]:
     """Figures of `n` repairs of each split, without notes and with: shares with their Wilson intervals."""
-    report: dict[str, Any] = {"model": engine.info.model_dump(), "n": n, "seed": seed, "splits": {}}
+    command = f"python -m steergraph.evals.repairs --model {engine.info.name} --n {n} --samples {samples} --seed {seed}"
+    report: dict[str, Any] = {"model": engine.info.model_dump(), "n": n, "seed": seed, "command": command}
+    report |= {"versions": versions(), "splits": {}}
     for split in SPLITS:
         families: dict[str, list[Verdict]] = defaultdict(list)
         report["splits"][split] = {}
@@ -243,19 +247,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from steergraph.vectors.engine.local import LocalEngine
 
     try:
+        if given.n < 1:
+            raise InputError(f"--n {given.n}: at least 1")
+        if given.out and not given.out.parent.is_dir():
+            raise InputError(f"--out {given.out}: no such folder; make it first")
         sandbox = Sandbox.detect()
         with LocalEngine(given.model) as engine:
             report = measure(engine, sandbox, given.n, given.samples, given.seed)
+        text = json.dumps(report, indent=1) + "\n"
+        if given.out:
+            write_whole(given.out, text)
+        else:
+            print(text)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
-    text = json.dumps(report, indent=1) + "\n"
-    if given.out:
-        temporary = given.out.with_name(given.out.name + ".part")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(given.out)
-    else:
-        print(text)
     return 0
 
 

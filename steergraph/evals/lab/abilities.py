@@ -16,6 +16,7 @@ from typing import Any
 
 from steergraph.agents.sandbox import Sandbox
 from steergraph.configs import InputError
+from steergraph.evals.driving import versions
 from steergraph.evals.lab.experiment import Arm, speak
 from steergraph.evals.lab.registers import REGISTERS, corpus_registers
 from steergraph.evals.lab.tasks import chance, draw_items, grade_answers
@@ -29,11 +30,13 @@ _FIELDS = {"title", "date", "start_time", "end_time", "location", "attendees"}
 
 def measure(engine: Engine, sandbox: Sandbox, n: int, seed: int) -> dict[str, Any]:
     """Figures of `n` answers in each register."""
-    registers = corpus_registers(seed + 1)
-    report: dict[str, Any] = {"model": engine.info.model_dump(), "n": n, "seed": seed, "registers": {}}
+    registers = corpus_registers("the classifier's lessons")
+    command = f"python -m steergraph.evals.lab.abilities --model {engine.info.name} --n {n} --seed {seed}"
+    report: dict[str, Any] = {"model": engine.info.model_dump(), "n": n, "seed": seed, "command": command}
+    report |= {"versions": versions(), "registers": {}}
     told_all = []
     for name in REGISTERS:
-        items = draw_items(name, "own", "report", seed, n)
+        items = draw_items(name, "own", "any", seed, n)
         texts = [one.text for one in speak(engine, [(item, Arm(name="unsteered")) for item in items])]
         samples = [item.truth for item in items]
         told = [register == name for register in registers.tell(texts)]
@@ -80,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given.n < 1:
             raise InputError(f"--n {given.n}: at least 1")
+        if given.out and not given.out.parent.is_dir():
+            raise InputError(f"--out {given.out}: no such folder; make it first")
         with LocalEngine(given.model, max_batch=_BATCH) as engine:
             text = json.dumps(measure(engine, Sandbox.detect(), given.n, given.seed), indent=1) + "\n"
         if given.out:

@@ -55,7 +55,8 @@ def _case(seed: int, index: int) -> Case:
         scene = draw_scene(rng, words, size=rng.choice((1, 2)), held_out_shapes=new, split=False)
         target = scene.passages[scene.target]
         start, end, _, _ = wrong_lines(scene)
-        if scene.piece.cases and start < end:
+        one_each = len({one.path for one in scene.passages}) == len(scene.passages)
+        if scene.piece.cases and start < end and one_each:
             break
     issue = draw_issue(rng, scene, words)
     quoted = f"{issue}\nIt is in {target.path}: `{target.lines[start].strip()}`"
@@ -96,7 +97,7 @@ def write_repository(cases: Sequence[Case], folder: Path) -> dict[str, str]:
             if at == case.scene.target:
                 targets[case.id] = path
     with Repo.init(folder, initial_branch="main") as repository:
-        repository.git.add("--all")
+        repository.git.add("--all", "--force")
         author = Actor("steergraph", "steergraph@example.invalid")
         repository.index.commit("cases", author=author, committer=author, author_date=_WHEN, commit_date=_WHEN)
     return targets

@@ -7,6 +7,7 @@ Knows the command line. Models are loaded only when it runs.
 """
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,15 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     from steergraph.evals.writing import write_whole
 
     settings = SweepSettings.load(arguments.settings)
-    command = f"steergraph lab sweep --model {Path(arguments.model).name}"
+    command = _command("sweep", arguments)
     out = Path(arguments.out)
+    ready = [out, *(Path(folder) for folder in [arguments.maps] if folder)]
+    _make_folders([*ready, Path(arguments.cells).parent] if arguments.cells else ready)
+    if arguments.maps:
+        maps.need_matplotlib()
     result = whole(arguments.model, settings, out, command, say=_say())
     if arguments.cells:
-        target = Path(arguments.cells)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(target, (out / "cells.yaml").read_text(encoding="utf-8"))
+        write_whole(Path(arguments.cells), (out / "cells.yaml").read_text(encoding="utf-8"))
     if arguments.maps:
         name = result.manifest["model"]["name"]
         for what in maps.SHOWN:
@@ -69,10 +72,37 @@ def run_switching(arguments: argparse.Namespace) -> int:
     from steergraph.evals.lab.switching_run import run_switching as whole
 
     settings = SwitchingSettings.load(arguments.settings)
-    command = f"steergraph lab switching --model {Path(arguments.model).name}"
+    command = _command("switching", arguments)
+    _make_folders([Path(arguments.out)])
     examples = Path(arguments.examples) if arguments.examples else None
     print(as_markdown(whole(arguments.model, settings, Path(arguments.out), command, _say(), examples=examples)))
     return 0
+
+
+def _command(experiment: str, arguments: argparse.Namespace) -> str:
+    """The command for the record: what makes the same result anywhere, so folders are named without their place."""
+    model = Path(arguments.model)
+    words = ["steergraph", "lab", experiment, "--model", model.name if model.is_dir() else arguments.model]
+    if arguments.settings:
+        words += ["--settings", Path(arguments.settings).name]
+    if getattr(arguments, "examples", None):
+        words += ["--examples", Path(arguments.examples).name]
+    return shlex.join(words)
+
+
+def _make_folders(folders: list[Path]) -> None:
+    """Before the long part: what can't be written is said now."""
+    import os
+
+    from steergraph.configs import InputError
+
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write {folder}: {error.strerror}") from error
+        if not os.access(folder, os.W_OK):
+            raise InputError(f"cannot write {folder}: no permission")
 
 
 def _say() -> Any:

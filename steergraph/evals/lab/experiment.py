@@ -9,7 +9,6 @@ Knows the engine's protocol. Knows nothing of what is measured.
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -82,8 +81,9 @@ def run(
 ) -> list[Row]:
     """Answer and grade what `folder` lacks, `chunk` rows at a time, and return all rows in the experiment's order.
 
-    Greedy, so that a row is the same whenever it is made. Raises InputError where `folder` holds another experiment's
-    results, is in use, or can't be written.
+    A chunk that was cut short is answered whole again and what it lacks is kept, so that a row is made in the same
+    batch whether or not the run was interrupted. Raises InputError where `folder` holds another experiment's results,
+    is in use or can't be written, and where an item does not fit the model's window.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,14 +96,26 @@ def run(
         if len(set(order)) != len(order):
             raise InputError("an experiment asks the same item twice under one arm: give its items other names")
         have = read_rows(folder)
-        missing = ((item, arm) for item, arm in pairs if (item.id, arm.name) not in have)
-        while batch := list(islice(missing, chunk)):
-            for row in experiment.answer(engine, batch):
-                append_line(folder / ROWS, row.model_dump(mode="json"))
-                have[row.item, row.arm] = row
+        _check_room({item.id: item for item, _ in pairs}.values(), engine)
+        for start in range(0, len(pairs), chunk):
+            if all(key in have for key in order[start : start + chunk]):
+                continue
+            for row in experiment.answer(engine, pairs[start : start + chunk]):
+                if (row.item, row.arm) not in have:
+                    append_line(folder / ROWS, row.model_dump(mode="json"))
+                    have[row.item, row.arm] = row
             if report is not None:
                 report(len(have), len(pairs))
     return [have[key] for key in order]
+
+
+def _check_room(items: Iterable[Item], engine: Engine) -> None:
+    for item in items:
+        needed = engine.count_tokens(item.messages) + item.max_new_tokens
+        if needed > engine.info.window:
+            raise InputError(
+                f"{item.id} needs {needed} tokens; {engine.info.name} has a window of {engine.info.window}"
+            )
 
 
 def speak(engine: Engine, batch: Sequence[tuple[Item, Arm]]) -> list[Completion]:
@@ -127,14 +139,12 @@ def read_rows(folder: Path) -> dict[tuple[str, str], Row]:
     """The rows of a folder by (item, arm); a line that a kill cut short is left out. Raises InputError for another."""
     rows: dict[tuple[str, str], Row] = {}
     try:
-        lines = (folder / ROWS).read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = (folder / ROWS).read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:
         return rows
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{folder / ROWS}: cannot be read ({error})") from error
+    except OSError as error:
+        raise InputError(f"{folder / ROWS}: cannot be read ({error.strerror})") from error
     for number, line in enumerate(lines, 1):
-        if not line.endswith("\n"):
-            break
         try:
             row = Row.model_validate_json(line)
         except ValidationError as error:

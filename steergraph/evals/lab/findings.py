@@ -65,9 +65,9 @@ class Thirds(Frozen):
     unit: Unit
     alpha: float
     changed: Comparison
-    """Share of a prompt's cells there whose answer differs from the unsteered one; `first` is the late third."""
-    register_gain: Comparison
-    """Added share of a prompt's cells there that speak in the domain's register, open prompts."""
+    """Share of a question's cells there whose answer differs from the unsteered one; `first` is the late third."""
+    register_gain: Comparison | None
+    """Added share of a question's cells there that speak in the domain's register; None where no prompt was open."""
     middle_dose: float
     late_dose: float
     """Median relative doses."""
@@ -146,30 +146,37 @@ def judged(found: Sequence[Found], rows: Iterable[Row]) -> list[Found]:
     for row in rows:
         domain, prompt = row.item.split("/")[:2]
         values[domain, prompt, row.arm][row.item] = row
-    compared: list[tuple[int, str, Comparison]] = []
+    compared: dict[tuple[str, str, str], Comparison] = {}
     changes: dict[int, float] = {}
     for at, one in enumerate(found):
         for prompt, metric, name in (("open", "domain", "register_rate"), ("own", "accurate", "accuracy")):
             steered, plain = values[one.domain, prompt, one.cell.arm.name], values[one.domain, prompt, BASELINE]
-            if steered:
+            key = (one.domain, name, one.cell.arm.name)  # a cell that was chosen for both goals is compared once
+            if steered and key not in compared:
                 pair = [[side[item].metrics[metric] for item in plain] for side in (steered, plain)]
-                compared.append((at, name, compare(*pair)))
+                compared[key] = compare(*pair)
         own = [
             values[one.domain, "own" if one.goal == "task" else "open", arm] for arm in (one.cell.arm.name, BASELINE)
         ]
         if own[0]:
             changes[at] = fmean(own[0][item].text != own[1][item].text for item in own[1])
-    fixed = corrected([comparison for _, _, comparison in compared])
-    updates: dict[int, dict[str, object]] = defaultdict(dict)
-    for (at, name, _), comparison in zip(compared, fixed, strict=True):
-        updates[at][name] = comparison
-    return [one.model_copy(update={**updates[at], "changed": changes.get(at)}) for at, one in enumerate(found)]
+    fixed = dict(zip(compared, corrected(list(compared.values())), strict=True))
+    return [
+        one.model_copy(
+            update={
+                "register_rate": fixed.get((one.domain, "register_rate", one.cell.arm.name)),
+                "accuracy": fixed.get((one.domain, "accuracy", one.cell.arm.name)),
+                "changed": changes.get(at),
+            }
+        )
+        for at, one in enumerate(found)
+    ]
 
 
 def thirds(rows: Iterable[Row], cells: Mapping[str, Sequence[Cell]], layers: int) -> list[Thirds]:
-    """Late against middle layers for every source, unit and dose, paired by prompt and corrected together.
+    """Late against middle layers for every source, unit and dose, paired by question and corrected together.
 
-    `auto` doses differ between models, so that a dose is its place in the list here as well as its alpha."""
+    A question counts once: where it is asked with both prompts, its share is the mean of the two."""
     known = {(domain, cell.arm.name): cell for domain, some in cells.items() for cell in some}
     late, middle = range(layers - layers // 3, layers), range(layers - 2 * (layers // 3), layers - layers // 3)
     listed = list(rows)
@@ -189,28 +196,33 @@ def thirds(rows: Iterable[Row], cells: Mapping[str, Sequence[Cell]], layers: int
             continue
         changed = _sides(both, lambda row: float(row.text != plain[row.item].text))
         opened = {item: sides for item, sides in both.items() if item.split("/")[1] == "open"}
-        gain = _sides(opened or both, lambda row: row.metrics["domain"] - plain[row.item].metrics["domain"])
+        gain = _sides(opened, lambda row: row.metrics["domain"] - plain[row.item].metrics["domain"])
         doses = [
             median(row.relative_dose for sides in both.values() for row in sides[where]) for where in ("middle", "late")
         ]
-        drafts.append((source, unit, alpha, compare(*changed), compare(*gain), doses))
-    fixed = corrected([one for draft in drafts for one in draft[3:5]])
+        drafts.append((source, unit, alpha, doses, compare(*changed), compare(*gain) if opened else None))
+    fixed = iter(corrected([one for draft in drafts for one in draft[4:] if one is not None]))
     return [
         Thirds(
             source=source,
             unit=unit,
             alpha=alpha,
-            changed=fixed[2 * at],
-            register_gain=fixed[2 * at + 1],
+            changed=next(fixed),
+            register_gain=next(fixed) if gained else None,
             middle_dose=doses[0],
             late_dose=doses[1],
         )
-        for at, (source, unit, alpha, _, _, doses) in enumerate(drafts)
+        for source, unit, alpha, doses, _, gained in drafts
     ]
 
 
 def _sides(
     items: Mapping[str, Mapping[str, Sequence[Row]]], value: Callable[[Row], float]
 ) -> tuple[list[float], list[float]]:
-    late = [fmean(value(row) for row in sides["late"]) for sides in items.values()]
-    return late, [fmean(value(row) for row in sides["middle"]) for sides in items.values()]
+    questions: dict[tuple[str, ...], tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    for item, sides in items.items():
+        domain, _, *rest = item.split("/")
+        for at, where in enumerate(("late", "middle")):
+            questions[domain, *rest][at].append(fmean(value(row) for row in sides[where]))
+    late, middle = zip(*questions.values(), strict=True) if questions else ((), ())
+    return [fmean(some) for some in late], [fmean(some) for some in middle]

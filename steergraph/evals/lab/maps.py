@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,21 @@ SHOWN = {
 _UNITS = {"unit_vector": "alpha, direction of length 1", "raw": "alpha, raw difference", "residual": "of residual norm"}
 
 
+def need_matplotlib() -> None:
+    """Raise InputError where matplotlib is missing."""
+    if find_spec("matplotlib") is None:
+        raise InputError("maps need matplotlib: pip install 'steergraph[plots]'")
+
+
 def draw_maps(table: Sequence[CellScore], what: str, title: str) -> Any:
     """A matplotlib Figure: a row of maps for each domain, a column for each source and unit. `what` is one of SHOWN.
 
     Colour is the share from 0 to 1; a ring marks a cell that is above unsteered, and the unsteered share stands beside
     the domain's name. Raises InputError where matplotlib is missing.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("maps need matplotlib: pip install 'steergraph[plots]'") from error
+    need_matplotlib()
+    from matplotlib.figure import Figure
+
     prompt, field, said = SHOWN[what]
     scores = [score for score in table if score.prompt == prompt]
     domains = list(dict.fromkeys(score.domain for score in scores))

@@ -12,12 +12,14 @@ from steergraph.evals.stats import Comparison
 from steergraph.vectors.engine.protocol import ModelInfo
 
 _COMMAND = "steergraph lab sweep"
+_MORE = ("more", "fewer")
 
 
 def cells_yaml(info: ModelInfo, found: Sequence[Found], command: str) -> str:
     """configs/cells/NAME.yaml: for each domain the cell that was chosen by right answers, with what became of it.
 
-    Only vectors of the packaged contrast sets: they are what the graph speaks with.
+    Only vectors of the packaged contrast sets: they are what the graph speaks with. A cell that gained nothing on the
+    items it was chosen on, or is worse than unsteered on the others, is left out: the default cell stands there.
     """
     lines = [
         f"# Cells of {info.name}, written by `{command}`: do not edit by hand.",
@@ -33,10 +35,10 @@ def cells_yaml(info: ModelInfo, found: Sequence[Found], command: str) -> str:
         "",
         "tables:",
     ]
-    for one in found:
-        if one.goal != "task" or one.cell.source != "contrast" or one.accuracy is None:
-            continue
-        said = one.accuracy
+    kept = [(one, one.accuracy) for one in found if one.accuracy is not None and _steers(one, one.accuracy)]
+    if not kept:
+        lines[-1] = "tables: []"
+    for one, said in kept:
         lines += [
             f"  - source: {json.dumps('report split of the sweep')}",
             f"    unit: {one.cell.unit}",
@@ -48,6 +50,11 @@ def cells_yaml(info: ModelInfo, found: Sequence[Found], command: str) -> str:
             f"      {one.domain}: {{layer: {one.cell.layer}, alpha: {one.cell.alpha:g}, score: {said.first:.4g}}}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _steers(one: Found, said: Comparison) -> bool:
+    contrast = one.goal == "task" and one.cell.source == "contrast"
+    return contrast and one.chosen_score > one.baseline_score and said.verdict != "worse"
 
 
 def _note(one: Found, said: Comparison) -> str:
@@ -74,14 +81,17 @@ def found_table(found: Sequence[Found]) -> str:
     return "\n".join(rows)
 
 
-def said(comparison: Comparison | None) -> str:
-    """One comparison in a table: both shares, the paired difference with its interval, p after correction, verdict."""
+def said(comparison: Comparison | None, words: tuple[str, str] = ("better", "worse")) -> str:
+    """One comparison in a table: both shares, the paired difference with its interval, p after correction, verdict.
+
+    `words` are what a difference that was shown is called, upwards and downwards."""
     if comparison is None:
         return ""
-    gap = comparison.difference
+    gap, verdict = comparison.difference, comparison.verdict
+    named = {"better": words[0], "worse": words[1]}.get(verdict, verdict)
     return (
-        f"{comparison.first:.0%} / {comparison.second:.0%}: {gap.estimate:+.1%} ({gap.low:+.1%} to {gap.high:+.1%}), "
-        f"p {_p(comparison)}, **{comparison.verdict}**"
+        f"{comparison.first:.0%} / {comparison.second:.0%} of {comparison.n}: "
+        f"{gap.estimate:+.1%} ({gap.low:+.1%} to {gap.high:+.1%}), p {_p(comparison)}, **{named}**"
     )
 
 
@@ -98,7 +108,7 @@ def thirds_table(found: Sequence[Thirds]) -> str:
     ]
     rows += [
         f"| {one.source} | {one.unit} | {one.alpha:.4g} | {one.middle_dose:.2f} / {one.late_dose:.2f} "
-        f"| {said(one.changed)} | {said(one.register_gain)} |"
+        f"| {said(one.changed, _MORE)} | {said(one.register_gain, _MORE)} |"
         for one in found
     ]
     return "\n".join(rows)

@@ -15,7 +15,7 @@ from steergraph.agents.speak import prepare, suspects
 from steergraph.agents.state import State, Task
 from steergraph.evals.lab.cases import Case
 from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of
-from steergraph.evals.lab.switching import REPO
+from steergraph.evals.lab.switching import REPO, spoken_with
 from steergraph.retrieval.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever
 from steergraph.vectors.engine.protocol import Engine, Message
@@ -38,7 +38,8 @@ class Suspects:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        return {"experiment": "suspects", "seed": self.seed, "n": len(self.cases)}
+        spoken = spoken_with(self.services)
+        return {"experiment": "suspects", "seed": self.seed, "n": len(self.cases), **spoken}
 
     def pairs(self) -> Iterator[tuple[Item, Arm]]:
         for case in self.cases:

@@ -51,6 +51,11 @@ class SweepSettings(Frozen):
     def _known(self) -> "SweepSettings":
         for name in set(self.domains) - set(DOMAINS):
             raise ValueError(f"domains: {name!r} is none of {', '.join(DOMAINS)}")
+        for unit, given in ((unit, given) for units in self.doses.values() for unit, given in units.items()):
+            if isinstance(given, dict) and (unit != "unit_vector" or "auto" not in given):
+                raise ValueError(f"doses: {unit} is a list of alphas; only unit_vector may be {{auto: [...]}}")
+            if not (given["auto"] if isinstance(given, dict) else given):
+                raise ValueError(f"doses: {unit} has no alpha")
         return self
 
     @classmethod
@@ -101,7 +106,7 @@ def grid(settings: SweepSettings, domain: str, layers: int, scale: float) -> lis
     cells = []
     for source, units in settings.doses.items():
         for unit, given in units.items():
-            alphas = tuple(round(a * scale, 4) for a in given["auto"]) if isinstance(given, dict) else given
+            alphas = tuple(float(f"{a * scale:.3g}") for a in given["auto"]) if isinstance(given, dict) else given
             cells += [
                 Cell(domain=domain, source=source, unit=unit, alpha=alpha, layer=layer)
                 for alpha in alphas
@@ -124,16 +129,20 @@ def make_vectors(loaded: LoadedModel, settings: SweepSettings, cache_dir: Path |
 
 
 def _prompt_set(domain: str, settings: SweepSettings) -> ContrastSet:
-    samples = [draw_register(domain, settings.seed + 1, index) for index in range(2 * settings.prompt_texts)]
-    asked = list(dict.fromkeys(sample.messages[-1]["content"] for sample in samples))
-    half = len(asked) // 2
+    asked: dict[str, str] = {}
+    for index in range(40 * settings.prompt_texts):
+        sample = draw_register(domain, f"prompts of {settings.seed}", index)
+        asked[sample.messages[-1]["content"]] = sample.messages[0]["content"]
+        if len(asked) == 2 * settings.prompt_texts:
+            break
+    texts, half = list(asked), len(asked) // 2
     return ContrastSet(
         name=vector_name(domain, "prompts"),
         domain=domain,
         description=f"Questions under the system prompt of {domain}, others under a neutral one.",
-        positives=tuple(asked[:half]),
-        neutrals=tuple(asked[half:]),
-        system=samples[0].messages[0]["content"],
+        positives=tuple(texts[:half]),
+        neutrals=tuple(texts[half:]),
+        system=asked[texts[0]],
         neutral_system=NEUTRAL_SYSTEM,
     )
 
@@ -177,7 +186,6 @@ class Sweep:
                 "domain": float(register == item.id.split("/", 1)[0]),
                 "accurate": accurate,
                 "repetition": repetition(completion.token_ids),
-                "empty": float(not completion.text.strip()),
             }
             for (item, _), completion, register, accurate in zip(batch, said, registers, right, strict=True)
         ]

@@ -20,7 +20,7 @@ from steergraph.vectors.engine.loading import load_model
 from steergraph.vectors.engine.local import LocalEngine
 from steergraph.vectors.steering import Frozen
 
-_TEACH, _JUDGE = 11, 12
+_TEACH, _JUDGE = "the classifier's lessons", "the classifier's exam"
 """Seeds of the classifier's texts: those it learns from and those it is judged on."""
 _BATCH = 64
 Say = Callable[[str], None]
@@ -93,6 +93,8 @@ def _classifier(registers: Registers, rows: list[Row]) -> dict[str, Any]:
     told = registers.tell([text for text, _ in pairs])
     corpus = wilson(sum(one == label for one, (_, label) in zip(told, pairs, strict=True)), len(pairs))
     own = [row for row in rows if row.arm == BASELINE and row.item.split("/")[1] == "own"]
+    if not own:
+        return {"corpus": {"n": len(pairs), **corpus.model_dump()}}
     spoken = wilson(sum(int(row.metrics["domain"]) for row in own), len(own))
     by_domain: dict[str, list[float]] = {}
     for row in own:
@@ -106,15 +108,20 @@ def _classifier(registers: Registers, rows: list[Row]) -> dict[str, Any]:
 
 def as_markdown(result: SweepResult) -> str:
     """The findings for people."""
-    corpus, own = result.classifier["corpus"], result.classifier["own_answers"]
+    corpus, own = result.classifier["corpus"], result.classifier.get("own_answers")
     info = result.manifest["model"]
+    told = f"The classifier tells {corpus['estimate']:.1%} of {corpus['n']} generated texts right"
+    if own:
+        told += (
+            f", and {own['estimate']:.1%} ({own['low']:.1%} to {own['high']:.1%}) of {own['n']} unsteered answers of "
+            "the model under the specialists' own prompts: "
+            f"{json.dumps(result.classifier['own_answers_by_domain'])}"
+        )
     return "\n\n".join(
         [
             f"# Sweep of {info['name']} ({info['n_layers']} layers, revision {info['revision']})",
             f"`{result.manifest['command']}`",
-            f"The classifier tells {corpus['estimate']:.1%} of {corpus['n']} generated texts right, and "
-            f"{own['estimate']:.1%} ({own['low']:.1%} to {own['high']:.1%}) of {own['n']} unsteered answers of the "
-            f"model under the specialists' own prompts: {json.dumps(result.classifier['own_answers_by_domain'])}.",
+            f"{told}.",
             "## The chosen cells, on other items",
             published.found_table(result.found),
             "## Are late layers frozen?",

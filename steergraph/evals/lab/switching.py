@@ -9,13 +9,14 @@ passes its hidden test. Knows cases and the agents' turns.
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from steergraph.agents.context import Context
 from steergraph.agents.sandbox import Sandbox
 from steergraph.agents.services import Services
 from steergraph.agents.speak import Turn, prepare, step_of, unsteered
-from steergraph.agents.specialists import RETRIEVE
+from steergraph.agents.specialists import RETRIEVE, Specialist, resolve_steering
 from steergraph.agents.state import State, Step, Task
 from steergraph.evals.lab.cases import Case, edited
 from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of
@@ -25,6 +26,24 @@ from steergraph.vectors.engine.protocol import Engine, Message
 WITHOUT = ("baseline", "static", "dynamic")
 WITH = ("rag_baseline", "rag_static", "rag_dynamic", "auto")
 REPO = "generated"
+
+
+def spoken_with(services: Services) -> dict[str, Any]:
+    """What decides how the steps of an issue are spoken, for a manifest: each specialist's own steering and the static
+    one, and hashes of policy and roster."""
+    policy, roster, engine = services.policy, services.roster, services.engine
+    names = [one for one in roster.specialists if one.output != "answer"]
+
+    def steering(one: Specialist, static: str | None) -> Any:
+        found, _ = resolve_steering(one, engine.library, engine.info, static_domain=static)
+        return found.model_dump(mode="json") if found else None
+
+    return {
+        "steering": {one.name: steering(one, None) for one in names},
+        "static": steering(names[0], policy.static_domain),
+        "policy": sha256(policy.model_dump_json().encode()).hexdigest()[:16],
+        "roster": sha256(roster.model_dump_json().encode()).hexdigest()[:16],
+    }
 
 
 @dataclass
@@ -49,7 +68,13 @@ class Switching:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        return {"experiment": "switching", "seed": self.seed, "n": len(self.cases), "presets": list(self.presets)}
+        return {
+            "experiment": "switching",
+            "seed": self.seed,
+            "n": len(self.cases),
+            "presets": list(self.presets),
+            **spoken_with(self.services),
+        }
 
     def pairs(self) -> Iterator[tuple[Item, Arm]]:
         for case in self.cases:

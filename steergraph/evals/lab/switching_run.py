@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from steergraph.agents.policy import Policy
 from steergraph.agents.router import rules
@@ -18,7 +18,7 @@ from steergraph.agents.sandbox import Sandbox
 from steergraph.agents.services import Services
 from steergraph.agents.specialists import RETRIEVE, Roster
 from steergraph.configs import ConfigError, load_config, load_yaml
-from steergraph.evals.example_issues import Resolved, run_examples
+from steergraph.evals.example_issues import Resolved, load_examples, run_examples
 from steergraph.evals.lab.cases import draw_cases, write_repository
 from steergraph.evals.lab.experiment import Row, manifest, run
 from steergraph.evals.lab.published import said
@@ -42,6 +42,12 @@ class SwitchingSettings(Frozen):
     cases: int = Field(ge=2)
     against: dict[str, str]
     also: dict[str, str]
+
+    @model_validator(mode="after")
+    def _known(self) -> "SwitchingSettings":
+        for name in {name for pair in self.comparisons for name in pair} - {*WITHOUT, *WITH}:
+            raise ValueError(f"{name!r} is none of {', '.join((*WITHOUT, *WITH))}")
+        return self
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> "SwitchingSettings":
@@ -79,6 +85,8 @@ def run_switching(
     `examples` is the folder of example issues; without one they are left out. Raises InputError.
     """
     sandbox = Sandbox.detect()
+    if examples is not None:
+        load_examples(examples)  # a wrong folder is said now, not after the long part
     cases = draw_cases(settings.seed, settings.cases)
 
     def progress(what: str) -> Callable[[int, int], None]:
@@ -98,7 +106,7 @@ def run_switching(
         for preset in (*WITHOUT, *WITH) if examples else ():
             say(f"example issues: {preset}")
             assert examples is not None
-            resolved[preset] = run_examples(engine, examples, preset=preset, max_repairs=0)
+            resolved[preset] = run_examples(engine, examples, preset=preset, max_repairs=0, say=say)
         made = manifest(switching, engine, command)
     result = {
         **made,

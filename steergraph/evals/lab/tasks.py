@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from typing import Literal
+from zlib import crc32
 
 from steergraph.agents.answers import extract_answer
 from steergraph.agents.sandbox import Sandbox
@@ -27,26 +28,42 @@ GROUPS = {
     "reasoning": ("math", "law", "history"),
 }
 Prompt = Literal["own", "open"]
-_ROOM = {"patch_writing": 120, "math": 64, "calendar": 96}
+Split = Literal["select", "report", "any"]
+_ROOM = {"patch_writing": 120, "code_reading": 110, "math": 64, "calendar": 96}
+"""Tokens an answer may have, 80 where nothing is said: what pocket's own answers need. The graph gives patches more."""
+_TRIES = 20
 
 
-def draw_items(domain: str, prompt: Prompt, split: str, seed: int, n: int) -> list[Item]:
-    """The first `n` items of a domain. Splits share no item; both prompts ask the same questions."""
-    return [_item(domain, prompt, split, seed, index) for index in range(n)]
+def draw_items(domain: str, prompt: Prompt, split: Split, seed: int, n: int) -> list[Item]:
+    """The first `n` items of a domain. `select` and `report` share no question; both prompts ask the same ones.
 
-
-def _item(domain: str, prompt: Prompt, split: str, seed: int, index: int) -> Item:
+    Questions about the invented world are few: `select` and `report` have half of its facts each and ask each once, so
+    that there may be fewer than `n`. `any` asks as they come, facts again with other options. Raises InputError for an
+    unknown domain.
+    """
     if domain not in DOMAINS:
         raise InputError(f"domain {domain!r}: the lab has {', '.join(DOMAINS)}")
-    number = {"select": 0, "report": 1}[split] + 2 * index  # the splits take turns in one numbering
-    sample = draw_register(domain, seed, number)
-    messages = tuple(Message.model_validate(message) for message in sample.messages)
-    return Item(
-        id=f"{domain}/{prompt}/{split}/{index}",
-        messages=messages if prompt == "own" else messages[1:],
-        truth=sample,
-        max_new_tokens=_ROOM.get(domain, 80),
-    )
+    offset = {"select": 0, "report": 1, "any": 0}[split]
+    items: list[Item] = []
+    asked: set[str] = set()
+    for index in range(_TRIES * n):
+        sample = draw_register(domain, seed, offset + 2 * index)  # the splits take turns in one numbering
+        fact = sample.messages[-1]["content"].split("\n")[0]
+        if split != "any" and _asks_choice(sample) and (fact in asked or crc32(fact.encode()) % 2 != offset):
+            continue
+        asked.add(fact)
+        messages = tuple(Message.model_validate(message) for message in sample.messages)
+        items.append(
+            Item(
+                id=f"{domain}/{prompt}/{split}/{len(items)}",
+                messages=messages if prompt == "own" else messages[1:],
+                truth=sample,
+                max_new_tokens=_ROOM.get(domain, 80),
+            )
+        )
+        if len(items) == n:
+            break
+    return items
 
 
 def chance(sample: Sample) -> float:
@@ -96,7 +113,9 @@ def _right(sample: Sample, text: str) -> bool:
         issue = sample.messages[-1]["content"]
         told = told_calls(sample.scene, issue)
         if told:
-            return any(call.text in text and call.result in text.replace(call.text, "", 1) for call in told)
+            return any(
+                call.text in text and (f"`{call.result}`" in text or f" == {call.result}`" in text) for call in told
+            )
         called = re.search(r"(?:calls?|Assert that) (`[^`]+`)", sample.answer)
         return called[1] in text if called else "ssert" in text and "`" not in text
     return _reading_right(sample, text)
@@ -111,13 +130,16 @@ def _reading_right(sample: Sample, text: str) -> bool:
 
 def _calendar_right(sample: Sample, text: str) -> bool:
     if sample.kind == "calendar_prose":
-        return text.strip() == sample.answer or _facts(text) == _facts(sample.answer)
+        return _facts(text) == _facts(sample.answer)
     try:
         return bool(json.loads(text) == json.loads(sample.answer))
     except ValueError:
         return False
 
 
+_OPENINGS = re.compile(r"^(?:noted|c'est noté|votre agenda) ?: |^your |\bis booked for\b")
+
+
 def _facts(sentence: str) -> list[str]:
-    """Times, dates, names and numbers of a confirmation: all that must not differ."""
-    return sorted(re.findall(r"\d[\d:-]*|\b[A-ZÀ-Ý][\w-]+", sentence.split(":", 1)[-1]))
+    """What a confirmation says, word by word, without the forms of politeness, of which any will do."""
+    return re.findall(r"[\w:-]+", _OPENINGS.sub("", sentence.strip().casefold()))
