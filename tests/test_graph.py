@@ -85,7 +85,9 @@ def test_without_retrieval_nobody_sees_code_and_the_patch_is_still_checked():
 
 
 def test_repair_is_bounded_told_why_and_samples():
-    graph, engine = graph_of(lambda r: block("nowhere", "x") if "fix bugs" in r.messages[0].content else "a `b`")
+    graph, engine = graph_of(
+        lambda r: block("nowhere", f"x{r.seed}") if "fix bugs" in r.messages[0].content else "a `b`"
+    )
     out = graph.invoke(TASK, context=Context(max_repairs=2))
     patches = [s for s in out["steps"] if s["specialist"] == "patch_writing"]
     assert [s["attempt"] for s in patches] == [0, 1, 2]
@@ -96,6 +98,21 @@ def test_repair_is_bounded_told_why_and_samples():
     assert asked[0].sampling.temperature == 0 and asked[1].sampling.temperature > 0
     assert len({r.seed for r in asked}) == 3
     assert out["status"] == "edit_did_not_apply" and out["problems"]
+
+
+def test_an_attempt_that_only_repeats_another_is_followed_by_a_fresh_one():
+    """Shown its own wrong line, a small model copies it; without it, and warmer, it may say something else."""
+    said = iter(("    return 1", "    return 2", "    return 2", "    return 2", "    return 3"))
+    graph, engine = graph_of(
+        lambda r: block("nowhere", next(said)) if "fix bugs" in r.messages[0].content else "Look at `low_items`."
+    )
+    graph.invoke(TASK, context=Context(max_repairs=4))
+    asked = [request for request in engine.requests if "fix bugs" in request.messages[0].content]
+    words = [request.messages[1].content for request in asked]
+    assert ["Feedback" in text for text in words] == [False, True, True, False, False]
+    assert ["Notes" in text for text in words] == [True, False, False, True, True]
+    temperatures = [request.sampling.temperature for request in asked]
+    assert temperatures == pytest.approx([0.0, 0.7, 0.7, 0.9, 1.1])
 
 
 def test_a_second_attempt_can_succeed(sandbox_context):

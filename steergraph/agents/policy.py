@@ -98,6 +98,8 @@ class Repair(Frozen):
     max: int
     temperature: float
     top_p: float
+    repeat_temperature: float = 0.0
+    """Added for every attempt so far that repeated an earlier one."""
 
 
 class Policy(Frozen):
