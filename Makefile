@@ -58,16 +58,18 @@ run: setup
 demo: setup
 	$(BIN)/python -m steergraph.evals.example_issues --least $(LEAST)
 
-# What is there is gone on with: remove build/study to measure anew. Switching comes last: it speaks with the cells that
-# the sweep wrote.
+# What is there is gone on with: remove build/study to measure anew. The sweeps run side by side, a thread each; switching
+# comes last, because it speaks with the cells that the sweep wrote.
 study: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[plots]'
-	$(BIN)/steergraph lab sweep --model pocket --out build/study/pocket --maps docs/lab --cells steergraph/configs/cells/pocket.yaml
-	$(BIN)/steergraph lab sweep --model pocket-base --out build/study/pocket-base --maps docs/lab
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 sweep-pocket sweep-pocket-base
+	cp build/study/pocket/cells.yaml steergraph/configs/cells/pocket.yaml
 	$(BIN)/steergraph lab switching --model pocket --out build/study/switching --examples examples
 	for name in pocket pocket-base; do for kind in md json; do \
 		cp build/study/$$name/sweep.$$kind docs/lab/$$name-sweep.$$kind; done; done
 	cp build/study/switching/switching.md build/study/switching/switching.json docs/lab/
+
+sweep-%:
+	$(BIN)/steergraph lab sweep --model $* --out build/study/$* --maps docs/lab
 
 # Checkpoints may hold only plain data: LangGraph refuses anything else.
 test test-slow: export LANGGRAPH_STRICT_MSGPACK := true
