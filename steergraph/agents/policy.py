@@ -100,6 +100,11 @@ class Repair(Frozen):
     top_p: float
     repeat_temperature: float = 0.0
     """Added for every attempt so far that repeated an earlier one."""
+    max_temperature: float = 2.0
+
+    def temperature_after(self, repeats: int) -> float:
+        """Of an attempt after `repeats` attempts that repeated an earlier one."""
+        return max(self.temperature, min(self.temperature + repeats * self.repeat_temperature, self.max_temperature))
 
 
 class Policy(Frozen):

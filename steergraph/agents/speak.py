@@ -58,7 +58,7 @@ def prepare(services: Services, name: str, state: State, context: Context) -> Tu
     said = [" ".join(step["text"].split()) for step in state.get("steps") or [] if step["specialist"] == name]
     repeats = len(said) - len(set(said)) if attempt else 0
     stuck = repeats > 0 and said[-1] in said[:-1]
-    sections = sections_of(task, {**state, "feedback": ""} if stuck else state)
+    sections = sections_of(task, {**state, "feedback": "", "notes": []} if stuck else state)
     prompt = fit(specialist, sections, engine.count_tokens, engine.info.window)
     decision = policy.decide(
         Situation(
@@ -81,11 +81,7 @@ def prepare(services: Services, name: str, state: State, context: Context) -> Tu
         steering=decision.steering,
         suspend=specialist.spans if decision.mode == "outside_spans" else (),
         sampling=Sampling(
-            temperature=(
-                policy.repair.temperature + repeats * policy.repair.repeat_temperature
-                if repairing
-                else context.temperature
-            ),
+            temperature=policy.repair.temperature_after(repeats) if repairing else context.temperature,
             top_p=policy.repair.top_p if repairing or context.temperature else 1.0,
             max_new_tokens=max(1, bound),
         ),
