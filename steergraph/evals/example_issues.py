@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--examples", type=Path, default=Path("examples"), help="the folder (default: examples)")
     parser.add_argument("--preset", default="auto")
-    parser.add_argument("--max-repairs", type=int, default=8)
+    parser.add_argument("--max-repairs", type=int, default=12)
     parser.add_argument("--least", type=int, default=0, help="how many have to be resolved for exit code 0")
     given = parser.parse_args(arguments)
     from steergraph.vectors.engine.local import LocalEngine
