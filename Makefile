@@ -22,7 +22,7 @@ CHOSEN := $(VENV)/.torch
 LOCKED_TORCH := $(shell grep '^torch==' constraints.txt)
 TORCH ?= $(or $(filter-out locked,$(shell cat $(CHOSEN) 2>/dev/null)),$(LOCKED_TORCH))
 
-.PHONY: help setup run demo study test test-slow bench lint format wheel clean FORCE
+.PHONY: help setup run demo study sweep-pocket sweep-pocket-base test test-slow bench lint format wheel clean FORCE
 
 help:
 	@echo "make run | demo | study | test | test-slow | bench | lint | format | wheel | setup | clean"
@@ -68,8 +68,12 @@ study: setup
 		cp build/study/$$name/sweep.$$kind docs/lab/$$name-sweep.$$kind; done; done
 	cp build/study/switching/switching.md build/study/switching/switching.json docs/lab/
 
-sweep-%:
-	$(BIN)/steergraph lab sweep --model $* --out build/study/$* --maps docs/lab
+sweep-pocket:
+	$(BIN)/steergraph lab sweep --model pocket --out build/study/pocket --maps docs/lab
+
+sweep-pocket-base:
+	$(BIN)/steergraph lab sweep --model pocket-base --out build/study/pocket-base --maps docs/lab \
+		--settings steergraph/configs/experiments/sweep_base.yaml
 
 # Checkpoints may hold only plain data: LangGraph refuses anything else.
 test test-slow: export LANGGRAPH_STRICT_MSGPACK := true
