@@ -83,7 +83,7 @@ def save_maps(figure: Any, stem: Path) -> list[Path]:
     written = []
     for suffix in (".png", ".svg"):
         drawn = io.BytesIO()
-        with rc_context({"svg.hashsalt": "steergraph", "svg.fonttype": "path"}):
+        with rc_context({"svg.hashsalt": "steergraph", "svg.fonttype": "none"}):
             figure.savefig(drawn, format=suffix[1:], dpi=110, metadata={"Date": None} if suffix == ".svg" else None)
         written.append(write_whole(stem.with_name(stem.name + suffix), drawn.getvalue()))
     return written

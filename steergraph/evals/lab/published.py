@@ -19,12 +19,13 @@ def cells_yaml(info: ModelInfo, found: Sequence[Found], command: str) -> str:
     """configs/cells/NAME.yaml: for each domain the cell that was chosen by right answers, with what became of it.
 
     Only vectors of the packaged contrast sets: they are what the graph speaks with. A cell that gained nothing on the
-    items it was chosen on, or is worse than unsteered on the others, is left out: the default cell stands there.
+    items it was chosen on, or lost anything on the others, shown or not, is left out: the default cell stands there.
     """
     lines = [
         f"# Cells of {info.name}, written by `{command}`: do not edit by hand.",
         "# Chosen by right answers under the specialist's own prompt, reported on other items. `proven` only where",
-        "# those show a gain over unsteered after Holm's correction.",
+        "# those show a gain over unsteered after Holm's correction. A domain without a cell that gained where it was",
+        "# chosen and lost nothing where it is reported has none here.",
         "",
         f"model: {json.dumps(info.name)}",
         f"revision: {json.dumps(info.revision)}",
@@ -54,7 +55,7 @@ def cells_yaml(info: ModelInfo, found: Sequence[Found], command: str) -> str:
 
 def _steers(one: Found, said: Comparison) -> bool:
     contrast = one.goal == "task" and one.cell.source == "contrast"
-    return contrast and one.chosen_score > one.baseline_score and said.verdict != "worse"
+    return contrast and one.chosen_score > one.baseline_score and said.difference.estimate >= 0
 
 
 def _note(one: Found, said: Comparison) -> str:
