@@ -11,7 +11,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-ISSUE ?= budget
+ISSUE ?= scales
 LEAST ?= 5
 PYTEST_ARGS ?=
 WORKERS ?= 2
