@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from steergraph.agents.sandbox import Sandbox
-from steergraph.configs import ConfigError, load_config, load_yaml
 from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of, speak
 from steergraph.evals.lab.registers import Registers, draw_register
+from steergraph.evals.lab.settings import Settings
 from steergraph.evals.lab.tasks import DOMAINS, Prompt, draw_items, grade_answers
 from steergraph.vectors.contrast import NEUTRAL_SYSTEM, ContrastSet
 from steergraph.vectors.dose import repetition
@@ -34,8 +34,10 @@ class Coherent(Frozen):
     nats: float = Field(gt=0)
 
 
-class SweepSettings(Frozen):
+class SweepSettings(Settings):
     """configs/experiments/sweep.yaml, validated."""
+
+    file = "sweep"
 
     seed: int
     domains: tuple[str, ...]
@@ -57,22 +59,6 @@ class SweepSettings(Frozen):
             if not (given["auto"] if isinstance(given, dict) else given):
                 raise ValueError(f"doses: {unit} has no alpha")
         return self
-
-    @classmethod
-    def load(cls, path: str | Path | None = None) -> "SweepSettings":
-        """The packaged settings with those of a user's file in their place. Raises ConfigError."""
-        table = dict(load_config("experiments/sweep"))
-        if path is not None:
-            own = load_yaml(path)
-            if not isinstance(own, Mapping):
-                raise ConfigError(f"{path}: settings of a sweep are a mapping, as configs/experiments/sweep.yaml")
-            table |= own
-        try:
-            return cls.model_validate(table)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise ConfigError(f"{path or 'configs/experiments/sweep.yaml'}: {where}: {first['msg']}") from error
 
 
 class Cell(Frozen):

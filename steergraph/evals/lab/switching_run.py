@@ -10,18 +10,18 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from steergraph.agents.policy import Policy
 from steergraph.agents.router import rules
 from steergraph.agents.sandbox import Sandbox
 from steergraph.agents.services import Services
 from steergraph.agents.specialists import RETRIEVE, Roster
-from steergraph.configs import ConfigError, load_config, load_yaml
 from steergraph.evals.example_issues import Resolved, load_examples, run_examples
 from steergraph.evals.lab.cases import draw_cases, write_repository
 from steergraph.evals.lab.experiment import Row, manifest, run
 from steergraph.evals.lab.published import said
+from steergraph.evals.lab.settings import Settings
 from steergraph.evals.lab.suspects import ALONE, PRESETS, Suspects
 from steergraph.evals.lab.switching import WITH, WITHOUT, Switching
 from steergraph.evals.stats import Comparison, compare, corrected, wilson
@@ -29,14 +29,15 @@ from steergraph.evals.writing import write_whole
 from steergraph.retrieval.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever
 from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.steering import Frozen
 
 _BATCH = 64
 Say = Callable[[str], None]
 
 
-class SwitchingSettings(Frozen):
+class SwitchingSettings(Settings):
     """configs/experiments/switching.yaml, validated."""
+
+    file = "switching"
 
     seed: int
     cases: int = Field(ge=2)
@@ -48,22 +49,6 @@ class SwitchingSettings(Frozen):
         for name in {name for pair in self.comparisons for name in pair} - {*WITHOUT, *WITH}:
             raise ValueError(f"{name!r} is none of {', '.join((*WITHOUT, *WITH))}")
         return self
-
-    @classmethod
-    def load(cls, path: str | Path | None = None) -> "SwitchingSettings":
-        """The packaged settings with those of a user's file in their place. Raises ConfigError."""
-        table = dict(load_config("experiments/switching"))
-        if path is not None:
-            own = load_yaml(path)
-            if not isinstance(own, Mapping):
-                raise ConfigError(f"{path}: settings are a mapping, as configs/experiments/switching.yaml")
-            table |= own
-        try:
-            return cls.model_validate(table)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise ConfigError(f"{path or 'configs/experiments/switching.yaml'}: {where}: {first['msg']}") from error
 
     @property
     def comparisons(self) -> list[tuple[str, str]]:
