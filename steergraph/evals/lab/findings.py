@@ -155,11 +155,10 @@ def judged(found: Sequence[Found], rows: Iterable[Row]) -> list[Found]:
             if steered and key not in compared:
                 pair = [[side[item].metrics[metric] for item in plain] for side in (steered, plain)]
                 compared[key] = compare(*pair)
-        own = [
-            values[one.domain, "own" if one.goal == "task" else "open", arm] for arm in (one.cell.arm.name, BASELINE)
-        ]
-        if own[0]:
-            changes[at] = fmean(own[0][item].text != own[1][item].text for item in own[1])
+        asked = "own" if one.goal == "task" else "open"
+        steered, plain = values[one.domain, asked, one.cell.arm.name], values[one.domain, asked, BASELINE]
+        if steered:
+            changes[at] = fmean(steered[item].text != plain[item].text for item in plain)
     fixed = dict(zip(compared, corrected(list(compared.values())), strict=True))
     return [
         one.model_copy(

@@ -22,11 +22,6 @@ from steergraph.pocket.speech import CAUSES, told_calls, wrong_lines
 from steergraph.vectors.engine.protocol import Message
 
 DOMAINS = REGISTERS
-GROUPS = {
-    "agent": ("bug_analysis", "test_reasoning", "code_reading", "patch_writing"),
-    "calendar": ("calendar",),
-    "reasoning": ("math", "law", "history"),
-}
 Prompt = Literal["own", "open"]
 Split = Literal["select", "report", "any"]
 _ROOM = {"patch_writing": 120, "code_reading": 110, "math": 64, "calendar": 96}
@@ -88,7 +83,7 @@ def grade_answers(samples: Sequence[Sample], texts: Sequence[str], sandbox: Sand
     suspect, or none where the issue names nothing; a test where it has the call and the result that the issue tells, or
     names what is to be called where it tells none (the corpus' own answers do so in 92 of 100); a reading where it has
     the number of the wrong line and what it should be; a word problem and a choice by their marked answer; an
-    appointment where the JSON object is the expected one.
+    appointment where the JSON object, or the sentence, says what is expected.
     """
     patches = [at for at, sample in enumerate(samples) if sample.kind == "patch_writing"]
     verdicts = judge([samples[at] for at in patches], [texts[at] for at in patches], sandbox)
