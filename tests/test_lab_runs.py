@@ -72,7 +72,7 @@ def test_bad_settings_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
         error = capsys.readouterr().err
         assert said in error
         assert len(error.splitlines()) == 1
-    path.write_text("against: {dynamc: baseline}\n")
+    path.write_text("comparisons: [[dynamc, baseline]]\n")
     assert main(["lab", "switching", "--out", str(tmp_path / "out"), "--settings", str(path)]) == 2
     assert "dynamc" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

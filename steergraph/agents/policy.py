@@ -3,13 +3,10 @@
 Knows situations and decisions. Knows nothing of prompts, of the graph or of how steering is carried out.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import ValidationError
-
-from steergraph.configs import ConfigError, InputError, load_config, load_yaml
+from steergraph.configs import InputError, load_validated
 from steergraph.vectors.steering import Frozen, Steering
 
 Axis = Literal["none", "static", "dynamic"]
@@ -123,18 +120,7 @@ class Policy(Frozen):
 
         Raises ConfigError where the file is not a policy.
         """
-        table: dict[str, Any] = dict(load_config("policy"))
-        if path is not None:
-            own = load_yaml(path)
-            if not isinstance(own, Mapping):
-                raise ConfigError(f"{path}: a policy is a mapping with keys such as rules and presets")
-            table |= own
-        try:
-            return cls.model_validate(table)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"{path or 'configs/policy.yaml'}: {where}: {first['msg']}") from error
+        return load_validated(cls, "policy", path)
 
     def axes(
         self,

@@ -5,12 +5,16 @@ the floor that uses a file validates it.
 """
 
 import os
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class InputError(ValueError):
@@ -60,3 +64,23 @@ def load_config(name: str) -> Any:
     if not resource.is_file():
         raise ConfigError(f"no configuration called {name!r}")
     return parse_yaml(resource.read_text(encoding="utf-8"), f"configs/{name}.yaml")
+
+
+def load_validated(model: type[Model], name: str, path: str | Path | None = None) -> Model:
+    """`configs/{name}.yaml` as a `model`; the top-level keys of a user's file at `path` replace the packaged ones.
+
+    Raises ConfigError, in one line, where either cannot be read or together they are no such model.
+    """
+    packaged = f"configs/{name}.yaml"
+    table = dict(load_config(name))
+    if path is not None:
+        own = load_yaml(path)
+        if not isinstance(own, Mapping):
+            raise ConfigError(f"{path}: not a mapping; its keys are those of {packaged}")
+        table |= own
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{path or packaged}: {where}: {first['msg']}") from error

@@ -12,6 +12,7 @@ from typing import Any
 from steergraph.agents.context import Context
 from steergraph.agents.services import Services
 from steergraph.agents.speak import prepare, suspects
+from steergraph.agents.specialists import RETRIEVE
 from steergraph.agents.state import State, Task
 from steergraph.evals.lab.cases import Case
 from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of
@@ -33,6 +34,7 @@ class Suspects:
     cases: Sequence[Case]
     targets: Mapping[str, str]
     repository: Repository
+    retriever: BM25Retriever
     services: Services
     seed: int
 
@@ -66,13 +68,11 @@ class Suspects:
 
     def _before_retrieval(self) -> list[str]:
         plan = self.services.roster.plans["issue_with_retrieval"]
-        return list(plan[: plan.index("retrieve")])
+        return list(plan[: plan.index(RETRIEVE)])
 
     def _row(self, item: Item, arm: Arm, named: Sequence[str], dose: float) -> Row:
         case: Case = item.truth
-        retriever = self.services.retriever
-        assert isinstance(retriever, BM25Retriever)
-        found = retriever.search(self.repository, "HEAD", case.issue, named)
+        found = self.retriever.search(self.repository, "HEAD", case.issue, named)
         paths = [one.path for one in found.ranked]
         target = self.targets[case.id]
         rank = paths.index(target) + 1 if target in paths else _MISSED

@@ -11,9 +11,9 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from steergraph.agents.sandbox import Sandbox
+from steergraph.configs import load_validated
 from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of, speak
 from steergraph.evals.lab.registers import Registers, draw_register
-from steergraph.evals.lab.settings import Settings
 from steergraph.evals.lab.tasks import DOMAINS, Prompt, draw_items, grade_answers
 from steergraph.vectors.contrast import NEUTRAL_SYSTEM, ContrastSet
 from steergraph.vectors.dose import repetition
@@ -34,10 +34,8 @@ class Coherent(Frozen):
     nats: float = Field(gt=0)
 
 
-class SweepSettings(Settings):
+class SweepSettings(Frozen):
     """configs/experiments/sweep.yaml, validated."""
-
-    file = "sweep"
 
     seed: int
     domains: tuple[str, ...]
@@ -48,6 +46,11 @@ class SweepSettings(Settings):
     report: int = Field(ge=1)
     perplexity_items: int = Field(ge=1)
     coherent: Coherent
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> "SweepSettings":
+        """The packaged settings with the keys of a user's file in their place. Raises ConfigError."""
+        return load_validated(cls, "experiments/sweep", path)
 
     @model_validator(mode="after")
     def _known(self) -> "SweepSettings":

@@ -17,11 +17,11 @@ from steergraph.agents.router import rules
 from steergraph.agents.sandbox import Sandbox
 from steergraph.agents.services import Services
 from steergraph.agents.specialists import RETRIEVE, Roster
+from steergraph.configs import load_validated
 from steergraph.evals.example_issues import Resolved, load_examples, run_examples
 from steergraph.evals.lab.cases import draw_cases, write_repository
 from steergraph.evals.lab.experiment import Row, manifest, run
 from steergraph.evals.lab.published import said
-from steergraph.evals.lab.settings import Settings
 from steergraph.evals.lab.suspects import ALONE, PRESETS, Suspects
 from steergraph.evals.lab.switching import WITH, WITHOUT, Switching
 from steergraph.evals.stats import Comparison, compare, corrected, wilson
@@ -29,30 +29,30 @@ from steergraph.evals.writing import write_whole
 from steergraph.retrieval.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever
 from steergraph.vectors.engine.local import LocalEngine
+from steergraph.vectors.steering import Frozen
 
 _BATCH = 64
 Say = Callable[[str], None]
 
 
-class SwitchingSettings(Settings):
+class SwitchingSettings(Frozen):
     """configs/experiments/switching.yaml, validated."""
-
-    file = "switching"
 
     seed: int
     cases: int = Field(ge=2)
-    against: dict[str, str]
-    also: dict[str, str]
+    comparisons: tuple[tuple[str, str], ...]
+    """(arm, the arm that it is held against)"""
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> "SwitchingSettings":
+        """The packaged settings with the keys of a user's file in their place. Raises ConfigError."""
+        return load_validated(cls, "experiments/switching", path)
 
     @model_validator(mode="after")
     def _known(self) -> "SwitchingSettings":
         for name in {name for pair in self.comparisons for name in pair} - {*WITHOUT, *WITH}:
             raise ValueError(f"{name!r} is none of {', '.join((*WITHOUT, *WITH))}")
         return self
-
-    @property
-    def comparisons(self) -> list[tuple[str, str]]:
-        return [*self.against.items(), *self.also.items()]
 
 
 def run_switching(
@@ -85,7 +85,7 @@ def run_switching(
         rows = run(switching, engine, out / "switching", command=command, report=progress("switching"))
         targets = write_repository(cases, Path(folder))
         with Repository.open(folder) as repository:
-            asked = Suspects(cases, targets, repository, services, settings.seed)
+            asked = Suspects(cases, targets, repository, BM25Retriever(), services, settings.seed)
             ranks = run(asked, engine, out / "suspects", command=command, report=progress("suspects"))
         resolved: dict[str, list[Resolved]] = {}
         for preset in (*WITHOUT, *WITH) if examples else ():
