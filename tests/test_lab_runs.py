@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from steergraph.agents.sandbox import Sandbox
 from steergraph.cli import main
 from steergraph.evals.example_issues import hidden_passes, load_examples
 from steergraph.evals.example_issues import main as examples
+from steergraph.evals.lab.abilities import main as abilities
 from steergraph.evals.lab.cases import draw_cases, edited, write_repository
 from steergraph.evals.lab.sweep import SweepSettings, grid
+from steergraph.evals.repairs import main as repairs
 from steergraph.retrieval.repository import Repository
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -160,4 +163,14 @@ def test_example_issues_refuse_what_they_do_not_know(tmp_path: Path, capsys: pyt
     assert examples(["nothing", "--examples", str(ROOT / "examples")]) == 2
     assert "budget" in capsys.readouterr().err
     assert examples(["--examples", str(tmp_path)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("measure", [abilities, repairs])
+def test_a_measurement_says_first_that_its_result_has_no_place(
+    measure: Callable[[list[str]], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert measure(["--n", "1", "--out", str(tmp_path / "missing" / "x.json")]) == 2
+    assert "make it first" in capsys.readouterr().err
+    assert measure(["--n", "0"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

@@ -32,7 +32,7 @@ from steergraph.agents.sandbox import Sandbox
 from steergraph.configs import InputError, load_config
 from steergraph.evals.driving import versions
 from steergraph.evals.stats import wilson
-from steergraph.evals.writing import write_whole
+from steergraph.evals.writing import need_folder, write_or_print
 from steergraph.pocket.behaviour import Call, as_job
 from steergraph.pocket.corpus import Sample, Split, draw_repair
 from steergraph.vectors.engine.protocol import Engine, Message, Request, Sampling
@@ -249,16 +249,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given.n < 1:
             raise InputError(f"--n {given.n}: at least 1")
-        if given.out and not given.out.parent.is_dir():
-            raise InputError(f"--out {given.out}: no such folder; make it first")
+        need_folder(given.out)
         sandbox = Sandbox.detect()
         with LocalEngine(given.model) as engine:
             report = measure(engine, sandbox, given.n, given.samples, given.seed)
         text = json.dumps(report, indent=1) + "\n"
-        if given.out:
-            write_whole(given.out, text)
-        else:
-            print(text)
+        write_or_print(given.out, text)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

@@ -41,6 +41,20 @@ def write_whole(target: Path, text: str) -> None:
         raise CannotWrite(f"cannot write {target}: {error.strerror}") from error
 
 
+def need_folder(target: Path | None) -> None:
+    """Before long work whose result goes to `target`: raise InputError where its folder is not there."""
+    if target is not None and not target.parent.is_dir():
+        raise InputError(f"{target}: no such folder; make it first")
+
+
+def write_or_print(target: Path | None, text: str) -> None:
+    """Write `text` to `target`, whole, or to the screen where there is none. Raises CannotWrite."""
+    if target is None:
+        print(text)
+    else:
+        write_whole(target, text)
+
+
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
     """Add one JSON line. A line that a kill cut short is dropped first. Raises CannotWrite."""
     try:

@@ -21,7 +21,7 @@ from steergraph.evals.lab.experiment import Arm, speak
 from steergraph.evals.lab.registers import REGISTERS, corpus_registers
 from steergraph.evals.lab.tasks import chance, draw_items, grade_answers
 from steergraph.evals.stats import wilson
-from steergraph.evals.writing import write_whole
+from steergraph.evals.writing import need_folder, write_or_print
 from steergraph.vectors.engine.protocol import Engine
 
 _BATCH = 64
@@ -83,14 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given.n < 1:
             raise InputError(f"--n {given.n}: at least 1")
-        if given.out and not given.out.parent.is_dir():
-            raise InputError(f"--out {given.out}: no such folder; make it first")
+        need_folder(given.out)
         with LocalEngine(given.model, max_batch=_BATCH) as engine:
             text = json.dumps(measure(engine, Sandbox.detect(), given.n, given.seed), indent=1) + "\n"
-        if given.out:
-            write_whole(given.out, text)
-        else:
-            print(text)
+        write_or_print(given.out, text)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
