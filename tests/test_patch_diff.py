@@ -7,7 +7,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from unidiff import PatchSet
 
@@ -64,6 +64,7 @@ def test_git_apply_gives_exactly_what_was_meant(folder: Path, before: Files, aft
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(old=["a", "b", "b", "b", "a"], edits=[(0, "b")])  # the change looks the same three lines further down
 @given(old=st.lists(LINE, max_size=60), edits=st.lists(st.tuples(st.integers(0, 60), LINE), max_size=4))
 def test_small_changes_in_long_files(folder: Path, old: list[str], edits: list[tuple[int, str]]) -> None:
     new = list(old)

@@ -11,6 +11,7 @@ _CONTEXT = 3
 _MODE = "100644"
 _JUNK_FROM_LINES = 2_000
 """From so many changed lines on difflib's shortcut is taken: a longer diff, but no minutes of search."""
+_Code = tuple[str, int, int, int, int]
 _ESCAPES = {"\a": "\\a", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\v": "\\v", "\f": "\\f", "\r": "\\r"}
 _ESCAPES |= {'"': '\\"', "\\": "\\\\"}
 
@@ -49,7 +50,8 @@ def _file_diff(path: str, old: str | None, new: str | None) -> str:
 
 
 def _hunks(old: list[str], new: list[str]) -> Iterator[str]:
-    # What both begin and end with, but for the context around the change, need not be searched.
+    # What both begin and end with is not searched: matched elsewhere, it would leave a change without the context
+    # behind it, which git takes for the end of the file.
     shared = 0
     for mine, theirs in zip(old, new, strict=False):
         if mine != theirs:
@@ -59,10 +61,17 @@ def _hunks(old: list[str], new: list[str]) -> Iterator[str]:
     trailing = 0
     while trailing < most and old[-1 - trailing] == new[-1 - trailing]:
         trailing += 1
-    offset, cut = max(0, shared - _CONTEXT), max(0, trailing - _CONTEXT)
-    a, b = old[offset : len(old) - cut], new[offset : len(new) - cut]
-    matcher = difflib.SequenceMatcher(None, a, b, autojunk=max(len(a), len(b)) > _JUNK_FROM_LINES)
-    for group in matcher.get_grouped_opcodes(_CONTEXT):
+    head, tail = min(shared, _CONTEXT), min(trailing, _CONTEXT)
+    offset = shared - head
+    a, b = old[offset : len(old) - trailing + tail], new[offset : len(new) - trailing + tail]
+    middles = a[head : len(a) - tail], b[head : len(b) - tail]
+    matcher = difflib.SequenceMatcher(None, *middles, autojunk=max(map(len, middles)) > _JUNK_FROM_LINES)
+    codes = [
+        ("equal", 0, head, 0, head),
+        *((tag, i1 + head, i2 + head, j1 + head, j2 + head) for tag, i1, i2, j1, j2 in matcher.get_opcodes()),
+        ("equal", len(a) - tail, len(a), len(b) - tail, len(b)),
+    ]
+    for group in _grouped([code for code in codes if code[1] < code[2] or code[3] < code[4]]):
         i, j = group[0][1], group[0][3]
         i_end, j_end = group[-1][2], group[-1][4]
         yield f"@@ -{_range(offset + i, i_end - i)} +{_range(offset + j, j_end - j)} @@\n"
@@ -72,6 +81,20 @@ def _hunks(old: list[str], new: list[str]) -> Iterator[str]:
             else:
                 yield from (_line("-", line) for line in a[i1:i2])
                 yield from (_line("+", line) for line in b[j1:j2])
+
+
+def _grouped(codes: list[_Code]) -> Iterator[list[_Code]]:
+    """Opcodes as hunks: parted where more lines are equal than two contexts show."""
+    group: list[_Code] = []
+    for code in codes:
+        tag, i1, i2, j1, j2 = code
+        if tag == "equal" and i2 - i1 > 2 * _CONTEXT:
+            yield [*group, (tag, i1, i1 + _CONTEXT, j1, j1 + _CONTEXT)]
+            group = [(tag, i2 - _CONTEXT, i2, j2 - _CONTEXT, j2)]
+        else:
+            group.append(code)
+    if group:
+        yield group
 
 
 def _lines(text: str) -> list[str]:

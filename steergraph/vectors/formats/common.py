@@ -185,7 +185,10 @@ def chosen(vector: SteeringVector, how: Export, *, one_by_one: bool = False) -> 
 
 
 def multiplier(vector: SteeringVector, layer: int, how: Export) -> float:
-    """What the raw direction is multiplied by to give the dose: 1 where none is asked for."""
+    """What the raw direction is multiplied by to give the dose: 1 where none is asked for.
+
+    Raises InputError where there is no such number, or none that a reader's float32 could hold.
+    """
     if how.alpha is None:
         return 1.0
     if how.unit == "raw":
@@ -193,14 +196,17 @@ def multiplier(vector: SteeringVector, layer: int, how: Export) -> float:
     length = float(vector.directions[layer].double().norm())
     if length == 0.0:
         raise InputError(f"vector {vector.name!r}: its direction at layer {layer} is zero, so it has no unit vector")
-    if how.unit == "unit_vector":
-        return how.alpha / length
-    median = vector.median_residual_norms.get(layer)
-    if not median:
-        raise InputError(
-            f"vector {vector.name!r}: no median residual norm at layer {layer}; give alpha as unit_vector or raw"
-        )
-    return how.alpha * median / length
+    dose = how.alpha
+    if how.unit == "residual":
+        median = vector.median_residual_norms.get(layer)
+        if not median:
+            raise InputError(
+                f"vector {vector.name!r}: no median residual norm at layer {layer}; give alpha as unit_vector or raw"
+            )
+        dose *= median
+    if abs(dose / length) > torch.finfo(torch.float32).max:
+        raise InputError(f"vector {vector.name!r}: its direction at layer {layer} is too short to be given that dose")
+    return dose / length
 
 
 def model_type_of(vector: SteeringVector, how: Export) -> str:
