@@ -30,6 +30,10 @@ Split = Literal["train", "seen", "names", "phrasings", "families"]
 names (words, and functions they are used in), phrasings of issues, families of defects."""
 
 
+PRACTICE = 0.75
+"""The share of training's repairs and readings that are drawn as `practice` draws them."""
+
+
 @dataclass(frozen=True)
 class Sample:
     kind: str
@@ -82,7 +86,9 @@ def _feedback(rng: random.Random, scene: Scene) -> str:
     )
 
 
-def patch_sample(rng: random.Random, split: Split, size: int, notes: bool | None = None) -> Sample:
+def patch_sample(
+    rng: random.Random, split: Split, size: int, notes: bool | None = None, practice: bool = False
+) -> Sample:
     """A repair. `notes` None draws whether earlier specialists have spoken."""
     words = HELD_OUT if split == "names" else TRAIN
     scene = draw_scene(
@@ -91,6 +97,7 @@ def patch_sample(rng: random.Random, split: Split, size: int, notes: bool | None
         size=size,
         held_out_shapes=split == "names" and rng.random() < 0.5,
         held_out_families=split == "families",
+        practice=practice,
     )
     held_out = split == "phrasings"
     sections = {"issue": draw_issue(rng, scene, words, held_out)}
@@ -130,7 +137,8 @@ def patch_sample(rng: random.Random, split: Split, size: int, notes: bool | None
 def speech_sample(rng: random.Random, specialist: str, size: int, split: Split = "train") -> Sample:
     """A few lines of bug_analysis, test_reasoning or code_reading."""
     words = HELD_OUT if split == "names" else TRAIN
-    scene = draw_scene(rng, words, size=size, held_out_families=split == "families")
+    practice = split == "train" and rng.random() < PRACTICE
+    scene = draw_scene(rng, words, size=size, held_out_families=split == "families", practice=practice)
     held_out = split == "phrasings"
     sections = {"issue": draw_issue(rng, scene, words, held_out), "context": _context(rng, scene)}
     if specialist == "bug_analysis":
@@ -232,7 +240,7 @@ def draw_sample(seed: int, index: int, split: Split = "train", stage: float = 1.
         return speech_sample(rng, "test_reasoning", 0, split)
     if kind < 0.45:
         return speech_sample(rng, "code_reading", size, split)
-    return patch_sample(rng, split, size)
+    return patch_sample(rng, split, size, practice=split == "train" and rng.random() < PRACTICE)
 
 
 def draw_repair(seed: int, index: int, split: Split, notes: bool) -> Sample:

@@ -7,6 +7,7 @@ import random
 from dataclasses import dataclass
 
 from steergraph.pocket.behaviour import Case
+from steergraph.pocket.practice import practice_neighbour, practice_piece
 from steergraph.pocket.shapes import pick_defect, pick_shape
 from steergraph.pocket.surroundings import Defect, Piece, build_piece
 from steergraph.pocket.vocabulary import TRAIN, Words, plural
@@ -110,25 +111,32 @@ def draw_scene(
     held_out_families: bool = False,
     hints: bool | None = None,
     split: bool | None = None,
+    practice: bool = False,
 ) -> Scene:
     """A defect and what surrounds it. `size` 0 is the function alone, 1 a few functions, 2 and 3 several passages.
 
     What the defect does shows in two calls at least, so that one can be told and another kept back. `split` shows the
-    file function by function, as retrieval packs it, best first; None draws whether.
+    file function by function, as retrieval packs it, best first; None draws whether. `practice` draws functions and
+    defects that nobody wrote down beside those that are.
     """
     style = rng.choice(("dot", "dot", "key"))
     hints = rng.random() < 0.25 if hints is None else hints
-    while True:
+    while not practice:
         shape, place = pick_defect(rng, held_out_shapes, held_out_families)
         piece = build_piece(rng, words, shape, style, hints, place)
         shown = sum(case.reveals for case in piece.cases) >= 2 if shape.script else True
         if piece.lines != piece.fixed and shown:
             break
+    else:
+        piece = practice_piece(rng, words, style, hints)
+
+    def neighbour(held_out: bool = False) -> Piece:
+        if practice:
+            return practice_neighbour(rng, words, style, hints)
+        return build_piece(rng, words, pick_shape(rng, held_out), style, hints)
+
     others = [0, rng.randint(0, 2), rng.randint(0, 3), rng.randint(1, 5)][size]
-    pieces = [
-        build_piece(rng, words, pick_shape(rng, held_out_shapes and rng.random() < 0.5), style, hints)
-        for _ in range(others)
-    ]
+    pieces = [neighbour(held_out_shapes and rng.random() < 0.5) for _ in range(others)]
     position = rng.randint(0, others)
     pieces.insert(position, piece)
     path = draw_path(rng, words)
@@ -161,7 +169,7 @@ def draw_scene(
                 body += [*_test_piece(rng, tested, words), "", ""]
             passages.append(Passage(f"{folder}test_{stem}.py", 1, tuple(body[:-2])))
             continue
-        extra = [build_piece(rng, words, pick_shape(rng), style, hints) for _ in range(rng.choice((1, 1, 2, 3)))]
+        extra = [neighbour() for _ in range(rng.choice((1, 1, 2, 3)))]
         text, begins = _module(rng, words, extra)
         first = rng.choice((0, begins[0]))
         passages.append(Passage(draw_path(rng, words), first + 1, tuple(text[first:])))

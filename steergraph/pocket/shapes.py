@@ -14,7 +14,7 @@ from steergraph.configs import parse_yaml
 from steergraph.pocket.arguments import KINDS
 from steergraph.pocket.behaviour import Script
 
-_MARK = re.compile("⟦(.*?)⟧", re.DOTALL)
+MARK = re.compile("⟦(.*?)⟧", re.DOTALL)
 _ATTRIBUTE = re.compile(r"[@!]([abfgtu])\b|\{([abfgtu])\}")
 HELD_OUT_FAMILIES = frozenset({"mutable_default", "exception", "early_return", "slice_bound", "case"})
 """Defects that training never shows."""
@@ -56,23 +56,22 @@ def shapes() -> tuple[Shape, ...]:
     for name in ("common", "further", "held_out"):
         text = files("steergraph.pocket").joinpath("shapes", f"{name}.yaml").read_text(encoding="utf-8")
         entries += parse_yaml(text, f"pocket/shapes/{name}.yaml")
-    result = []
-    for index, entry in enumerate(entries):
-        pieces = _MARK.split(entry["code"].rstrip("\n"))
-        parts = tuple(_mark(piece) if i % 2 else piece for i, piece in enumerate(pieces))
-        result.append(
-            Shape(
-                index,
-                tuple(entry["name"].split("/")),
-                entry["doc"],
-                parts,
-                _script(entry) if "args" in entry else None,
-                tuple(sorted({a or b for a, b in _ATTRIBUTE.findall(entry["code"])})),
-                entry.get("held_out", False),
-                bool(re.search(r"![abfgtu]\b", entry["code"])),
-            )
-        )
-    return tuple(result)
+    return tuple(parse_shape(entry, index) for index, entry in enumerate(entries))
+
+
+def parse_shape(entry: dict[str, Any], index: int = -1) -> Shape:
+    """An entry of shapes/*.yaml. `index` is its place among them, -1 for a shape that is not written there."""
+    pieces = MARK.split(entry["code"].rstrip("\n"))
+    return Shape(
+        index,
+        tuple(entry["name"].split("/")),
+        entry["doc"],
+        tuple(_mark(piece) if i % 2 else piece for i, piece in enumerate(pieces)),
+        _script(entry) if "args" in entry else None,
+        tuple(sorted({a or b for a, b in _ATTRIBUTE.findall(entry["code"])})),
+        entry.get("held_out", False),
+        bool(re.search(r"![abfgtu]\b", entry["code"])),
+    )
 
 
 def _script(entry: dict[str, Any]) -> Script:

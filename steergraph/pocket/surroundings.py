@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from steergraph.pocket.arguments import Values
 from steergraph.pocket.behaviour import Case, compare
-from steergraph.pocket.shapes import Shape
+from steergraph.pocket.mutate import changes, rename_locals, symptom
+from steergraph.pocket.shapes import Mark, Shape
 from steergraph.pocket.vocabulary import Words, camel, invented_word, plural
 
 _SLOT = re.compile(r"\{\{|\}\}|\{(\w+)\}")
@@ -97,6 +98,11 @@ def draw_slots(rng: random.Random, words: Words) -> dict[str, str]:
     }
 
 
+def plain_code(template: str, style: str) -> str:
+    """A template's code with every slot filled by one and the same name: what is left when the names don't matter."""
+    return re.sub(r"\{(\w+)\}", "x", _fill(template, dict.fromkeys("abfgtu", "x"), style)) + "\n"
+
+
 def _fill(text: str, slots: dict[str, str], style: str) -> str:
     def access(match: re.Match[str]) -> str:
         word = slots[match[2]]
@@ -141,10 +147,51 @@ def _enclosing(code: str, position: int, name: str) -> str:
     return str(methods[-1][1]) if methods else name
 
 
+def renamed(rng: random.Random, shape: Shape, words: Words) -> Shape:
+    """A function's shape with other names for some of its locals; a class stays as it is."""
+    if shape.script is None or shape.script.calls:
+        return shape
+    texts = [[part] if isinstance(part, str) else [part.right, *part.wrongs] for part in shape.parts]
+    flat = rename_locals(rng, "\0".join(text for group in texts for text in group), words.nouns).split("\0")
+    parts: list[str | Mark] = []
+    for part, group in zip(shape.parts, texts, strict=True):
+        mine, flat = flat[: len(group)], flat[len(group) :]
+        parts.append(mine[0] if isinstance(part, str) else replace(part, right=mine[0], wrongs=tuple(mine[1:])))
+    return replace(shape, parts=tuple(parts))
+
+
+def _mutated(rng: random.Random, lines: list[str], name: str) -> tuple[list[str], Defect] | None:
+    """`lines` with one small change at a random place; None where there is none to make."""
+    code = "\n".join(lines) + "\n"
+    possible = changes(code)
+    if not possible:
+        return None
+    family = rng.choice(sorted({change.family for change in possible}))
+    change = rng.choice([change for change in possible if change.family == family])
+    wrong = code[: change.start] + change.wrong + code[change.end :]
+    start = code.rfind("\n", 0, change.start) + 1
+    inside = _enclosing(code, change.end, "")
+    function = f"{name}.{inside}" if inside and inside != "__init__" else name
+    right = code[change.start : change.end].strip()
+    if change.wrong.strip() and len(right) + len(change.wrong) < 6:  # too little to be quoted: the whole line
+        right, bad = code[start : code.index("\n", change.end)].strip(), wrong[start : wrong.index("\n", start)].strip()
+    else:
+        bad = change.wrong.strip()
+    defect = Defect(family, right, bad, symptom(rng, family), function)
+    return [line for line in wrong.split("\n")[:-1] if line.strip()], defect
+
+
 def build_piece(
-    rng: random.Random, words: Words, shape: Shape, style: str, hints: bool, chosen: int | None = None
+    rng: random.Random,
+    words: Words,
+    shape: Shape,
+    style: str,
+    hints: bool,
+    chosen: int | None = None,
+    mutate: bool = False,
 ) -> Piece:
-    """One function or class of `shape`; with a defect at the part `chosen`, a mark's place, or none."""
+    """One function or class of `shape`; with a defect at the part `chosen`, a mark's place, or at a random place where
+    `mutate`, or none."""
     style = "dot" if shape.dotted else style
     slots = draw_slots(rng, words)
     slots["fn"] = _fill(rng.choice(shape.names), slots, "dot")
@@ -180,6 +227,8 @@ def build_piece(
         [line.rstrip() for line in _fill(text, slots, style).split("\n") if line.strip() or not line]
         for text in (right, wrong)
     ]
+    if mutate and (mutated := _mutated(rng, sides[0], slots["fn"])):
+        sides[1], defect = mutated
     if rng.random() < 0.55:
         sides = [_document(side, doc) for side in sides]
     if rng.random() < 0.5 * hints + 0.03:
@@ -195,7 +244,7 @@ def build_piece(
     cases: list[Case] = []
     is_class = slots["fn"] == slots["C"]
     record = slots["item2"].capitalize() if is_class else slots["C"]
-    if chosen is not None and shape.script and sides[0] != sides[1]:
+    if (chosen is not None or mutate) and shape.script and sides[0] != sides[1]:
         values = Values(rng, {**slots, "C": record}, style, shape.attributes)
         script = replace(shape.script, calls=tuple((_fill(n, slots, style), k) for n, k in shape.script.calls))
         cases = compare(sides[0], sides[1], slots["fn"], script, values)

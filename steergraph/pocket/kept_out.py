@@ -1,0 +1,96 @@
+"""Code that practice must not draw: runs of tokens of the example repository, and the held-out functions.
+
+Knows how code looks once its names are gone. The example repository is no part of the package, so hashes of its runs
+stand in `shapes/kept_out.txt`; `python -m steergraph.pocket.kept_out examples` prints them.
+"""
+
+import hashlib
+import io
+import keyword
+import sys
+import tokenize
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from steergraph.pocket.shapes import Mark, shapes
+from steergraph.pocket.surroundings import plain_code
+
+RUN = 12
+"""Tokens in a run."""
+_KINDS = {tokenize.STRING: "STRING", tokenize.NUMBER: "NUMBER", tokenize.NEWLINE: "NEWLINE"}
+_SKIPPED = (tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER, tokenize.INDENT, tokenize.DEDENT)
+_PLAIN = frozenset(
+    ("NAME", ".", ",", "(", ")", "[", "]", "=", ":", "NEWLINE", "return", "for", "in", "STRING", "NUMBER")
+)
+
+
+def stretches(text: str) -> list[list[str]]:
+    """Stretches of Python tokens, every name that is not a keyword as NAME and every literal as its kind.
+
+    A stretch ends at the lines that are the same in all Python once the names are gone: `def`, `class` and `import`
+    lines, decorators, and docstrings. Raises SyntaxError or tokenize.TokenError where `text` is no Python.
+    """
+    found: list[list[str]] = [[]]
+    line: list[str] = []
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in _SKIPPED:
+            continue
+        name = token.type == tokenize.NAME and not keyword.iskeyword(token.string)
+        line.append("NAME" if name else _KINDS.get(token.type, token.string))
+        if token.type == tokenize.NEWLINE:
+            if line[0] in ("def", "class", "import", "from", "@") or line == ["STRING", "NEWLINE"]:
+                found.append([])
+            else:
+                found[-1] += line
+            line = []
+    return found
+
+
+def runs(text: str) -> set[tuple[str, ...]]:
+    """Every run of 12 tokens in which something is computed, compared or decided."""
+    whole = {tuple(part[i : i + RUN]) for part in stretches(text) for i in range(len(part) - RUN + 1)}
+    return {run for run in whole if not set(run) <= _PLAIN}
+
+
+def digest(run: tuple[str, ...]) -> str:
+    """The first 12 hex digits of a run's SHA-256."""
+    return hashlib.sha256(" ".join(run).encode()).hexdigest()[:12]
+
+
+@cache
+def _example() -> frozenset[str]:
+    text = files("steergraph.pocket").joinpath("shapes", "kept_out.txt").read_text(encoding="utf-8")
+    return frozenset(text.split())
+
+
+@cache
+def _held_out() -> frozenset[tuple[str, ...]]:
+    bodies = set()
+    for shape in shapes():
+        if shape.held_out:
+            right = "".join(part.right if isinstance(part, Mark) else part for part in shape.parts)
+            bodies |= {_body(plain_code(right, style)) for style in ("dot", "key")}
+    return frozenset(bodies)
+
+
+def _body(text: str) -> tuple[str, ...]:
+    return tuple(token for part in stretches(text) for token in part)
+
+
+def kept_out(text: str) -> bool:
+    """Whether practice must not show `text`, a function or class."""
+    try:
+        return _body(text) in _held_out() or any(digest(run) in _example() for run in runs(text))
+    except (SyntaxError, tokenize.TokenError):
+        return True
+
+
+def digests(folder: Path) -> list[str]:
+    """The hashes of the runs of an example repository's Python, sorted."""
+    sources = sorted([*folder.glob("pantry/**/*.py"), *folder.glob("hidden/*.py")])
+    return sorted({digest(run) for path in sources for run in runs(path.read_text(encoding="utf-8") + "\n")})
+
+
+if __name__ == "__main__":
+    print("\n".join(digests(Path(sys.argv[1]))))

@@ -1,0 +1,67 @@
+"""Defective pieces for training alone: of composed functions, of written ones, some with a defect nobody wrote down.
+
+Written functions are few enough to be learnt by heart; a model that has to repair code it has never seen needs code
+that it never sees twice. Knows the shares of each. Measuring draws from the written functions only.
+"""
+
+import random
+
+from steergraph.pocket.compose import compose
+from steergraph.pocket.kept_out import kept_out
+from steergraph.pocket.shapes import HELD_OUT_FAMILIES, Mark, Shape, pick_defect, pick_shape
+from steergraph.pocket.surroundings import Piece, build_piece, renamed
+from steergraph.pocket.vocabulary import Words
+
+COMPOSED = 0.5
+"""The share of pieces that are composed functions."""
+MUTATED = 0.4
+"""The share of defects made by a random small change, of written functions and of composed ones."""
+RENAMED = 0.6
+_NONSENSE = ("NameError", "TypeError", "UnboundLocalError", "AttributeError", "SyntaxError")
+
+
+def practice_piece(rng: random.Random, words: Words, style: str, hints: bool) -> Piece:
+    """A piece with a defect that shows in two calls at least, and that the right code does not fail on."""
+    while True:
+        shape, place, mutate = _drawn(rng)
+        if rng.random() < RENAMED:
+            shape = renamed(rng, shape, words)
+        piece = build_piece(rng, words, shape, style, hints, place, mutate)
+        sensible = not any(case.expected.raised in _NONSENSE for case in piece.cases)
+        if (
+            sensible
+            and piece.lines != piece.fixed
+            and sum(case.reveals for case in piece.cases) >= 2
+            and _allowed(piece)
+        ):
+            return piece
+
+
+def practice_neighbour(rng: random.Random, words: Words, style: str, hints: bool) -> Piece:
+    """A piece without a defect."""
+    while True:
+        shape = compose(rng) if rng.random() < COMPOSED else pick_shape(rng)
+        if rng.random() < RENAMED:
+            shape = renamed(rng, shape, words)
+        piece = build_piece(rng, words, shape, style, hints)
+        if _allowed(piece):
+            return piece
+
+
+def _drawn(rng: random.Random) -> tuple[Shape, int | None, bool]:
+    mutate = rng.random() < MUTATED
+    if rng.random() < COMPOSED:
+        shape = compose(rng)
+        marks = [(part.family, at) for at, part in enumerate(shape.parts) if isinstance(part, Mark)]
+        marks = [(family, at) for family, at in marks if family not in HELD_OUT_FAMILIES]
+        if not marks or mutate:
+            return shape, None, True
+        family = rng.choice(sorted({family for family, _ in marks}))
+        return shape, rng.choice([at for of_mark, at in marks if of_mark == family]), False
+    if mutate:
+        return pick_shape(rng), None, True
+    return (*pick_defect(rng), False)
+
+
+def _allowed(piece: Piece) -> bool:
+    return not any(kept_out("\n".join(side) + "\n") for side in (piece.lines, piece.fixed))
