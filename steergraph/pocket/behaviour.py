@@ -23,6 +23,8 @@ from steergraph.pocket.arguments import Record, Values, show
 
 LINES_A_CALL = 3000
 SECONDS_A_CALL = 2.0
+LARGEST = 100_000
+"""Characters, elements or bits that a value of drawn code may have."""
 _DRAWN = "<drawn>"
 _IMPORTS = """
 import json, math, re
@@ -83,7 +85,7 @@ def _limited(function: Callable[[], Any]) -> Any:
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
         nonlocal left
         left -= 1
-        if left < 0:
+        if left < 0 or (left % 8 == 0 and any(map(_huge, frame.f_locals.values()))):
             raise _TooLong
         return trace
 
@@ -93,6 +95,13 @@ def _limited(function: Callable[[], Any]) -> Any:
         return function()
     finally:
         sys.settrace(old)
+
+
+def _huge(value: Any) -> bool:
+    """Whether a loop that doubles this would soon fill the memory."""
+    if isinstance(value, (str, list)):
+        return len(value) > LARGEST
+    return isinstance(value, int) and value.bit_length() > LARGEST
 
 
 def namespace(lines: Sequence[str], record_class: str) -> dict[str, Any] | None:
@@ -127,7 +136,10 @@ def _call(function: Callable[..., Any], text: str, arguments: list[Any], before:
         line = _where(error)
         message = str(error) if not isinstance(error, KeyError) else show(error.args[0]) if error.args else ""
         result = f"{raised}: {message}" if message else raised
-    after = [show(value) for value in given]
+    try:
+        after = [show(value) for value in given]
+    except RecursionError as error:  # an argument that was put into itself
+        after, raised, result = shown, "RecursionError", f"RecursionError: {error}"
     changed = ", ".join(new for old, new in zip(shown, after, strict=True) if old != new)
     return Call(before, text, result, raised, changed, line)
 
