@@ -1,12 +1,9 @@
 """The corpus: the graph's own prompts, answers that are right, and held-out parts that stay out."""
 
 import ast
-import io
 import json
-import keyword
 import random
 import re
-import tokenize
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +13,7 @@ from steergraph.configs.prompts import build_messages
 from steergraph.pocket.behaviour import replay, same
 from steergraph.pocket.calendar import FIELDS, as_json, draw_case
 from steergraph.pocket.corpus import Sample, Split, draw_repair, draw_sample
+from steergraph.pocket.kept_out import runs
 from steergraph.pocket.reasoning import domains, multiple_choice, word_problem, world
 from steergraph.pocket.scenes import draw_scene
 from steergraph.pocket.shapes import HELD_OUT_FAMILIES, Mark, families, shapes
@@ -24,7 +22,6 @@ from steergraph.pocket.surroundings import build_piece
 from steergraph.pocket.vocabulary import HELD_OUT, TRAIN, invented_word
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-RUN = 12
 
 
 @pytest.fixture(scope="module")
@@ -171,70 +168,19 @@ def test_a_calendar_entry_says_what_was_asked() -> None:
         assert (entry["location"] is None) or entry["location"].lower() in asked
 
 
-def _bodies(text: str) -> list[list[str]]:
-    """Stretches of Python tokens, every name that is not a keyword as NAME and every literal as its kind.
-
-    A stretch ends at the lines that are the same in all Python once the names are gone: `def`, `class` and `import`
-    lines, decorators, and docstrings.
-    """
-    kinds = {tokenize.STRING: "STRING", tokenize.NUMBER: "NUMBER", tokenize.NEWLINE: "NEWLINE"}
-    skipped = (tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER, tokenize.INDENT, tokenize.DEDENT)
-    stretches: list[list[str]] = [[]]
-    line: list[str] = []
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type in skipped:
-            continue
-        name = token.type == tokenize.NAME and not keyword.iskeyword(token.string)
-        line.append("NAME" if name else kinds.get(token.type, token.string))
-        if token.type == tokenize.NEWLINE:
-            if line[0] in ("def", "class", "import", "from", "@") or line == ["STRING", "NEWLINE"]:
-                stretches.append([])
-            else:
-                stretches[-1] += line
-            line = []
-    return stretches
-
-
-def _runs(text: str) -> set[tuple[str, ...]]:
-    return {tuple(body[i : i + RUN]) for body in _bodies(text) for i in range(len(body) - RUN + 1)}
-
-
-def _trivial(run: tuple[str, ...]) -> bool:
-    """Nothing but names, punctuation, assignments, returns and loop heads, as in `for a, b in c.d():`. No operator that
-    computes or compares, no condition."""
-    return set(run) <= {
-        "NAME",
-        ".",
-        ",",
-        "(",
-        ")",
-        "[",
-        "]",
-        "=",
-        ":",
-        "NEWLINE",
-        "return",
-        "for",
-        "in",
-        "STRING",
-        "NUMBER",
-    }
-
-
 def test_the_example_repository_is_not_in_the_corpus() -> None:
     sources = sorted([*EXAMPLES.glob("pantry/**/*.py"), *EXAMPLES.glob("hidden/*.py")])
     if not sources:
         pytest.skip("examples/ has no Python yet")
     example: set[tuple[str, ...]] = set()
     for path in sources:
-        example |= _runs(path.read_text(encoding="utf-8"))
+        example |= runs(path.read_text(encoding="utf-8"))
     corpus: set[tuple[str, ...]] = set()
     for index in range(1200):
         scene = draw_sample(1, index).scene
         for side in (scene.piece.lines, scene.piece.fixed) if scene else ():
-            corpus |= _runs("\n".join(side) + "\n")
-    shared = {run for run in example & corpus if not _trivial(run)}
-    assert not shared, sorted(" ".join(run) for run in shared)[:20]
+            corpus |= runs("\n".join(side) + "\n")
+    assert not example & corpus, sorted(" ".join(run) for run in example & corpus)[:20]
 
 
 def test_the_stages_of_the_curriculum_grow_longer() -> None:

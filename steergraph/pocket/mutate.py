@@ -73,13 +73,11 @@ def rename_locals(rng: random.Random, text: str, nouns: tuple[str, ...]) -> str:
         if old not in taken or rng.random() < 0.35:
             continue
         new = rng.choice(names[1:]) if rng.random() < 0.7 else rng.choice(nouns)
-        if new in taken:
-            continue
-        renamed = re.sub(rf"(?<![.\"'@!{{\w]){old}(?![\w\"'}}]|=[^=])", new, text)
-        renamed = re.sub(rf"(?m)^( *def .*[(, ]){old}=", rf"\g<1>{new}=", renamed)
-        if not re.search(rf"(?<![.\"'@!\w]){old}(?![\w\"']|=[^=])", renamed):  # none is left, as inside an f-string
-            text = renamed
-            taken.add(new)
+        if new in taken or re.search(rf"[\"'][^\"'\n]*(?<![.@!\w]){old}\b[^\"'\n]*[\"']", text):
+            continue  # it also stands in a text, or so it seems
+        text = re.sub(rf"(?<![.\"'@!\w]){old}(?![\w\"']|=[^=])", new, text)
+        text = re.sub(rf"(?m)^( *def .*[(, ]){old}=", rf"\g<1>{new}=", text)
+        taken.add(new)
     return text
 
 
