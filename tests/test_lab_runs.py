@@ -174,3 +174,12 @@ def test_a_measurement_says_first_that_its_result_has_no_place(
     assert "make it first" in capsys.readouterr().err
     assert measure(["--n", "0"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_abilities_ask_as_often_as_they_say(tmp_path: Path) -> None:
+    """Two questions a register; of calendar requests for JSON, which come by turns with others, two as well."""
+    assert abilities(["--n", "2", "--out", str(tmp_path / "x.json")]) == 0
+    report = json.loads((tmp_path / "x.json").read_text())
+    assert report["register"]["n"] == 2 * len(report["registers"])
+    assert report["registers"]["calendar"]["valid_json"]["n"] == 2
+    assert [name for name, found in report["registers"].items() if "valid_json" in found] == ["calendar"]
