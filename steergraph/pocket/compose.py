@@ -15,6 +15,10 @@ from steergraph.pocket.shapes import MARK, Shape, parse_shape
 _PART = re.compile(r"<(\w+)>")
 
 
+JOINED = 0.3
+"""The share of conditions that are two, joined by `and` or `or`."""
+
+
 @cache
 def _grammar() -> dict[str, list[dict[str, Any]]]:
     text = files("steergraph.pocket").joinpath("shapes", "parts.yaml").read_text(encoding="utf-8")
@@ -25,23 +29,47 @@ def _grammar() -> dict[str, list[dict[str, Any]]]:
 def compose(rng: random.Random) -> Shape:
     """A drawn function. A part that a frame names twice is drawn for each place, in the docstring's order."""
     grammar = _grammar()
-    frame = rng.choice(grammar["frames"])
+    frames = grammar["frames"]
+    frame = rng.choices(frames, [1 + len(_kinds(frame)) for frame in frames])[0]  # what varies more comes more often
     drawn: dict[str, list[dict[str, Any]]] = {}
-    for kind in dict.fromkeys(_PART.findall(frame["doc"] + frame["code"])):
+    for kind in _kinds(frame):
         times = max(len(re.findall(f"<{kind}>", frame[side])) for side in ("doc", "code"))
         drawn[kind] = rng.sample(grammar[kind], times)
+        if kind in ("conditions", "word_conditions", "number_conditions") and rng.random() < JOINED:
+            drawn[kind] = [_joined(rng, grammar[kind])]
         if len(re.findall(f"<{kind}>", frame["doc"])) < times and times > 1:
             drawn[kind] = drawn[kind][:1] * times  # one mark in several spellings
     parameters, kinds = [], []
     for part in (part for parts in drawn.values() for part in {p["code"]: p for p in parts}.values()):
-        if "parameter" in part and part["parameter"] not in parameters:
-            parameters.append(part["parameter"])
-            kinds += [kind.strip() for kind in part["args"].split(",")]
+        named = zip(part.get("parameter", "").split(", "), part.get("args", "").split(", "), strict=True)
+        for name, of_kind in named:
+            if name and name not in parameters:
+                parameters.append(name)
+                kinds.append(of_kind)
     code = _put(frame["code"], drawn, "code")
     first = code.index("):")
     code = code[:first] + "".join(f", {name}" for name in parameters) + code[first:]
     doc = _put(frame["doc"], drawn, "says")
     return parse_shape({**frame, "doc": doc, "code": code, "args": ", ".join([frame["args"], *kinds])})
+
+
+def _kinds(frame: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(_PART.findall(frame["doc"] + frame["code"])))
+
+
+def _joined(rng: random.Random, conditions: list[dict[str, Any]]) -> dict[str, Any]:
+    """Two conditions as one: with parentheses, so that neither takes the other apart."""
+    word, other = rng.choice((("and", "or"), ("or", "and")))
+    parts = rng.sample([one for one in conditions if "," not in one.get("parameter", "")], 2)
+    symptom = "Both must hold." if word == "and" else "One of the two is enough."
+    joined: dict[str, Any] = {
+        "code": f"({parts[0]['code']}) ⟦logic§{word}§{other}§{symptom}⟧ ({parts[1]['code']})",
+        "says": f"{parts[0]['says']} {word} {parts[1]['says']}",
+    }
+    named = {one["parameter"]: one["args"] for one in parts if "parameter" in one}
+    if named:
+        joined |= {"parameter": ", ".join(named), "args": ", ".join(named.values())}
+    return joined
 
 
 def _put(text: str, drawn: dict[str, list[dict[str, Any]]], side: str) -> str:
