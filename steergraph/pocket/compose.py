@@ -13,8 +13,6 @@ from steergraph.configs import parse_yaml
 from steergraph.pocket.shapes import MARK, Shape, parse_shape
 
 _PART = re.compile(r"<(\w+)>")
-
-
 JOINED = 0.3
 """The share of conditions that are two, joined by `and` or `or`."""
 
@@ -31,26 +29,25 @@ def compose(rng: random.Random) -> Shape:
     grammar = _grammar()
     frames = grammar["frames"]
     frame = rng.choices(frames, [1 + len(_kinds(frame)) for frame in frames])[0]  # what varies more comes more often
-    drawn: dict[str, list[dict[str, Any]]] = {}
-    for kind in _kinds(frame):
-        times = max(len(re.findall(f"<{kind}>", frame[side])) for side in ("doc", "code"))
-        drawn[kind] = rng.sample(grammar[kind], times)
-        if kind in ("conditions", "word_conditions", "number_conditions") and rng.random() < JOINED:
-            drawn[kind] = [_joined(rng, grammar[kind])]
-        if len(re.findall(f"<{kind}>", frame["doc"])) < times and times > 1:
-            drawn[kind] = drawn[kind][:1] * times  # one mark in several spellings
-    parameters, kinds = [], []
-    for part in (part for parts in drawn.values() for part in {p["code"]: p for p in parts}.values()):
-        named = zip(part.get("parameter", "").split(", "), part.get("args", "").split(", "), strict=True)
-        for name, of_kind in named:
-            if name and name not in parameters:
-                parameters.append(name)
-                kinds.append(of_kind)
+    drawn = {kind: _draw(rng, grammar[kind], kind, frame) for kind in _kinds(frame)}
+    parameters: dict[str, str] = {}
+    for part in (part for parts in drawn.values() for part in parts):
+        names, kinds = part.get("parameter", ""), part.get("args", "")
+        parameters |= dict(zip(names.split(", "), kinds.split(", "), strict=True)) if names else {}
     code = _put(frame["code"], drawn, "code")
     first = code.index("):")
     code = code[:first] + "".join(f", {name}" for name in parameters) + code[first:]
     doc = _put(frame["doc"], drawn, "says")
-    return parse_shape({**frame, "doc": doc, "code": code, "args": ", ".join([frame["args"], *kinds])})
+    return parse_shape({**frame, "doc": doc, "code": code, "args": ", ".join([frame["args"], *parameters.values()])})
+
+
+def _draw(rng: random.Random, parts: list[dict[str, Any]], kind: str, frame: dict[str, Any]) -> list[dict[str, Any]]:
+    """The parts of one kind for a frame, one for each place of its docstring or of its code."""
+    said, written = (len(re.findall(f"<{kind}>", frame[side])) for side in ("doc", "code"))
+    drawn = rng.sample(parts, max(said, written))
+    if kind.endswith("conditions") and rng.random() < JOINED:
+        drawn = [_joined(rng, parts)]
+    return drawn[:1] if said < written else drawn  # said once, written twice: one mark in two spellings
 
 
 def _kinds(frame: dict[str, Any]) -> list[str]:
