@@ -188,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.tiny:
         plan = replace(plan, batch_tokens=1024, size="tiny", vocab_size=512, pool=32)
     if given.start:
-        plan = replace(plan, ramp_from=0, ramp_to=2_000_000)
+        plan = replace(plan, ramp_from=0, ramp_to=2_000_000, cooldown=0.6)  # less of the full rate than from scratch
     try:
         progress = train(plan, given.out, given.resume, given.save_minutes, given.device, given.start)
     except InputError as error:
