@@ -54,6 +54,12 @@ def test_practice_shows_every_piece_of_the_grammar_as_a_defect() -> None:
         assert sum(case.reveals for case in piece.cases) >= 2
         for side in (piece.lines, piece.fixed):
             ast.parse("\n".join(side))
+        before, after = list(piece.lines), list(piece.fixed)
+        while before and after and before[0] == after[0]:
+            del before[0], after[0]
+        while before and after and before[-1] == after[-1]:
+            del before[-1], after[-1]
+        assert max(len(before), len(after)) <= 5, piece  # one place, and nothing else
 
 
 CODE = '''def f(items, limit, name="x"):

@@ -15,6 +15,7 @@ _SYMPTOMS = {
     "arithmetic": ("It calculates wrong.", "The values are combined the wrong way.", "The number is wrong."),
     "sign": ("It goes in the wrong direction.", "Plus and minus are mixed up.", "The sign is wrong."),
     "logic": ("The condition is the wrong one.", "It does the opposite.", "It decides wrong."),
+    "key": ("It looks at the wrong field.", "Two fields are mixed up.", "The wrong one of its values is used."),
     "constant": ("A value in it is wrong.", "The fixed value is not the right one."),
     "off_by_one": ("It is one off.", "One too many or too few.", "The result is off by one."),
     "variable": ("It uses the wrong value.", "Something else than expected is used.", "Two names are mixed up."),
@@ -93,7 +94,7 @@ def changes(code: str) -> list[Change]:
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
         names = _names(function)
         for statement in function.body:
-            found += _Places(code, starts, names).of(statement)
+            found += _Places(code, starts, names, _fields(tree)).of(statement)
         found += _lines(code, starts, function)
     return found
 
@@ -109,9 +110,22 @@ def _names(function: ast.FunctionDef) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def _fields(tree: ast.AST) -> list[str]:
+    """Attributes and keys, but for methods that are called."""
+    called = {
+        node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    nodes = list(ast.walk(tree))
+    names = [node.attr for node in nodes if isinstance(node, ast.Attribute) and node.attr not in called]
+    keys = [
+        node.slice.value for node in nodes if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)
+    ]
+    return list(dict.fromkeys([*names, *(key for key in keys if isinstance(key, str))]))
+
+
 class _Places:
-    def __init__(self, code: str, starts: list[int], names: list[str]) -> None:
-        self.code, self.starts, self.names = code, starts, names
+    def __init__(self, code: str, starts: list[int], names: list[str], fields: list[str]) -> None:
+        self.code, self.starts, self.names, self.fields = code, starts, names, fields
 
     def span(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
         assert node.end_lineno is not None and node.end_col_offset is not None
@@ -171,6 +185,14 @@ class _Places:
             ):
                 if wrong:
                     yield Change(family, start, end, wrong)
+        elif isinstance(node, ast.Attribute) and node.attr in self.fields:
+            end = self.span(node)[1]
+            yield from (Change("key", end - len(node.attr), end, f) for f in self.fields if f != node.attr)
+        elif (
+            isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and node.slice.value in self.fields
+        ):
+            start, end = self.span(node.slice)
+            yield from (Change("key", start, end, f'"{f}"') for f in self.fields if f != node.slice.value)
         elif isinstance(node, ast.Tuple) and len(node.elts) == 2 and isinstance(node.ctx, ast.Load):
             start, end = self.span(node.elts[0])[0], self.span(node.elts[1])[1]
             yield Change("swapped", start, end, f"{self.text(node.elts[1])}, {self.text(node.elts[0])}")

@@ -178,7 +178,7 @@ def _mutated(rng: random.Random, lines: list[str], name: str) -> tuple[list[str]
     else:
         bad = change.wrong.strip()
     defect = Defect(family, right, bad, symptom(rng, family), function)
-    return [line for line in wrong.split("\n")[:-1] if line.strip()], defect
+    return wrong.split("\n")[:-1], defect
 
 
 def build_piece(
