@@ -176,10 +176,10 @@ def test_a_queued_request_is_cancelled_while_another_batch_runs(engine: LocalEng
 
 
 def test_a_deadline_ends_a_request_with_what_it_has(engine: LocalEngine, gate: Gate) -> None:
-    running = engine.submit(ask(sampling=LONG, deadline_s=0.8))
+    running = engine.submit(ask(sampling=LONG, deadline_s=2.0))
     assert gate.reached.wait(20)
     queued = engine.submit(ask(deadline_s=0.01))
-    time.sleep(0.9)
+    time.sleep(2.1)
     gate.open.set()
     assert running.result(20).finish_reason == "deadline"
     assert queued.result(20).finish_reason == "deadline" and queued.result().text == ""

@@ -218,7 +218,7 @@ def test_cancelled_before_it_was_sent() -> None:
 def test_a_deadline_ends_with_what_there_is() -> None:
     server = Scripted(drips())
     with server as address, engine(address) as remote:
-        done = remote.submit(ask(deadline_s=0.3)).result(20)
+        done = remote.submit(ask(deadline_s=1.5)).result(20)
         assert done.finish_reason == "deadline" and done.text.startswith("word ")
         until(server.gone.is_set)
 
