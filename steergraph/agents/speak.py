@@ -6,14 +6,13 @@ The turn is the same for the sync and the async body of a node; only the waiting
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from steergraph.agents.answers import format_question
 from steergraph.agents.budget import FittedPrompt, fit
 from steergraph.agents.context import Context
 from steergraph.agents.guard import tripped
-from steergraph.agents.pointing import next_pointer
 from steergraph.agents.policy import Decision, Situation, scaled
 from steergraph.agents.services import Services
 from steergraph.agents.specialists import Specialist, resolve_steering
@@ -56,11 +55,8 @@ def prepare(services: Services, name: str, state: State, context: Context) -> Tu
     )
     if steering is not None and context.dose != 1.0:
         steering, evidence = scaled(steering, context.dose), None  # nothing is known of another dose
-    repeats = _repeats(attempts_of(state, name)) if attempt else 0
-    sections = sections_of(task, {**state, "feedback": "", "notes": []} if repeats else state)
-    if repeats:
-        passages = (state.get("retrieval") or {}).get("passages", [])
-        sections["notes"] = next_pointer(passages, attempts_of(state, name), task.problem)
+    repeats, stuck = _repeats(state, name) if attempt else (0, False)
+    sections = sections_of(task, {**state, "feedback": "", "notes": []} if stuck else state)
     prompt = fit(specialist, sections, engine.count_tokens, engine.info.window)
     decision = policy.decide(
         Situation(
@@ -102,15 +98,12 @@ def prepare(services: Services, name: str, state: State, context: Context) -> Tu
     )
 
 
-def attempts_of(state: State, name: str) -> list[dict[str, Any]]:
-    """The earlier steps of `name`; what the guard refused was no attempt."""
-    return [step for step in state.get("steps") or [] if step["specialist"] == name and not step["guard"]]
-
-
-def _repeats(attempts: Sequence[Mapping[str, Any]]) -> int:
-    """How many attempts only repeated an earlier one, white space aside."""
-    said = [" ".join(step["text"].split()) for step in attempts]
-    return len(said) - len(set(said))
+def _repeats(state: State, name: str) -> tuple[int, bool]:
+    """How many attempts of `name` only repeated an earlier one, white space aside, and whether the last one did. What
+    the guard refused was no attempt."""
+    steps = [step for step in state.get("steps") or [] if step["specialist"] == name and not step["guard"]]
+    said = [" ".join(step["text"].split()) for step in steps]
+    return len(said) - len(set(said)), bool(said) and said[-1] in said[:-1]
 
 
 def unsteered(turn: Turn, refused: Step) -> Turn | None:
