@@ -58,9 +58,3 @@ def format_passage(path: str, first_line: int, lines: Iterable[str]) -> str:
     header: str = layout["passage_header"].format(path=path)
     numbered = (layout["passage_line"].format(number=first_line + i, text=line) for i, line in enumerate(lines))
     return "\n".join([header, *numbered])
-
-
-def point_at(path: str, number: int, line: str) -> str:
-    """A note that points at one line of a passage, in the words that pocket has learnt."""
-    pointer: str = load_config("edit_format")["pointer"]
-    return pointer.format(path=path, number=number, text=line.strip())

@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
-from steergraph.configs.prompts import build_messages, format_passage, point_at
+from steergraph.configs.prompts import build_messages, format_passage
 from steergraph.pocket.calendar import SYSTEM, as_json, draw_case
 from steergraph.pocket.issues import draw_issue
 from steergraph.pocket.reasoning import domains, multiple_choice, word_problem
@@ -30,8 +30,6 @@ Split = Literal["train", "seen", "names", "phrasings", "families"]
 names (words, and functions they are used in), phrasings of issues, families of defects."""
 
 
-POINTED = 0.25
-"""The share of training's notes that only point at a line, as the graph does where an attempt repeats itself."""
 PRACTICE = 0.75
 """The share of training's repairs and readings that are drawn as `practice` draws them."""
 
@@ -71,17 +69,6 @@ def _notes(rng: random.Random, scene: Scene, issue: str) -> str:
         ("{text}", "{text}", "{text}", "{text}", "{name}: {text}", "{name}:\n{text}", "- {text}", "[{name}] {text}")
     )
     return rng.choice(("\n", "\n", "\n\n")).join(layout.format(name=name, text=said[name]) for name in names)
-
-
-def _pointed(scene: Scene) -> str:
-    """The note of a repair that is to look elsewhere: here at the right line, or at the one behind the gap."""
-    target = scene.passages[scene.target]
-    start, end, new_start, new_end = wrong_lines(scene)
-    old, _ = edit_hunk(target.lines, scene.fixed, (start, end, new_start, new_end))
-    at = (
-        start if start < end else next(i for i in range(max(0, start - 1), len(target.lines)) if target.lines[i] in old)
-    )
-    return point_at(target.path, target.first_line + at, target.lines[at])
 
 
 def _feedback(rng: random.Random, scene: Scene) -> str:
@@ -133,9 +120,7 @@ def patch_sample(
             )
     else:
         sections["context"] = _context(rng, scene)
-    if with_notes and notes is None and rng.random() < POINTED:
-        sections["notes"] = _pointed(scene)
-    elif with_notes:
+    if with_notes:
         sections["notes"] = _notes(rng, scene, sections["issue"])
     if notes is None and rng.random() < 0.08:
         sections["feedback"] = _feedback(rng, scene)
