@@ -12,7 +12,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ISSUE ?= scales
-LEAST ?= 5
+LEAST ?= 7
 PYTEST_ARGS ?=
 WORKERS ?= 2
 
