@@ -100,9 +100,9 @@ def test_repair_is_bounded_told_why_and_samples():
     assert out["status"] == "edit_did_not_apply" and out["problems"]
 
 
-def test_an_attempt_that_only_repeats_another_is_followed_by_a_fresh_one():
+def test_once_an_attempt_only_repeats_another_each_next_one_is_fresh():
     """Shown its own wrong line, a small model copies it; without it, and warmer, it may say something else."""
-    said = iter(("    return 1", "    return 2", "    return 2", "    return 2", "    return 3"))
+    said = iter(("    return 1", "    return 2", "    return 2", "    return 3", "    return 3"))
     graph, engine = graph_of(
         lambda r: block("nowhere", next(said)) if "fix bugs" in r.messages[0].content else "Look at `low_items`."
     )
@@ -113,7 +113,7 @@ def test_an_attempt_that_only_repeats_another_is_followed_by_a_fresh_one():
     assert ["Notes" in text for text in words] == [True, False, False, False, False]
     assert words[3].count("### ") == words[0].count("### ")  # all of the context again
     temperatures = [request.sampling.temperature for request in asked]
-    assert temperatures == pytest.approx([0.0, 0.7, 0.7, 0.8, 0.9])
+    assert temperatures == pytest.approx([0.0, 0.7, 0.7, 0.8, 0.8])
 
 
 def test_a_second_attempt_can_succeed(sandbox_context):

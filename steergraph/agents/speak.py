@@ -55,8 +55,8 @@ def prepare(services: Services, name: str, state: State, context: Context) -> Tu
     )
     if steering is not None and context.dose != 1.0:
         steering, evidence = scaled(steering, context.dose), None  # nothing is known of another dose
-    repeats, stuck = _repeats(state, name) if attempt else (0, False)
-    sections = sections_of(task, {**state, "feedback": "", "notes": []} if stuck else state)
+    repeats = _repeats(state, name) if attempt else 0
+    sections = sections_of(task, {**state, "feedback": "", "notes": []} if repeats else state)
     prompt = fit(specialist, sections, engine.count_tokens, engine.info.window)
     decision = policy.decide(
         Situation(
@@ -98,12 +98,12 @@ def prepare(services: Services, name: str, state: State, context: Context) -> Tu
     )
 
 
-def _repeats(state: State, name: str) -> tuple[int, bool]:
-    """How many attempts of `name` only repeated an earlier one, white space aside, and whether the last one did. What
-    the guard refused was no attempt."""
+def _repeats(state: State, name: str) -> int:
+    """How many attempts of `name` only repeated an earlier one, white space aside. What the guard refused was no
+    attempt."""
     steps = [step for step in state.get("steps") or [] if step["specialist"] == name and not step["guard"]]
     said = [" ".join(step["text"].split()) for step in steps]
-    return len(said) - len(set(said)), bool(said) and said[-1] in said[:-1]
+    return len(said) - len(set(said))
 
 
 def unsteered(turn: Turn, refused: Step) -> Turn | None:
