@@ -155,6 +155,13 @@ def test_a_balanced_sample_has_its_shares(repos, n):
         assert all(abs(count - n * share / 4) < 1 for count, share in zip(counts, (2, 1, 1), strict=True))
 
 
+@pytest.mark.parametrize("n", range(1, 41))
+def test_no_cluster_is_a_whole_place_from_its_share(n):
+    taken = [r["repo"] for r in balanced([row(at, REPOS[at % 3]) for at in range(120)], n)]
+    for repo, share in zip(REPOS[:3], (2, 1, 1), strict=True):
+        assert abs(taken.count(repo) - n * share / 4) < 1
+
+
 @pytest.mark.realdata
 def test_the_studys_own_sample(data):
     """Its 20 instances are the first of each cluster of Verified, in which it had no astropy."""

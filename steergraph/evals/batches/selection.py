@@ -46,9 +46,10 @@ def balanced(rows: Sequence[Row], n: int) -> list[Row]:
         raise InputError(f"balanced:{n}: only {sum(map(len, clusters.values()))} instances are of a known cluster")
     taken = dict.fromkeys(clusters, 0)
     for _ in range(n):
-        # The cluster that is furthest behind its share gets the next place; the first listed of several.
+        # The cluster that is furthest behind its share gets the next place; the first listed of several. Half a place
+        # more, not a whole one (Sainte-Laguë, not D'Hondt): the large share would win its ties and be a place ahead.
         open_ = [c for c in clusters if taken[c] < len(clusters[c])]
-        taken[min(open_, key=lambda c: (taken[c] + 1) / SHARES[c])] += 1
+        taken[min(open_, key=lambda c: (taken[c] + 0.5) / SHARES[c])] += 1
     return [rows[at] for at in sorted(at for c, found in clusters.items() for at in found[: taken[c]])]
 
 
