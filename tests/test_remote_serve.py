@@ -1,10 +1,10 @@
 """`steergraph serve` and the remote engine together: the same tokens as in this process, and what is refused."""
 
 import json
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -192,12 +192,11 @@ def test_a_client_that_leaves_stops_the_generation(pair: Pair, stream: bool, mon
             "min_tokens": 200,
             "stream": stream,
         }
-    ).encode()
-    host, port = pair.address.removeprefix("http://").removesuffix("/v1").split(":")
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
-    with socket.create_connection((host, int(port)), timeout=30) as client:
-        client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        until(lambda: pair.behind.counters.forwards > before + 1)
+    )
+    client = HTTPConnection(pair.address.removeprefix("http://").removesuffix("/v1"), timeout=30)
+    client.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+    until(lambda: pair.behind.counters.forwards > before + 1)
+    client.close()
     until(lambda: not pair.behind._decoder.busy)
     assert pair.behind.counters.forwards - before < 150
 
