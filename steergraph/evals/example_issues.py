@@ -105,6 +105,7 @@ def run_examples(
     *,
     preset: str = "auto",
     max_repairs: int | None = None,
+    seed: int = 0,
     only: Sequence[str] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Resolved]:
@@ -120,7 +121,7 @@ def run_examples(
     graph = build_graph(engine=engine)
     found = []
     for issue in issues:
-        context = Context(preset=preset, max_repairs=max_repairs, test=issue.test)
+        context = Context(preset=preset, max_repairs=max_repairs, test=issue.test, seed=seed)
         one = resolve(issue, graph, folder / "pantry.bundle", context, sandbox)
         found.append(one)
         say(
@@ -140,6 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--examples", type=Path, default=Path("examples"), help="the folder (default: examples)")
     parser.add_argument("--preset", default="auto")
     parser.add_argument("--max-repairs", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0, help="of the repairs, which sample")
     parser.add_argument("--least", type=int, default=0, help="how many have to be resolved for exit code 0")
     given = parser.parse_args(arguments)
     from steergraph.vectors.engine.local import LocalEngine
@@ -147,7 +149,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with LocalEngine(given.model) as engine:
             found = run_examples(
-                engine, given.examples, preset=given.preset, max_repairs=given.max_repairs, only=given.issues, say=print
+                engine,
+                given.examples,
+                preset=given.preset,
+                max_repairs=given.max_repairs,
+                seed=given.seed,
+                only=given.issues,
+                say=print,
             )
     except InputError as error:
         print(" ".join(str(error).split()), file=sys.stderr)

@@ -17,7 +17,7 @@ from typing import Any
 from steergraph.agents.sandbox import Sandbox
 from steergraph.configs import InputError
 from steergraph.evals.driving import versions
-from steergraph.evals.lab.experiment import Arm, speak
+from steergraph.evals.lab.experiment import Arm, Item, speak
 from steergraph.evals.lab.registers import REGISTERS, corpus_registers
 from steergraph.evals.lab.tasks import chance, draw_items, grade_answers
 from steergraph.evals.stats import wilson
@@ -25,6 +25,7 @@ from steergraph.evals.writing import need_folder, write_or_print
 from steergraph.vectors.engine.protocol import Engine
 
 _BATCH = 64
+_JSON = "calendar_json"
 _FIELDS = {"title", "date", "start_time", "end_time", "location", "attendees"}
 
 
@@ -47,18 +48,21 @@ def measure(engine: Engine, sandbox: Sandbox, n: int, seed: int) -> dict[str, An
             "register": _share(told),
         }
         if name == "calendar":
-            found["valid_json"] = _valid_json(engine, n, seed)
+            found["valid_json"] = _valid_json(engine, items, texts, seed)
         report["registers"][name] = found
         print(f"{name}: {found}", file=sys.stderr, flush=True)
     report["register"] = {"n": len(told_all), "share": _share(told_all)}
     return report
 
 
-def _valid_json(engine: Engine, n: int, seed: int) -> dict[str, Any]:
-    """Of `n` requests for JSON, how many get an entry. About every second request is one."""
-    items = draw_items("calendar", "own", "any", seed, 3 * n + 20)
-    asked = [item for item in items if item.truth.kind == "calendar_json"][:n]
-    valid = [is_entry(one.text) for one in speak(engine, [(item, Arm(name="unsteered")) for item in asked])]
+def _valid_json(engine: Engine, items: Sequence[Item], texts: Sequence[str], seed: int) -> dict[str, Any]:
+    """Of as many requests for JSON as there are `items`, how many get an entry. `items` have been answered by `texts`;
+    about every second request is one for JSON, so that others are drawn beyond them."""
+    n = len(items)
+    answered = [text for item, text in zip(items, texts, strict=True) if item.truth.kind == _JSON]
+    more = [item for item in draw_items("calendar", "own", "any", seed, 3 * n + 20)[n:] if item.truth.kind == _JSON]
+    asked = [(item, Arm(name="unsteered")) for item in more[: n - len(answered)]]
+    valid = [is_entry(text) for text in (*answered, *(one.text for one in speak(engine, asked)))]
     return {"n": len(valid), "share": _share(valid)}
 
 
