@@ -7,6 +7,7 @@ values reveal is found by running both versions (`behaviour`).
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
+from reprlib import recursive_repr
 from typing import Any
 
 from steergraph.pocket.vocabulary import invented_word
@@ -26,8 +27,9 @@ class Record:
         return hash(show(self))
 
 
+@recursive_repr("...")
 def show(value: Any) -> str:
-    """`value` as Python source, texts in double quotes, numbers no longer than a reader needs."""
+    """`value` as Python source: texts in double quotes, numbers as long as a reader needs, itself within it `...`."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, bool) or value is None or isinstance(value, int):

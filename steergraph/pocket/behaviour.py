@@ -84,6 +84,8 @@ def _limited(function: Callable[[], Any]) -> Any:
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
         nonlocal left
+        if frame.f_code.co_filename != _DRAWN:
+            return None  # a library's function ends by itself, and may not be torn apart
         left -= 1
         if left < 0 or (left % 8 == 0 and any(map(_huge, frame.f_locals.values()))):
             raise _TooLong
@@ -99,9 +101,8 @@ def _limited(function: Callable[[], Any]) -> Any:
 
 def _huge(value: Any) -> bool:
     """Whether a loop that doubles this would soon fill the memory."""
-    if isinstance(value, (str, list)):
-        return len(value) > LARGEST
-    return isinstance(value, int) and value.bit_length() > LARGEST
+    size = value.bit_length() if isinstance(value, int) else len(value) if isinstance(value, (str, list)) else 0
+    return size > LARGEST
 
 
 def namespace(lines: Sequence[str], record_class: str) -> dict[str, Any] | None:
@@ -125,23 +126,27 @@ def _call(function: Callable[..., Any], text: str, arguments: list[Any], before:
     shown = [show(value) for value in given]
     line = -1
     try:
-        value = _limited(lambda: function(*given))
-        if value is not None and hasattr(value, "__next__"):
-            value = list(value)
-        result, raised = show(value), ""
+        result, raised = show(_limited(lambda: _all_of(function(*given)))), ""
     except _TooLong:
         result, raised = "it never comes back", "TimeoutError"
     except Exception as error:
-        raised = type(error).__name__
-        line = _where(error)
-        message = str(error) if not isinstance(error, KeyError) else show(error.args[0]) if error.args else ""
-        result = f"{raised}: {message}" if message else raised
-    try:
-        after = [show(value) for value in given]
-    except RecursionError as error:  # an argument that was put into itself
-        after, raised, result = shown, "RecursionError", f"RecursionError: {error}"
+        result, raised, line = _told(error), type(error).__name__, _where(error)
+    after = [show(value) for value in given]
     changed = ", ".join(new for old, new in zip(shown, after, strict=True) if old != new)
     return Call(before, text, result, raised, changed, line)
+
+
+def _all_of(value: Any) -> Any:
+    return list(value) if hasattr(value, "__next__") else value  # within the limit: a generator may have no end
+
+
+def _told(error: Exception) -> str:
+    said = str(error)
+    if isinstance(error, KeyError):
+        said = show(error.args[0]) if error.args else ""
+    elif isinstance(error, RecursionError):
+        said = "maximum recursion depth exceeded"  # Python adds what the innermost call was about
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def same(expected: Call, actual: Call) -> bool:
@@ -180,7 +185,8 @@ def as_job(lines: Sequence[str], record: str, calls: Sequence[Call]) -> dict[str
 
 def _where(error: BaseException) -> int:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == _DRAWN]
-    return (lines[-1] or 0) - 1 if lines else -1
+    at = 0 if isinstance(error, RecursionError) else -1  # how deep that came depends on the caller
+    return (lines[at] or 0) - 1 if lines else -1
 
 
 def play(lines: Sequence[str], name: str, script: Script, values: Values, times: int) -> list[tuple[str, list[Any]]]:
@@ -222,7 +228,7 @@ def run(
     try:
         thing = _limited(lambda: names[name](*copy.deepcopy(first)))
     except Exception as error:
-        return [Call((), start, f"{type(error).__name__}: {error}", type(error).__name__, "", _where(error))]
+        return [Call((), start, _told(error), type(error).__name__, "", _where(error))]
     before: tuple[str, ...] = (start,)
     for method, given in calls[1:]:
         plain = not method.endswith("()")

@@ -24,11 +24,16 @@ def _grammar() -> dict[str, list[dict[str, Any]]]:
     return grammar
 
 
+@cache
+def _weights() -> list[int]:
+    """How often each frame is drawn: what varies more comes more often."""
+    return [1 + len(_kinds(frame)) for frame in _grammar()["frames"]]
+
+
 def compose(rng: random.Random) -> Shape:
     """A drawn function. A part that a frame names twice is drawn for each place, in the docstring's order."""
     grammar = _grammar()
-    frames = grammar["frames"]
-    frame = rng.choices(frames, [1 + len(_kinds(frame)) for frame in frames])[0]  # what varies more comes more often
+    frame = rng.choices(grammar["frames"], _weights())[0]
     drawn = {kind: _draw(rng, grammar[kind], kind, frame) for kind in _kinds(frame)}
     parameters: dict[str, str] = {}
     for part in (part for parts in drawn.values() for part in parts):

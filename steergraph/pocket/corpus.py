@@ -86,6 +86,10 @@ def _feedback(rng: random.Random, scene: Scene) -> str:
     )
 
 
+def _practises(rng: random.Random, split: Split) -> bool:
+    return split == "train" and rng.random() < PRACTICE
+
+
 def patch_sample(
     rng: random.Random, split: Split, size: int, notes: bool | None = None, practice: bool = False
 ) -> Sample:
@@ -137,7 +141,7 @@ def patch_sample(
 def speech_sample(rng: random.Random, specialist: str, size: int, split: Split = "train") -> Sample:
     """A few lines of bug_analysis, test_reasoning or code_reading."""
     words = HELD_OUT if split == "names" else TRAIN
-    practice = split == "train" and rng.random() < PRACTICE
+    practice = _practises(rng, split)
     scene = draw_scene(rng, words, size=size, held_out_families=split == "families", practice=practice)
     held_out = split == "phrasings"
     sections = {"issue": draw_issue(rng, scene, words, held_out), "context": _context(rng, scene)}
@@ -240,7 +244,7 @@ def draw_sample(seed: int, index: int, split: Split = "train", stage: float = 1.
         return speech_sample(rng, "test_reasoning", 0, split)
     if kind < 0.45:
         return speech_sample(rng, "code_reading", size, split)
-    return patch_sample(rng, split, size, practice=split == "train" and rng.random() < PRACTICE)
+    return patch_sample(rng, split, size, practice=_practises(rng, split))
 
 
 def draw_repair(seed: int, index: int, split: Split, notes: bool) -> Sample:

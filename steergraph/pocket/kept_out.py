@@ -4,16 +4,19 @@ Knows how code looks once its names are gone. The example repository is no part 
 stand in `shapes/kept_out.txt`; `python -m steergraph.pocket.kept_out examples` prints them.
 """
 
+import argparse
 import hashlib
 import io
 import keyword
 import sys
 import tokenize
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from steergraph.pocket.shapes import Mark, shapes
+from steergraph.configs import InputError
+from steergraph.pocket.shapes import shapes
 from steergraph.pocket.surroundings import plain_code
 
 RUN = 12
@@ -69,8 +72,7 @@ def _held_out() -> frozenset[tuple[str, ...]]:
     bodies = set()
     for shape in shapes():
         if shape.held_out:
-            right = "".join(part.right if isinstance(part, Mark) else part for part in shape.parts)
-            bodies |= {_body(plain_code(right, style)) for style in ("dot", "key")}
+            bodies |= {_body(plain_code(shape.right, style)) for style in ("dot", "key")}
     return frozenset(bodies)
 
 
@@ -86,11 +88,26 @@ def kept_out(text: str) -> bool:
         return True
 
 
-def digests(folder: Path) -> list[str]:
-    """The hashes of the runs of an example repository's Python, sorted."""
+def example_runs(folder: Path) -> set[tuple[str, ...]]:
+    """The runs of the example repository's Python and of its hidden tests. Raises InputError where there is none."""
     sources = sorted([*folder.glob("pantry/**/*.py"), *folder.glob("hidden/*.py")])
-    return sorted({digest(run) for path in sources for run in runs(path.read_text(encoding="utf-8") + "\n")})
+    if not sources:
+        raise InputError(f"{folder}: no Python of the example repository; name the checkout's folder `examples`")
+    return {run for path in sources for run in runs(path.read_text(encoding="utf-8") + "\n")}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m steergraph.pocket.kept_out", description="Print the hashes that shapes/kept_out.txt holds."
+    )
+    parser.add_argument("examples", type=Path, help="the folder of the example repository")
+    try:
+        print("\n".join(sorted(map(digest, example_runs(parser.parse_args(arguments).examples)))))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    print("\n".join(digests(Path(sys.argv[1]))))
+    raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""Defects that nobody wrote down: one small change at a random place of a right function, and new names for its locals.
+"""Defects that nobody wrote down: every small change that can be made to a right function.
 
 Knows Python's syntax tree. Makes none of the held-out defects: slices, defaults that are shared, except clauses, early
 returns and upper or lower case stay as they are. Whether a change changes what the code does is for others to find out.
@@ -6,7 +6,6 @@ returns and upper or lower case stay as they are. Whether a change changes what 
 
 import ast
 import random
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -31,30 +30,12 @@ _SYMPTOMS = {
 _COMPARE = {"<": ("<=", ">"), "<=": ("<", ">="), ">": (">=", "<"), ">=": (">", "<="), "==": ("!=",), "!=": ("==",)}
 _COMPARE |= {"in": ("not in",), "not in": ("in",), "is not": ("is",), "is": ("is not",)}
 _BINARY = {"+": ("-",), "-": ("+",), "*": ("+", "//"), "/": ("*", "//"), "//": ("*", "%"), "%": ("//",), "**": ("*",)}
-_SYNONYMS = (
-    ("result", "found", "out", "answer", "output", "collected", "done"),
-    ("total", "amount", "sums", "whole", "acc", "tally", "summed"),
-    ("values", "numbers", "data", "series", "entries", "given"),
-    ("value", "number", "entry", "x", "one", "v"),
-    ("words", "names", "terms", "tokens", "strings"),
-    ("word", "term", "token", "w", "string"),
-    ("text", "source", "content", "raw", "body", "s"),
-    ("limit", "bound", "cap", "threshold", "ceiling"),
-    ("first", "one", "mine", "a1", "head"),
-    ("second", "two", "theirs", "a2", "tail"),
-    ("table", "mapping", "lookup", "known", "by_name"),
-    ("index", "i", "at", "place", "pos"),
-    ("parts", "pieces", "chunks", "fields", "cells"),
-    ("part", "piece", "chunk", "field", "cell"),
-    ("count", "n", "counted", "hits", "times"),
-    ("best", "winner", "top", "chosen", "leader"),
-    ("seen", "known", "visited", "past", "used"),
-    ("left", "remaining", "rest", "lhs", "ours"),
-    ("key", "k", "label", "slot", "id_"),
-    ("groups", "buckets", "sorted_out", "sections"),
-    ("kept", "remaining", "survivors", "good"),
-    ("number", "num", "figure", "n1", "quantity_"),
-)
+_OPPOSITES = {
+    "max": ("comparison", "min"),
+    "min": ("comparison", "max"),
+    "any": ("logic", "all"),
+    "all": ("logic", "any"),
+}
 
 
 @dataclass(frozen=True)
@@ -66,35 +47,20 @@ class Change:
     wrong: str
 
 
-def rename_locals(rng: random.Random, text: str, nouns: tuple[str, ...]) -> str:
-    """A template's code with other names for some of its locals; slots, attributes, keys and keywords stay."""
-    taken = set(re.findall(r"\w+", text))
-    for names in _SYNONYMS:
-        old = names[0]
-        if old not in taken or rng.random() < 0.35:
-            continue
-        new = rng.choice(names[1:]) if rng.random() < 0.7 else rng.choice(nouns)
-        if new in taken or re.search(rf"[\"'][^\"'\n]*(?<![.@!\w]){old}\b[^\"'\n]*[\"']", text):
-            continue  # it also stands in a text, or so it seems
-        text = re.sub(rf"(?<![.\"'@!\w]){old}(?![\w\"']|=[^=])", new, text)
-        text = re.sub(rf"(?m)^( *def .*[(, ]){old}=", rf"\g<1>{new}=", text)
-        taken.add(new)
-    return text
-
-
 def changes(code: str) -> list[Change]:
     """Every small change at every place of `code`, a function or class. Raises SyntaxError where it does not parse."""
     tree = ast.parse(code)
+    if not code.isascii():
+        return []  # the tree counts bytes
     starts = [0]
-    for line in code.encode().split(b"\n"):
+    for line in code.split("\n"):
         starts.append(starts[-1] + len(line) + 1)
-    if len(code.encode()) != len(code):
-        return []  # offsets of the tree are bytes
+    fields = _fields(tree)
     found: list[Change] = []
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
-        names = _names(function)
+        places = _Places(code, starts, _names(function), fields)
         for statement in function.body:
-            found += _Places(code, starts, names, _fields(tree)).of(statement)
+            found += places.of(statement)
         found += _lines(code, starts, function)
     return found
 
@@ -179,12 +145,9 @@ class _Places:
             yield Change("logic", start, start, "not ")
         elif isinstance(node, ast.AugAssign):
             start, end = self.span(node.target)[1], self.span(node.value)[0]
-            for family, wrong in (
-                ("accumulator", " = "),
-                ("sign", {"+=": " -= ", "-=": " += "}.get(self.code[start:end].strip(), "")),
-            ):
-                if wrong:
-                    yield Change(family, start, end, wrong)
+            yield Change("accumulator", start, end, " = ")
+            if opposite := {"+=": " -= ", "-=": " += "}.get(self.code[start:end].strip()):
+                yield Change("sign", start, end, opposite)
         elif isinstance(node, ast.Attribute) and node.attr in self.fields:
             end = self.span(node)[1]
             yield from (Change("key", end - len(node.attr), end, f) for f in self.fields if f != node.attr)
@@ -211,10 +174,9 @@ class _Places:
             low, high = self.span(node.args[0])[0], self.span(node.args[1])[1]
             yield Change("swapped", low, high, f"{self.text(node.args[1])}, {self.text(node.args[0])}")
         if isinstance(node.func, ast.Name):
-            head = (start, self.span(node.func)[1])
-            for old, new in (("max", "min"), ("min", "max"), ("any", "all"), ("all", "any")):
-                if node.func.id == old:
-                    yield Change("logic" if old in ("any", "all") else "comparison", *head, new)
+            if node.func.id in _OPPOSITES:
+                family, wrong = _OPPOSITES[node.func.id]
+                yield Change(family, start, self.span(node.func)[1], wrong)
             if node.func.id in ("sorted", "reversed", "int", "str", "set", "list") and len(node.args) == 1:
                 family = "ordering" if node.func.id in ("sorted", "reversed") else "conversion"
                 yield Change(family, start, end, self.text(node.args[0]))

@@ -8,8 +8,9 @@ import random
 
 from steergraph.pocket.compose import compose
 from steergraph.pocket.kept_out import kept_out
-from steergraph.pocket.shapes import HELD_OUT_FAMILIES, Mark, Shape, pick_defect, pick_shape
-from steergraph.pocket.surroundings import Piece, build_piece, renamed
+from steergraph.pocket.rename import renamed
+from steergraph.pocket.shapes import Mark, Shape, pick_defect, pick_shape
+from steergraph.pocket.surroundings import Piece, build_piece
 from steergraph.pocket.vocabulary import Words
 
 COMPOSED = 0.5
@@ -17,6 +18,7 @@ COMPOSED = 0.5
 MUTATED = 0.4
 """The share of defects made by a random small change, of written functions and of composed ones."""
 RENAMED = 0.6
+"""The share of pieces whose locals have other names."""
 _NONSENSE = ("NameError", "TypeError", "UnboundLocalError", "AttributeError", "SyntaxError")
 
 
@@ -27,15 +29,9 @@ def practice_piece(rng: random.Random, words: Words, style: str, hints: bool) ->
         if rng.random() < RENAMED:
             shape = renamed(rng, shape, words)
         piece = build_piece(rng, words, shape, style, hints, place, mutate)
-        sensible = not any(
-            case.expected.raised in _NONSENSE or case.actual.raised == "RecursionError" for case in piece.cases
-        )
-        if (
-            sensible
-            and piece.lines != piece.fixed
-            and sum(case.reveals for case in piece.cases) >= 2
-            and _allowed(piece)
-        ):
+        sensible = not any(case.expected.raised in _NONSENSE for case in piece.cases)
+        shown = piece.lines != piece.fixed and sum(case.reveals for case in piece.cases) >= 2
+        if sensible and shown and _allowed(piece):
             return piece
 
 
@@ -55,7 +51,6 @@ def _drawn(rng: random.Random) -> tuple[Shape, int | None, bool]:
     if rng.random() < COMPOSED:
         shape = compose(rng)
         marks = [(part.family, at) for at, part in enumerate(shape.parts) if isinstance(part, Mark)]
-        marks = [(family, at) for family, at in marks if family not in HELD_OUT_FAMILIES]
         if not marks or mutate:
             return shape, None, True
         family = rng.choice(sorted({family for family, _ in marks}))

@@ -102,6 +102,17 @@ def _module(rng: random.Random, words: Words, pieces: list[Piece]) -> tuple[list
     return lines, starts
 
 
+def _written_piece(
+    rng: random.Random, words: Words, style: str, hints: bool, held_out_shapes: bool, held_out_families: bool
+) -> Piece:
+    while True:
+        shape, place = pick_defect(rng, held_out_shapes, held_out_families)
+        piece = build_piece(rng, words, shape, style, hints, place)
+        shown = sum(case.reveals for case in piece.cases) >= 2 if shape.script else True
+        if piece.lines != piece.fixed and shown:
+            return piece
+
+
 def draw_scene(
     rng: random.Random,
     words: Words = TRAIN,
@@ -121,14 +132,10 @@ def draw_scene(
     """
     style = rng.choice(("dot", "dot", "key"))
     hints = rng.random() < 0.25 if hints is None else hints
-    while not practice:
-        shape, place = pick_defect(rng, held_out_shapes, held_out_families)
-        piece = build_piece(rng, words, shape, style, hints, place)
-        shown = sum(case.reveals for case in piece.cases) >= 2 if shape.script else True
-        if piece.lines != piece.fixed and shown:
-            break
-    else:
+    if practice:
         piece = practice_piece(rng, words, style, hints)
+    else:
+        piece = _written_piece(rng, words, style, hints, held_out_shapes, held_out_families)
 
     def neighbour(held_out: bool = False) -> Piece:
         if practice:

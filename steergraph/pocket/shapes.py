@@ -43,6 +43,11 @@ class Shape:
     dotted: bool = False
     """Its records have attributes, whatever the file's style: it names them inside an f-string."""
 
+    @property
+    def right(self) -> str:
+        """The template of the right code."""
+        return "".join(part if isinstance(part, str) else part.right for part in self.parts)
+
 
 def _mark(text: str) -> Mark:
     family, right, wrongs, symptoms = text.split("§")

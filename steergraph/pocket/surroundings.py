@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from steergraph.pocket.arguments import Values
 from steergraph.pocket.behaviour import Case, compare
-from steergraph.pocket.mutate import changes, rename_locals, symptom
-from steergraph.pocket.shapes import Mark, Shape
+from steergraph.pocket.mutate import changes, symptom
+from steergraph.pocket.shapes import Shape
 from steergraph.pocket.vocabulary import Words, camel, invented_word, plural
 
 _SLOT = re.compile(r"\{\{|\}\}|\{(\w+)\}")
@@ -145,19 +145,6 @@ def _document(lines: list[str], doc: str) -> list[str]:
 def _enclosing(code: str, position: int, name: str) -> str:
     methods = list(re.finditer(r"^ +def (\w+)\(", code[:position], re.MULTILINE))
     return str(methods[-1][1]) if methods else name
-
-
-def renamed(rng: random.Random, shape: Shape, words: Words) -> Shape:
-    """A function's shape with other names for some of its locals; a class stays as it is."""
-    if shape.script is None or shape.script.calls:
-        return shape
-    texts = [[part] if isinstance(part, str) else [part.right, *part.wrongs] for part in shape.parts]
-    flat = rename_locals(rng, "\0".join(text for group in texts for text in group), words.nouns).split("\0")
-    parts: list[str | Mark] = []
-    for part, group in zip(shape.parts, texts, strict=True):
-        mine, flat = flat[: len(group)], flat[len(group) :]
-        parts.append(mine[0] if isinstance(part, str) else replace(part, right=mine[0], wrongs=tuple(mine[1:])))
-    return replace(shape, parts=tuple(parts))
 
 
 def _mutated(rng: random.Random, lines: list[str], name: str) -> tuple[list[str], Defect] | None:
