@@ -187,8 +187,9 @@ def main(arguments: list[str] | None = None) -> int:
     plan = Plan(seed=given.seed, minutes=given.minutes, steps=given.steps, base=given.base)
     if given.tiny:
         plan = replace(plan, batch_tokens=1024, size="tiny", vocab_size=512, pool=32)
-    if given.start:
-        plan = replace(plan, ramp_from=0, ramp_to=2_000_000, cooldown=0.6)  # less of the full rate than from scratch
+    if given.start:  # it can copy already, and less of the full rate is needed; a base model's run is too short to ramp
+        ramp = (0, 2_000_000) if given.base else (-5_000_000, 20_000_000)
+        plan = replace(plan, ramp_from=ramp[0], ramp_to=ramp[1], cooldown=0.6)
     try:
         progress = train(plan, given.out, given.resume, given.save_minutes, given.device, given.start)
     except InputError as error:
