@@ -11,8 +11,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-ISSUE ?= scales
-LEAST ?= 7
+ISSUE ?= labels
+LEAST ?= 8
 PYTEST_ARGS ?=
 WORKERS ?= 2
 

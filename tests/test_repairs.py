@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steergraph.agents.sandbox import Sandbox, SandboxUnavailable
-from steergraph.evals.repairs import judge, parse_block
+from steergraph.evals.repairs import Verdict, by_function, judge, parse_block
 from steergraph.pocket.corpus import draw_repair
 from steergraph.pocket.speech import say_edit
 
@@ -63,3 +63,16 @@ def test_a_repair_counts_by_what_it_does(sandbox: Sandbox) -> None:
     verdicts = dict(zip(answers, judge([sample] * len(answers), list(answers.values()), sandbox), strict=True))
     assert {name for name, verdict in verdicts.items() if verdict.repaired} == {"whole", "noted"}
     assert not verdicts["whole"].exact and all(verdict.well_formed for verdict in verdicts.values())
+
+
+def test_new_functions_are_counted_apart() -> None:
+    seen = [draw_repair(9, index, "seen", notes=False) for index in range(20)]
+    names = [draw_repair(9, index, "names", notes=False) for index in range(20)]
+    verdicts = [
+        Verdict(well_formed=True, exact=False, visible=False, repaired=s.scene is not None and s.scene.piece.new)
+        for s in names
+    ]
+    assert by_function(seen, [verdicts[0]] * 20) == {}
+    figures = by_function(names, verdicts)
+    assert figures["trained_functions"]["n"] + figures["new_functions"]["n"] == 20
+    assert figures["trained_functions"]["repaired"][0] == 0 and figures["new_functions"]["repaired"][0] == 1

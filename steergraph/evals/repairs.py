@@ -201,13 +201,22 @@ def measure(engine: Engine, sandbox: Sandbox, n: int, samples: int = 0, seed: in
             greedy = judge(drawn, answers_of(engine, drawn), sandbox)
             for sample, verdict in zip(drawn, greedy, strict=True):
                 families[sample.family].append(verdict)
-            arm = _figures(greedy)
+            arm = _figures(greedy) | by_function(drawn, greedy)
             if samples:
                 arm[f"best_of_{samples}"] = _figures(_best_of(engine, sandbox, drawn, greedy, samples))["repaired"]
             report["splits"][split]["with_notes" if notes else "without_notes"] = arm
             print(f"{split}, notes {'on' if notes else 'off'}: {arm}", file=sys.stderr, flush=True)
         report["splits"][split]["families"] = {name: _figures(families[name]) for name in sorted(families)}
     return report
+
+
+def by_function(drawn: Sequence[Sample], verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Figures of the functions that training draws from and of those it does not; {} where there is one kind only."""
+    kinds: dict[str, list[Verdict]] = {"trained_functions": [], "new_functions": []}
+    for sample, verdict in zip(drawn, verdicts, strict=True):
+        new = sample.scene is not None and sample.scene.piece.new
+        kinds["new_functions" if new else "trained_functions"].append(verdict)
+    return {name: _figures(of_kind) for name, of_kind in kinds.items()} if all(kinds.values()) else {}
 
 
 def _best_of(

@@ -43,6 +43,8 @@ class Piece:
     """What right and wrong code do; () where it isn't run."""
     record: str = ""
     """What records are called in those calls."""
+    new: bool = False
+    """A function that training is never shown."""
 
 
 def draw_slots(rng: random.Random, words: Words) -> dict[str, str]:
@@ -235,4 +237,5 @@ def build_piece(
         values = Values(rng, {**slots, "C": record}, style, shape.attributes)
         script = replace(shape.script, calls=tuple((_fill(n, slots, style), k) for n, k in shape.script.calls))
         cases = compare(sides[0], sides[1], slots["fn"], script, values)
-    return Piece(slots["fn"], doc, tuple(sides[1]), tuple(sides[0]), defect, parameters, tuple(cases), record)
+    lines, fixed = tuple(sides[1]), tuple(sides[0])
+    return Piece(slots["fn"], doc, lines, fixed, defect, parameters, tuple(cases), record, shape.held_out)
