@@ -165,6 +165,7 @@ def test_what_has_no_end_ends_the_call_and_a_list_put_into_itself_is_shown() -> 
     own = ["def f(a):", "    a.append(a)", "    return a"]
     endless = ["def f(a):", "    while True:", "        yield a"]
     deep = ["def f(a):", "    return f(a)"]
+    nested = ["def f(a):", "    for _ in range(1000):", "        a[0] = (a[0],)", "    return len(a)"]
 
     def call(lines: list[str]) -> Call:
         done = run(lines, "f", Script(("ints+",)), [("f", [[1, 2]])], "R")
@@ -177,4 +178,5 @@ def test_what_has_no_end_ends_the_call_and_a_list_put_into_itself_is_shown() -> 
     assert call(loop).raised == call(endless).raised == "TimeoutError"
     assert (call(own).raised, call(own).result, call(own).changed) == ("", "[1, 2, ...]", "[1, 2, ...]")
     assert call(deep).raised == "RecursionError"
+    assert (call(nested).result, call(nested).changed) == ("2", "[" + "(" * 15 + "..." + ",)" * 15 + ", 2]")
     assert len({deeper(frames) for frames in range(8)}) == 1  # whoever calls, the corpus is the same

@@ -7,10 +7,12 @@ values reveal is found by running both versions (`behaviour`).
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
-from reprlib import recursive_repr
+from functools import partial
 from typing import Any
 
 from steergraph.pocket.vocabulary import invented_word
+
+_DEEPEST = 16
 
 
 class Record:
@@ -27,29 +29,32 @@ class Record:
         return hash(show(self))
 
 
-@recursive_repr("...")
-def show(value: Any) -> str:
-    """`value` as Python source: texts in double quotes, numbers as long as a reader needs, itself within it `...`."""
+def show(value: Any, inside: tuple[int, ...] = ()) -> str:
+    """`value` as Python source: texts in double quotes, numbers as long as a reader needs. What lies within itself, or
+    deeper than `_DEEPEST`, is `...`: wrong code may build anything. `inside` are the ids of what it lies in."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, bool) or value is None or isinstance(value, int):
         return repr(value)
     if isinstance(value, float):
         return repr(round(value, 4))
+    if id(value) in inside or len(inside) == _DEEPEST:
+        return "..."
+    part = partial(show, inside=(*inside, id(value)))
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{show(k)}: {show(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{part(k)}: {part(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(map(show, value)) + "]"
+        return "[" + ", ".join(map(part, value)) + "]"
     if isinstance(value, tuple):
-        return "(" + ", ".join(map(show, value)) + ("," if len(value) == 1 else "") + ")"
+        return "(" + ", ".join(map(part, value)) + ("," if len(value) == 1 else "") + ")"
     if isinstance(value, (set, frozenset)):
-        return "{" + ", ".join(sorted(map(show, value))) + "}" if value else "set()"
+        return "{" + ", ".join(sorted(map(part, value))) + "}" if value else "set()"
     if isinstance(value, Record):
-        inside = ", ".join(f"{name}={show(v)}" for name, v in vars(value).items() if name != "_kind")
-        return f"{value._kind}({inside})"
+        fields = ", ".join(f"{name}={part(v)}" for name, v in vars(value).items() if name != "_kind")
+        return f"{value._kind}({fields})"
     if hasattr(value, "__dict__"):
-        inside = ", ".join(f"{name}={show(v)}" for name, v in vars(value).items())
-        return f"{type(value).__name__}({inside})"
+        fields = ", ".join(f"{name}={part(v)}" for name, v in vars(value).items())
+        return f"{type(value).__name__}({fields})"
     return type(value).__name__
 
 
