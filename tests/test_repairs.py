@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steergraph.agents.sandbox import Sandbox, SandboxUnavailable
-from steergraph.evals.repairs import Verdict, by_function, judge, parse_block
+from steergraph.evals.hidden_tests import Verdict, can_be_judged, cases_of, judge, parse_block
+from steergraph.evals.repairs import by_function
 from steergraph.pocket.corpus import draw_repair
-from steergraph.pocket.speech import say_edit
+from steergraph.pocket.speech import say_edit, told_calls
 
 line = st.text(st.characters(exclude_characters="\n\r", exclude_categories=("Cs",)), max_size=20).filter(
     lambda text: not text.startswith(("<<<<", "====", ">>>>"))
@@ -76,3 +77,19 @@ def test_new_functions_are_counted_apart() -> None:
     figures = by_function(names, verdicts)
     assert figures["trained_functions"]["n"] + figures["new_functions"]["n"] == 20
     assert figures["trained_functions"]["repaired"][0] == 0 and figures["new_functions"]["repaired"][0] == 1
+
+
+def test_the_visible_call_is_the_told_one_and_no_hidden_test_repeats_it() -> None:
+    told = 0
+    for index in range(80):
+        sample = draw_repair(777, index, "seen", notes=False)
+        assert sample.scene is not None
+        calls = [(case.expected.before, case.expected.text) for case in cases_of(sample)]
+        assert len(calls) == len(set(calls))
+        told_by_issue = told_calls(sample.scene, sample.sections["issue"])
+        if told_by_issue and can_be_judged(sample):
+            told += 1
+            assert calls[0][1] in sample.sections["issue"]
+        if can_be_judged(sample):
+            assert any(case.reveals for case in cases_of(sample)[1:])
+    assert told > 30

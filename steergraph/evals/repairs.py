@@ -1,172 +1,57 @@
 """Measure generated repairs: `python -m steergraph.evals.repairs [--model pocket] [--n 300] [--samples 8]`.
 
 Repairs of pocket's corpus that training never drew, in four splits: `seen` (the same words, functions, phrasings and
-families of defects, other samples), and three in which one of these is new: `names` (words, and half of the functions),
-`phrasings`, `families`. An answer is
+families of defects, other samples), and three in which something is new: `names` (words, and half of the functions),
+`phrasings`, `families` (and with them most of the functions). Each repair is asked with three kinds of notes: none, the
+model's `own` specialists', or `true` ones, which are made from the defect and two times of three have the right line in
+them. An answer is
 
 - `well_formed` where it is exactly one edit block, right or wrong;
 - `exact` where it is the expected text;
 - `repaired` where it applies to the shown file and the function then passes its hidden test: every drawn call but the
-  one the issue may tell of gives what the right code gives. The calls are played in the sandbox.
+  one the issue may tell of gives what the right code gives. The calls are played in the sandbox. Repairs of which no
+  hidden call shows the defect are not asked.
 
-With `--samples N`, N answers are drawn beside the greedy one and a chooser that sees the visible call alone takes the
-first that passes it; what it takes is scored by the hidden test. Knows pocket's corpus and the engine's protocol.
+With `--samples N`, N answers are drawn beside the greedy one, but for true notes, and a chooser that sees the visible
+call alone takes the first that passes it; what it takes is scored by the hidden test. Knows pocket's corpus and the
+engine's protocol.
 """
 
 import argparse
-import ast
 import json
-import shutil
 import sys
-import tempfile
-import textwrap
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from importlib.util import find_spec
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from steergraph.agents.sandbox import Sandbox
-from steergraph.configs import InputError, load_config
+from steergraph.configs import InputError
+from steergraph.configs.prompts import build_messages
 from steergraph.evals.driving import versions
+from steergraph.evals.hidden_tests import Verdict, can_be_judged, judge
 from steergraph.evals.stats import wilson
 from steergraph.evals.writing import need_folder, write_or_print
-from steergraph.pocket.behaviour import Call, as_job
 from steergraph.pocket.corpus import Sample, Split, draw_repair
 from steergraph.vectors.engine.protocol import Engine, Message, Request, Sampling
 
-Edit = Callable[[Sample, str], tuple[list[str], list[str]] | None]
-"""From an answer to the shown passage and the function in it after the edit; None where there is none."""
 SPLITS: tuple[Split, ...] = ("seen", "names", "phrasings", "families")
-_ROOM = 200
-_AT_ONCE = 400
-
-
-class Verdict(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-    well_formed: bool
-    exact: bool
-    visible: bool
-    """The call that the issue may tell of gives what it should."""
-    repaired: bool
-
-
-def parse_block(answer: str) -> tuple[str, list[str], list[str]] | None:
-    """Path, old and new lines of an answer that is exactly one edit block; None for anything else."""
-    layout = load_config("edit_format")
-    lines = answer.strip("\n").split("\n")
-    marks = [layout["search"], layout["divider"], layout["replace"]]
-    if [line for line in lines if line in marks] != marks or len(lines) < 4:
-        return None
-    if lines[1] != marks[0] or lines[-1] != marks[2]:
-        return None
-    divider = lines.index(marks[1])
-    return lines[0], lines[2:divider], lines[divider + 1 : -1]
-
-
-def patched(sample: Sample, answer: str) -> tuple[list[str], list[str]] | None:
-    """The shown passage and the function in it after the edit; None where it doesn't apply, or to another function."""
-    block = parse_block(answer)
-    if block is None or sample.scene is None:
-        return None
-    path, old, new = block
-    scene = sample.scene
-    target = scene.passages[scene.target]
-    places = [at for at in range(len(target.lines)) if old and list(target.lines[at : at + len(old)]) == old]
-    if path != target.path or len(places) != 1 or old == new:
-        return None
-    passage = [*target.lines[: places[0]], *new, *target.lines[places[0] + len(old) :]]
-    end = scene.start + len(scene.piece.lines) + len(new) - len(old)
-    return passage, passage[scene.start : end]
-
-
-def judge(samples: Sequence[Sample], answers: Sequence[str], sandbox: Sandbox, edit: Edit = patched) -> list[Verdict]:
-    """What each answer is worth, its edit made by `edit`. Raises SandboxUnavailable where none can be set up."""
-    results = [edit(sample, answer) for sample, answer in zip(samples, answers, strict=True)]
-    jobs, owners = [], []
-    for at, (sample, result) in enumerate(zip(samples, results, strict=True)):
-        if result is not None and sample.scene is not None and sample.scene.piece.cases:
-            owners.append(at)
-            jobs.append(as_job(result[1], sample.scene.piece.record, _calls(sample)))
-    played: dict[int, list[bool]] = {}
-    for start in range(0, len(jobs), _AT_ONCE):
-        verdicts = _play(jobs[start : start + _AT_ONCE], sandbox)
-        played.update(zip(owners[start : start + _AT_ONCE], verdicts, strict=True))
-    return [
-        _verdict(sample, answer, result, played.get(at))
-        for at, (sample, answer, result) in enumerate(zip(samples, answers, results, strict=True))
-    ]
-
-
-def _calls(sample: Sample) -> list[Call]:
-    """The visible call first, then the hidden ones."""
-    assert sample.scene is not None
-    cases = sample.scene.piece.cases
-    visible = next(at for at, case in enumerate(cases) if case.reveals)
-    return [cases[visible].expected, *(case.expected for at, case in enumerate(cases) if at != visible)]
-
-
-def _verdict(
-    sample: Sample, answer: str, result: tuple[list[str], list[str]] | None, played: list[bool] | None
-) -> Verdict:
-    same = result is not None and sample.scene is not None and _same_code(result[0], sample.scene.fixed)
-    return Verdict(
-        well_formed=parse_block(answer) is not None,
-        exact=answer.strip("\n") == sample.answer,
-        visible=played[0] if played else same,
-        repaired=all(played[1:]) if played else same,
-    )
-
-
-def _same_code(first: Sequence[str], second: Sequence[str]) -> bool:
-    if list(first) == list(second):
-        return True
-    try:
-        trees = [ast.dump(ast.parse(textwrap.dedent("\n".join(lines)))) for lines in (first, second)]
-    except (SyntaxError, ValueError):
-        return False
-    return trees[0] == trees[1]
-
-
-def _play(jobs: list[dict[str, Any]], sandbox: Sandbox) -> list[list[bool]]:
-    """Play the jobs in a sandbox that holds pocket's few modules without dependencies, and nothing else of ours."""
-    spec = find_spec("steergraph.pocket")
-    assert spec is not None and spec.submodule_search_locations
-    source = Path(next(iter(spec.submodule_search_locations)))
-    with tempfile.TemporaryDirectory(prefix="steergraph-repairs-") as folder:
-        room = Path(folder)
-        package = room / "steergraph" / "pocket"
-        package.mkdir(parents=True)
-        for name in ("behaviour.py", "arguments.py", "vocabulary.py"):
-            shutil.copy(source / name, package / name)
-        (room / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
-        command = "PYTHONPATH=/workspace:. python -m steergraph.pocket.behaviour < jobs.json > verdicts.json"
-        done = sandbox.run(command, room, timeout_s=30 + len(jobs) / 4, memory_mb=2048)
-        try:
-            verdicts: list[list[bool]] = json.loads((room / "verdicts.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            verdicts = []
-    if len(verdicts) == len(jobs):
-        return verdicts
-    if len(jobs) == 1:  # a repair that takes the whole process down repairs nothing
-        return [[False] * len(jobs[0]["calls"])]
-    if done.killed_reason is None and "Traceback" in done.output and "behaviour" not in done.output:
-        raise InputError(f"the hidden tests could not be played: {done.output.strip().splitlines()[-1][:200]}")
-    half = len(jobs) // 2
-    return _play(jobs[:half], sandbox) + _play(jobs[half:], sandbox)
+NOTES = ("no", "own", "true")
+_SPECIALISTS = ("bug_analysis", "test_reasoning", "code_reading")
+_ROOM, _NOTE = 200, 90
 
 
 def fitting(engine: Engine, seed: int, split: Split, notes: bool, n: int) -> list[Sample]:
-    """The first `n` repairs of the split whose prompt leaves the model room for an answer."""
+    """The first `n` repairs of the split that can be judged, and whose prompt leaves the model room for an answer, and
+    for notes where it has none."""
     drawn: list[Sample] = []
     index = 0
     while len(drawn) < n:
         sample = draw_repair(seed, index, split, notes)
         messages = [Message.model_validate(message) for message in sample.messages]
-        if engine.count_tokens(messages) + _ROOM <= engine.info.window:
+        room = _ROOM if notes else _ROOM + len(_SPECIALISTS) * _NOTE
+        if can_be_judged(sample) and engine.count_tokens(messages) + room <= engine.info.window:
             drawn.append(sample)
         index += 1
         if index > 20 * n + 100:
@@ -176,14 +61,32 @@ def fitting(engine: Engine, seed: int, split: Split, notes: bool, n: int) -> lis
 
 def answers_of(engine: Engine, samples: Sequence[Sample], seed: int | None = None) -> list[str]:
     """What the engine answers to each sample: greedy, or drawn at temperature 0.8 with `seed`."""
-    sampling = Sampling(max_new_tokens=_ROOM) if seed is None else Sampling(max_new_tokens=_ROOM, temperature=0.8)
+    return _said(engine, [sample.messages for sample in samples], seed)
+
+
+def with_own_notes(engine: Engine, samples: Sequence[Sample]) -> list[Sample]:
+    """The same repairs, with what the model's other specialists say of them in the prompt, laid out as by the graph."""
+    said = [
+        _said(engine, [build_messages(name, sample.sections) for sample in samples], room=_NOTE)
+        for name in _SPECIALISTS
+    ]
+    notes = ["\n".join(note.strip() for note in of_one if note.strip()) for of_one in zip(*said, strict=True)]
+    return [
+        replace(sample, messages=tuple(build_messages("patch_writing", {**sample.sections, "notes": text})))
+        for sample, text in zip(samples, notes, strict=True)
+    ]
+
+
+def _said(
+    engine: Engine, prompts: Sequence[Sequence[dict[str, str]]], seed: int | None = None, room: int = _ROOM
+) -> list[str]:
     requests = [
         Request(
-            messages=tuple(Message.model_validate(message) for message in sample.messages),
-            sampling=sampling,
+            messages=tuple(Message.model_validate(message) for message in messages),
+            sampling=Sampling(max_new_tokens=room, temperature=0.0 if seed is None else 0.8),
             seed=0 if seed is None else seed * 100_003 + at,
         )
-        for at, sample in enumerate(samples)
+        for at, messages in enumerate(prompts)
     ]
     return [completion.text for completion in engine.generate(requests)]
 
@@ -196,16 +99,18 @@ def measure(engine: Engine, sandbox: Sandbox, n: int, samples: int = 0, seed: in
     for split in SPLITS:
         families: dict[str, list[Verdict]] = defaultdict(list)
         report["splits"][split] = {}
-        for notes in (False, True):
-            drawn = fitting(engine, seed, split, notes, n)
+        for notes in NOTES:
+            drawn = fitting(engine, seed, split, notes == "true", n)
+            drawn = with_own_notes(engine, drawn) if notes == "own" else drawn
             greedy = judge(drawn, answers_of(engine, drawn), sandbox)
-            for sample, verdict in zip(drawn, greedy, strict=True):
-                families[sample.family].append(verdict)
+            if notes == "no":
+                for sample, verdict in zip(drawn, greedy, strict=True):
+                    families[sample.family].append(verdict)
             arm = _figures(greedy) | by_function(drawn, greedy)
-            if samples:
-                arm[f"best_of_{samples}"] = _figures(_best_of(engine, sandbox, drawn, greedy, samples))["repaired"]
-            report["splits"][split]["with_notes" if notes else "without_notes"] = arm
-            print(f"{split}, notes {'on' if notes else 'off'}: {arm}", file=sys.stderr, flush=True)
+            if samples and notes != "true":
+                arm[f"best_of_{samples + 1}"] = _figures(_best_of(engine, sandbox, drawn, greedy, samples))["repaired"]
+            report["splits"][split][f"{notes}_notes"] = arm
+            print(f"{split}, {notes} notes: {arm}", file=sys.stderr, flush=True)
         report["splits"][split]["families"] = {name: _figures(families[name]) for name in sorted(families)}
     return report
 
@@ -258,6 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given.n < 1:
             raise InputError(f"--n {given.n}: at least 1")
+        if given.samples < 0:
+            raise InputError(f"--samples {given.samples}: 0 or more")
         need_folder(given.out)
         sandbox = Sandbox.detect()
         with LocalEngine(given.model) as engine:

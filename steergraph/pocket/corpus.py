@@ -4,7 +4,8 @@ Knows the specialists' sections and what pocket shall answer to them. Knows noth
 """
 
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from steergraph.configs.prompts import build_messages, format_passage
@@ -43,7 +44,8 @@ class Sample:
     messages: tuple[dict[str, str], ...]
     answer: str
     scene: Scene | None = None
-    notes: bool = False
+    sections: Mapping[str, str] = field(default_factory=dict)
+    """Of a repair: what its prompt is built from."""
 
 
 def _context(rng: random.Random, scene: Scene) -> str:
@@ -134,7 +136,7 @@ def patch_sample(
         tuple(build_messages("patch_writing", sections)),
         answer,
         scene,
-        with_notes,
+        sections,
     )
 
 

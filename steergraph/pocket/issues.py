@@ -7,6 +7,7 @@ import random
 import re
 from dataclasses import replace
 
+from steergraph.pocket.behaviour import Case
 from steergraph.pocket.scenes import Scene, short
 from steergraph.pocket.vocabulary import Words
 
@@ -106,12 +107,16 @@ _CHANGES = (
 )
 
 
+def tellable(scene: Scene) -> Case | None:
+    """The call that shows the defect and that an issue may tell; None where none is short enough."""
+    return next((case for case in scene.piece.cases if case.reveals and short(case)), None)
+
+
 def _example(rng: random.Random, scene: Scene, held_out: bool) -> str:
-    """A call that shows the defect, with what is expected and what comes out; "" where none is short enough."""
-    cases = [case for case in scene.piece.cases if case.reveals and short(case)]
-    if not cases:
+    """The tellable call, with what is expected and what comes out; "" where there is none."""
+    case = tellable(scene)
+    if case is None:
         return ""
-    case = cases[0]
     expected, actual = case.expected, case.actual
     target = scene.passages[scene.target]
     forms: tuple[str, ...] = _HELD_OUT_SAYS if held_out else _SAYS

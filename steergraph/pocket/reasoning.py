@@ -116,6 +116,11 @@ def domains() -> tuple[str, ...]:
     return tuple(_FIELDS)
 
 
+def questions(domain: str) -> list[str]:
+    """Every question that the world has an answer to."""
+    return [asked.format(place=place) for asked, _ in _FIELDS[domain].values() for place in sorted(world())]
+
+
 def multiple_choice(rng: random.Random, domain: str, options: int = 4) -> tuple[str, list[str], str, str]:
     """Question, options, the right letter, and the answer in the domain's register, ending in `#### LETTER`."""
     place, field = _draw_fact(rng, domain)

@@ -77,7 +77,7 @@ def _split(words: list[str], every: int) -> tuple[tuple[str, ...], tuple[str, ..
 
 @dataclass(frozen=True)
 class Words:
-    """The words one side of the split may use. Held-out lists share no word with the training lists."""
+    """The words one side of the split may use. No held-out list has a word of any training list."""
 
     nouns: tuple[str, ...]
     attributes: tuple[str, ...]
@@ -103,13 +103,24 @@ _MODIFIER_SPLIT = _split(_MODIFIERS, 7)
 _VERB_SPLIT = _split(_VERBS, 7)
 
 TRAIN = Words(_NOUN_SPLIT[0], _ATTRIBUTE_SPLIT[0], _FLAG_SPLIT[0], _TEXT_SPLIT[0], _MODIFIER_SPLIT[0], _VERB_SPLIT[0])
+_TRAINED = {
+    word
+    for words in (_NOUN_SPLIT, _ATTRIBUTE_SPLIT, _FLAG_SPLIT, _TEXT_SPLIT, _MODIFIER_SPLIT, _VERB_SPLIT)
+    for word in words[0]
+}
+
+
+def _untrained(words: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(word for word in words if word not in _TRAINED)
+
+
 HELD_OUT = Words(
-    _NOUN_SPLIT[1],
-    _ATTRIBUTE_SPLIT[1],
-    _FLAG_SPLIT[1],
-    _TEXT_SPLIT[1],
-    _MODIFIER_SPLIT[1],
-    _VERB_SPLIT[1],
+    _untrained(_NOUN_SPLIT[1]),
+    _untrained(_ATTRIBUTE_SPLIT[1]),
+    _untrained(_FLAG_SPLIT[1]),
+    _untrained((*_TEXT_SPLIT[1], "dialect", "emblem", "genre", "motto", "pseudonym")),
+    _untrained(_MODIFIER_SPLIT[1]),
+    _untrained(_VERB_SPLIT[1]),
     held_out=True,
 )
 

@@ -88,13 +88,13 @@ def draw_register(label: str, seed: int | str, index: int) -> Sample:
     rng = random.Random(f"{seed}/register/{label}/{index}")
     while True:
         if label in ("bug_analysis", "test_reasoning"):
-            return speech_sample(rng, label, 0)
+            return speech_sample(rng, label, 0, "seen")
         if label == "code_reading":
-            sample = speech_sample(rng, label, 1)
+            sample = speech_sample(rng, label, 1, "seen")
             if "is not shown" not in sample.answer:
                 return sample
         elif label == "patch_writing":
-            sample = patch_sample(rng, "train", 1, notes=False)
+            sample = patch_sample(rng, "seen", 1, notes=False)
             if sample.scene is not None:
                 return sample
         elif label == "calendar":

@@ -18,9 +18,9 @@ from steergraph.agents.services import Services
 from steergraph.agents.speak import Turn, prepare, step_of, unsteered
 from steergraph.agents.specialists import RETRIEVE, Specialist, resolve_steering
 from steergraph.agents.state import State, Step, Task
+from steergraph.evals.hidden_tests import judge
 from steergraph.evals.lab.cases import Case, edited
 from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of
-from steergraph.evals.repairs import judge
 from steergraph.vectors.engine.protocol import Engine, Message
 
 WITHOUT = ("baseline", "static", "dynamic")

@@ -9,15 +9,15 @@ import json
 import re
 from collections.abc import Sequence
 from typing import Literal
-from zlib import crc32
 
 from steergraph.agents.answers import extract_answer
 from steergraph.agents.sandbox import Sandbox
 from steergraph.configs import InputError
+from steergraph.evals.hidden_tests import judge
 from steergraph.evals.lab.experiment import Item
 from steergraph.evals.lab.registers import REGISTERS, draw_register
-from steergraph.evals.repairs import judge
 from steergraph.pocket.corpus import Sample
+from steergraph.pocket.reasoning import questions
 from steergraph.pocket.speech import CAUSES, told_calls, wrong_lines
 from steergraph.vectors.engine.protocol import Message
 
@@ -44,7 +44,8 @@ def draw_items(domain: str, prompt: Prompt, split: Split, seed: int, n: int) -> 
     for index in range(_TRIES * n):
         sample = draw_register(domain, seed, offset + 2 * index)  # the splits take turns in one numbering
         fact = sample.messages[-1]["content"].split("\n")[0]
-        if split != "any" and _asks_choice(sample) and (fact in asked or crc32(fact.encode()) % 2 != offset):
+        once = split != "any" and _asks_choice(sample)
+        if once and (fact in asked or questions(sample.kind).index(fact) % 2 != offset):
             continue
         asked.add(fact)
         messages = tuple(Message.model_validate(message) for message in sample.messages)
