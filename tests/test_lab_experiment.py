@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,16 @@ def test_what_does_not_fit_the_window_is_refused_before_anything_is_asked(engine
 
 def test_a_folder_of_another_run_is_refused(engine: LocalEngine, tmp_path: Path) -> None:
     run(Counting(), engine, tmp_path, command="test")
-    with pytest.raises(InputError, match="another settings"):
+    with pytest.raises(InputError, match="other settings"):
         run(Counting(seed=2), engine, tmp_path, command="test")
+
+    class Others(Counting):
+        def pairs(self) -> Iterator[tuple[Item, Arm]]:
+            for item, arm in super().pairs():
+                yield replace(item, messages=(Message(role="user", content="What is 1 plus 1?"),)), arm
+
+    with pytest.raises(InputError, match="other questions"):
+        run(Others(), engine, tmp_path, command="test")
     with held(tmp_path / ".lock", "busy"), pytest.raises(InputError, match="another run is writing"):
         run(Counting(), engine, tmp_path, command="test")
     (tmp_path / "rows.jsonl").write_text('{"item": 3}\n')

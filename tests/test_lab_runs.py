@@ -66,6 +66,9 @@ def test_bad_settings_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
     for text, said in (
         ("select: 0\n", "select"),
         ("domains: [cooking]\n", "cooking"),
+        ("domains: []\n", "domains"),
+        ("prompts: []\n", "prompts"),
+        ("doses: {contrast: {residual: [0.1, 0.1]}}\n", "twice"),
         ("doses: {contrast: {unit_vector: {}}}\n", "auto"),
         ("doses: {contrast: {residual: {auto: [0.1]}}}\n", "residual"),
         ("- 1\n", "mapping"),

@@ -1,14 +1,15 @@
 """An experiment yields paired items, arms and metrics; the runner answers all of it through one engine, and resumes.
 
 A folder of results holds `rows.jsonl`, one line for each item under each arm, and `manifest.json`: model, vectors'
-hashes, settings, seed, versions and the command. A killed run goes on from the rows it has; a folder of other settings
-is refused.
+hashes, settings, seed, a digest of the questions, versions and the command. A killed run goes on from the rows it has;
+a folder of other settings or questions is refused.
 Knows the engine's protocol. Knows nothing of what is measured.
 """
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -90,8 +91,8 @@ def run(
     except OSError as error:
         raise CannotWrite(f"cannot write {folder}: {error.strerror}") from error
     with held(folder / ".lock", f"{folder}: another run is writing there; wait for it or take another folder"):
-        _claim(folder, manifest(experiment, engine, command))
         pairs = list(experiment.pairs())
+        _claim(folder, manifest(experiment, engine, command) | {"questions": _digest(pairs)})
         order = [(item.id, arm.name) for item, arm in pairs]
         if len(set(order)) != len(order):
             raise InputError("an experiment asks the same item twice under one arm: give its items other names")
@@ -164,6 +165,11 @@ def manifest(experiment: Experiment, engine: Engine, command: str) -> dict[str, 
     }
 
 
+def _digest(pairs: Iterable[tuple[Item, Arm]]) -> str:
+    asked = {item.id: [message.model_dump(mode="json") for message in item.messages] for item, _ in pairs}
+    return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def _claim(folder: Path, found: Mapping[str, Any]) -> None:
     before = read_record(folder / MANIFEST)
     if before is None:
@@ -171,6 +177,8 @@ def _claim(folder: Path, found: Mapping[str, Any]) -> None:
             raise InputError(f"{folder}: rows without a {MANIFEST}: nothing says what they are; take another folder")
         write_whole(folder / MANIFEST, json.dumps(found, indent=1) + "\n")
         return
-    for key in ("model", "vectors", "settings"):
+    for key in ("model", "vectors", "settings", "questions"):
         if before.get(key) != found[key]:
-            raise InputError(f"{folder}: holds results of another {key}; take another folder or remove it")
+            raise InputError(
+                f"{folder}: holds results of {'other' if key.endswith('s') else 'another'} {key}; take another folder or remove it"
+            )

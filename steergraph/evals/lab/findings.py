@@ -56,6 +56,11 @@ class Found(Frozen):
     accuracy: Comparison | None = None
     """The specialist's own prompt, report split, against unsteered."""
     changed: float | None = None
+    """Share of answers that differ from the unsteered ones, report split, under the prompt it was chosen for."""
+    repetition: float | None = None
+    """Added share of repeated 4-grams there."""
+    nats: float | None = None
+    """Added nats a token that its answers cost the unsteered model there: the median of the paired differences."""
 
 
 class Thirds(Frozen):
@@ -147,7 +152,7 @@ def judged(found: Sequence[Found], rows: Iterable[Row]) -> list[Found]:
         domain, prompt = row.item.split("/")[:2]
         values[domain, prompt, row.arm][row.item] = row
     compared: dict[tuple[str, str, str], Comparison] = {}
-    changes: dict[int, float] = {}
+    coherence: dict[int, dict[str, float | None]] = {}
     for at, one in enumerate(found):
         for prompt, metric, name in (("open", "domain", "register_rate"), ("own", "accurate", "accuracy")):
             steered, plain = values[one.domain, prompt, one.cell.arm.name], values[one.domain, prompt, BASELINE]
@@ -158,18 +163,32 @@ def judged(found: Sequence[Found], rows: Iterable[Row]) -> list[Found]:
         asked = "own" if one.goal == "task" else "open"
         steered, plain = values[one.domain, asked, one.cell.arm.name], values[one.domain, asked, BASELINE]
         if steered:
-            changes[at] = fmean(steered[item].text != plain[item].text for item in plain)
+            coherence[at] = _coherence([(steered[item], plain[item]) for item in plain])
     fixed = dict(zip(compared, corrected(list(compared.values())), strict=True))
     return [
         one.model_copy(
             update={
                 "register_rate": fixed.get((one.domain, "register_rate", one.cell.arm.name)),
                 "accuracy": fixed.get((one.domain, "accuracy", one.cell.arm.name)),
-                "changed": changes.get(at),
+                **coherence.get(at, {}),
             }
         )
         for at, one in enumerate(found)
     ]
+
+
+def _coherence(pairs: Sequence[tuple[Row, Row]]) -> dict[str, float | None]:
+    """What steering does to the answers themselves; pairs are (steered, unsteered) of an item."""
+    priced = [
+        steered.metrics["nats"] - plain.metrics["nats"]
+        for steered, plain in pairs
+        if "nats" in steered.metrics and "nats" in plain.metrics
+    ]
+    return {
+        "changed": fmean(steered.text != plain.text for steered, plain in pairs),
+        "repetition": fmean(steered.metrics["repetition"] - plain.metrics["repetition"] for steered, plain in pairs),
+        "nats": median(priced) if priced else None,
+    }
 
 
 def thirds(rows: Iterable[Row], cells: Mapping[str, Sequence[Cell]], layers: int) -> list[Thirds]:

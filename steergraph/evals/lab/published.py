@@ -70,16 +70,22 @@ def found_table(found: Sequence[Found]) -> str:
     """Markdown: every chosen cell, on which items it was chosen, and what the report split says."""
     rows = [
         "| domain | chosen for | vector | cell | dose | chosen: steered / unsteered | register, open prompt "
-        "| right, own prompt |",
-        "|---|---|---|---|---|---|---|---|",
+        "| right, own prompt | changed | added repetition, nats a token |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     rows += [
         f"| {one.domain} | {one.goal} | {one.cell.source} | layer {one.cell.layer}, {one.cell.alpha:g} {one.cell.unit} "
         f"| {one.relative_dose:.2f} | {one.chosen_score:.0%} / {one.baseline_score:.0%} "
-        f"| {said(one.register_rate)} | {said(one.accuracy)} |"
+        f"| {said(one.register_rate)} | {said(one.accuracy)} | {_coherence(one)} |"
         for one in found
     ]
     return "\n".join(rows)
+
+
+def _coherence(one: Found) -> str:
+    if one.changed is None or one.repetition is None:
+        return " | "
+    return f"{one.changed:.0%} | {one.repetition:+.1%}, {'' if one.nats is None else f'{one.nats:+.2f}'}"
 
 
 def said(comparison: Comparison | None, words: tuple[str, str] = ("better", "worse")) -> str:

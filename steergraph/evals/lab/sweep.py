@@ -38,9 +38,9 @@ class SweepSettings(Frozen):
     """configs/experiments/sweep.yaml, validated."""
 
     seed: int
-    domains: tuple[str, ...]
-    doses: dict[Source, dict[Unit, tuple[float, ...] | dict[Literal["auto"], tuple[float, ...]]]]
-    prompts: tuple[Prompt, ...]
+    domains: tuple[str, ...] = Field(min_length=1)
+    doses: dict[Source, dict[Unit, tuple[float, ...] | dict[Literal["auto"], tuple[float, ...]]]] = Field(min_length=1)
+    prompts: tuple[Prompt, ...] = Field(min_length=1)
     prompt_texts: int = Field(ge=8)
     select: int = Field(ge=1)
     report: int = Field(ge=1)
@@ -59,8 +59,9 @@ class SweepSettings(Frozen):
         for unit, given in ((unit, given) for units in self.doses.values() for unit, given in units.items()):
             if isinstance(given, dict) and (unit != "unit_vector" or "auto" not in given):
                 raise ValueError(f"doses: {unit} is a list of alphas; only unit_vector may be {{auto: [...]}}")
-            if not (given["auto"] if isinstance(given, dict) else given):
-                raise ValueError(f"doses: {unit} has no alpha")
+            alphas = given["auto"] if isinstance(given, dict) else given
+            if not alphas or len(set(alphas)) != len(alphas):
+                raise ValueError(f"doses: {unit} has {'an alpha twice' if alphas else 'no alpha'}")
         return self
 
 
@@ -187,8 +188,8 @@ class Sweep:
         ]
 
     def _is_priced(self, item: Item) -> bool:
-        """Whether an answer's perplexity is taken: on the first few items of a domain, under every arm."""
-        return int(item.id.rsplit("/", 1)[1]) < self.plan.perplexity_items
+        """Whether an answer's perplexity is taken: of the many cells to choose from, on the first few items each."""
+        return self.split == "report" or int(item.id.rsplit("/", 1)[1]) < self.plan.perplexity_items
 
 
 def _nats(engine: Engine, said: Iterable[tuple[Item, Completion]]) -> list[float]:
