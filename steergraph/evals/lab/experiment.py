@@ -179,6 +179,5 @@ def _claim(folder: Path, found: Mapping[str, Any]) -> None:
         return
     for key in ("model", "vectors", "settings", "questions"):
         if before.get(key) != found[key]:
-            raise InputError(
-                f"{folder}: holds results of {'other' if key.endswith('s') else 'another'} {key}; take another folder or remove it"
-            )
+            which = "other" if key.endswith("s") else "another"
+            raise InputError(f"{folder}: holds results of {which} {key}; take another folder or remove it")
