@@ -1,5 +1,6 @@
 """What a sweep's rows are taken to say: made-up rows with known answers."""
 
+import pytest
 import yaml
 
 from steergraph.evals.lab import published
