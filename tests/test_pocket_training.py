@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from steergraph.configs import InputError
+from steergraph.pocket.lessons import Progress, batches
 from steergraph.pocket.network import hidden_states, new_model
 from steergraph.pocket.optimizer import Optimizer, orthogonalise
 from steergraph.pocket.train import CHECKPOINT, MODEL, Plan, copying_lesson, load_checkpoint, main, train
@@ -49,7 +51,7 @@ def test_a_resumed_run_goes_on_where_the_last_one_ended(tmp_path: Path) -> None:
     train(plan, tmp_path)
     model = new_model("tiny", 512, 0, 2, 1280, seed=9)
     optimizer = Optimizer(model)
-    progress = load_checkpoint(tmp_path, model, optimizer)
+    progress = load_checkpoint(tmp_path, model, optimizer, plan)
     assert progress.step == 3 and progress.tokens > 0
     saved = AutoModelForCausalLM.from_pretrained(tmp_path / MODEL).state_dict()
     for name, parameter in model.named_parameters():
@@ -86,7 +88,7 @@ def test_a_kill_loses_at_most_the_last_interval(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     model = new_model("tiny", 512, 0, 2, 1280, seed=1)
-    progress = load_checkpoint(tmp_path, model, Optimizer(model))
+    progress = load_checkpoint(tmp_path, model, Optimizer(model), TINY)
     assert progress.step > 0
     steps = str(progress.step + 2)
     assert (
@@ -97,9 +99,68 @@ def test_a_kill_loses_at_most_the_last_interval(tmp_path: Path) -> None:
 def test_bad_checkpoints_are_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = new_model("tiny", 512, 0, 2, 1280, seed=1)
     with pytest.raises(InputError, match="no checkpoint"):
-        load_checkpoint(tmp_path, model, Optimizer(model))
+        load_checkpoint(tmp_path, model, Optimizer(model), TINY)
     (tmp_path / CHECKPOINT).write_bytes(b"\x00" * 50)
     with pytest.raises(InputError, match="not a checkpoint of this training"):
-        load_checkpoint(tmp_path, model, Optimizer(model))
+        load_checkpoint(tmp_path, model, Optimizer(model), TINY)
     assert main(["--out", str(tmp_path / "new"), "--tiny", "--steps", "1", "--resume", "--device", "cpu"]) == 2
     assert "leave out --resume" in capsys.readouterr().err
+
+
+def test_what_cannot_be_trained_is_one_line_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    new = tmp_path / "new"
+    for arguments, said in (
+        (["--minutes", "0"], "--minutes 0"),
+        (["--minutes", "nan"], "--minutes nan"),
+        (["--steps", "-5"], "--steps -5"),
+        (["--threads", "0"], "--threads 0"),
+        (["--save-minutes", "-1"], "--save-minutes -1"),
+        (["--device", "quux"], "--device quux"),
+        (["--start", str(tmp_path / "nowhere")], "not the folder of a trained model"),
+        (["--resume"], "leave out --resume"),
+        (["--out", str(file)], "cannot make this folder"),
+    ):
+        assert main(["--out", str(new), "--tiny", "--device", "cpu", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert said in error and len(error.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_checkpoint_goes_on_with_its_own_plan_only(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (trained / CHECKPOINT).read_bytes()
+    command = ["--out", str(trained), "--tiny", "--device", "cpu", "--threads", "1", "--steps", "41"]
+    for arguments, said in (
+        ([], "holds a training already"),
+        (["--resume", "--seed", "99"], "another seed"),
+        (["--resume", "--base"], "another base"),
+        (["--resume", "--start", str(trained / MODEL)], "another ramp_from"),
+    ):
+        assert main([*command, *arguments]) == 2
+        assert said in capsys.readouterr().err
+    assert (trained / CHECKPOINT).read_bytes() == before
+
+
+def test_a_model_of_another_size_is_no_start(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--out", str(tmp_path), "--device", "cpu", "--steps", "1", "--start", str(trained / MODEL)]) == 2
+    assert "not a model of this size" in capsys.readouterr().err
+
+
+def test_resumed_batches_are_those_that_would_have_come(trained: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(trained / MODEL)
+    progress = Progress()
+    source = batches(TINY, tokenizer, progress)
+    for stop in (3, 20):  # within the first pool and in a later one
+        for _ in range(stop):
+            progress.tokens += next(source)[0].numel()
+        resumed = batches(TINY, tokenizer, replace(progress))
+        ahead = batches(TINY, tokenizer, replace(progress))
+        after = [next(ahead)[0] for _ in range(2)]
+        for expected in after:
+            assert torch.equal(next(resumed)[0], expected)
+        following = next(source)[0]
+        progress.tokens += following.numel()
+        assert torch.equal(following, after[0])

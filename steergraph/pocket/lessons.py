@@ -24,7 +24,11 @@ class Progress:
     step: int = 0
     tokens: int = 0
     drawn: int = 0
-    """Samples drawn from the corpus so far."""
+    """The corpus' first sample of the pool in use."""
+    used: int = 0
+    """Batches of that pool that training has seen."""
+    pool_stage: float = 0.0
+    """The curriculum's stage that it was drawn at."""
     seconds: float = 0.0
     loss: float = 0.0
     """Exponential mean."""
@@ -90,23 +94,12 @@ def batches(plan: Plan, tokenizer: Any, progress: Progress) -> Iterator[tuple[Te
     """Endless batches (ids, labels), both [rows, length]; labels are -100 outside the answers.
 
     Rows of a batch have nearly one length: a pool of samples is sorted, cut into batches of about `batch_tokens`, and
-    the batches are shuffled."""
+    the batches are shuffled. `progress` says which comes next, and is kept up to date."""
     while True:
-        stage = plan.stage(progress.tokens)
-        pool = []
-        for index in range(progress.drawn, progress.drawn + plan.pool):
-            prompt, answer = encode(tokenizer, draw_sample(plan.seed, index, stage=stage), plan.base)
-            if len(prompt) + len(answer) <= WINDOW:
-                pool.append((prompt, answer))
-        progress.drawn += plan.pool
-        pool.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
-        cuts: list[list[tuple[list[int], list[int]]]] = [[]]
-        for pair in pool:
-            if cuts[-1] and (len(cuts[-1]) + 1) * (len(pair[0]) + len(pair[1])) > plan.batch_tokens:
-                cuts.append([])
-            cuts[-1].append(pair)
-        random.Random(f"{plan.seed}/{progress.drawn}").shuffle(cuts)
-        for cut in cuts:
+        if not progress.used:
+            progress.pool_stage = plan.stage(progress.tokens)
+        for cut in _pool(plan, tokenizer, progress.drawn, progress.pool_stage)[progress.used :]:
+            progress.used += 1
             length = max(len(prompt) + len(answer) for prompt, answer in cut)
             ids = torch.full((len(cut), length), tokenizer.pad_token_id)
             labels = torch.full((len(cut), length), -100)
@@ -114,6 +107,24 @@ def batches(plan: Plan, tokenizer: Any, progress: Progress) -> Iterator[tuple[Te
                 ids[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
                 labels[row, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
             yield ids, labels
+        progress.drawn, progress.used = progress.drawn + plan.pool, 0
+
+
+def _pool(plan: Plan, tokenizer: Any, first: int, stage: float) -> list[list[tuple[list[int], list[int]]]]:
+    """The batches of the pool that begins with sample `first`: pairs of prompt and answer."""
+    pool = []
+    for index in range(first, first + plan.pool):
+        prompt, answer = encode(tokenizer, draw_sample(plan.seed, index, stage=stage), plan.base)
+        if len(prompt) + len(answer) <= WINDOW:
+            pool.append((prompt, answer))
+    pool.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
+    cuts: list[list[tuple[list[int], list[int]]]] = [[]]
+    for pair in pool:
+        if cuts[-1] and (len(cuts[-1]) + 1) * (len(pair[0]) + len(pair[1])) > plan.batch_tokens:
+            cuts.append([])
+        cuts[-1].append(pair)
+    random.Random(f"{plan.seed}/{first + plan.pool}").shuffle(cuts)
+    return cuts
 
 
 def copying_lesson(plan: Plan, progress: Progress, vocab_size: int, separator: int) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ last interval). Curriculum, corpus, tokenizer, network and optimiser are beside 
 
 import argparse
 import json
+import math
 import random
 import shutil
 import sys
@@ -29,6 +30,7 @@ from steergraph.pocket.tokenizer import CHAT_TEMPLATE, END, train_tokenizer
 
 CHECKPOINT = "checkpoint.safetensors"
 MODEL = "interim"
+_HOW_LONG = ("minutes", "steps")
 
 
 def answer_loss(model: Any, ids: Tensor, labels: Tensor) -> Tensor:
@@ -49,22 +51,55 @@ def save_checkpoint(out: Path, model: Any, optimizer: Optimizer, progress: Progr
     temporary.replace(out / CHECKPOINT)
 
 
-def load_checkpoint(out: Path, model: Any, optimizer: Optimizer) -> Progress:
-    """Take over what the last checkpoint holds. Raises InputError where there is none or it is damaged."""
+def load_checkpoint(out: Path, model: Any, optimizer: Optimizer, plan: Plan) -> Progress:
+    """Take over what the last checkpoint holds. Raises InputError where there is none, it is damaged, or it is of
+    another plan than `plan`; only how long to train may differ."""
     path = out / CHECKPOINT
     if not path.is_file():
         raise InputError(f"{out}: no {CHECKPOINT} to resume from; leave out --resume to start afresh")
     try:
         with safe_open(path, framework="pt") as file:
+            header = file.metadata()
+            before, progress = json.loads(header["plan"]), Progress(**json.loads(header["progress"]))
+            other = [key for key, value in asdict(plan).items() if key not in _HOW_LONG and before[key] != value]
+            if other:
+                raise InputError(f"{path}: of a training with another {other[0]}; give the first command and --resume")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            progress = Progress(**json.loads(file.metadata()["progress"]))
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(tensors.pop(f"model/{name}"))
         optimizer.load(tensors)
+    except InputError:
+        raise
     except (SafetensorError, KeyError, RuntimeError, ValueError, TypeError) as error:
         raise InputError(f"{path}: not a checkpoint of this training: {error}") from error
     return progress
+
+
+def _begin(out: Path, resume: bool, device: str, start: Path | None) -> None:
+    """Raises InputError, before anything is written, where the run could not go on."""
+    if (out / CHECKPOINT).exists() and not resume:
+        raise InputError(f"{out}: holds a training already; --resume goes on with it, or take another folder")
+    if resume and not (out / CHECKPOINT).is_file():
+        raise InputError(f"{out}: no {CHECKPOINT} to resume from; leave out --resume to start afresh")
+    if start is not None and not (start / "config.json").is_file():
+        raise InputError(f"--start {start}: not the folder of a trained model, which this trainer leaves in `{MODEL}`")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from error
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot make this folder: {error.strerror}") from error
+
+
+def _take_weights(model: Any, start: Path) -> None:
+    try:
+        trained = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32, local_files_only=True)
+        model.load_state_dict(trained.state_dict())
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise InputError(f"--start {start}: not a model of this size: {str(error).splitlines()[0]}") from error
 
 
 def export(out: Path, model: Any, tokenizer: Any, base: bool = False) -> Path:
@@ -114,19 +149,19 @@ def train(
 ) -> Progress:
     """Train in `out`; the model is in `out`/interim at each checkpoint and at the end. Returns where it ended.
 
-    `start` is a trained model of the same size to go on from, with its tokenizer: it can copy already, so that the
-    lessons in copying and the short samples of the first stages are left out.
+    `start` is a trained model of the same size to go on from, with its tokenizer: it can copy already, so that most
+    lessons in copying are left out. Raises InputError for what `_begin` and `load_checkpoint` refuse.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    _begin(out, resume, device, start)
     tokenizer = _tokenizer(out, plan, start)
     end = tokenizer.convert_tokens_to_ids(END)
     model = new_model(plan.size, len(tokenizer), tokenizer.pad_token_id, end, WINDOW, plan.seed).to(device)
     optimizer = Optimizer(model)
     progress = Progress()
     if resume:
-        progress = load_checkpoint(out, model, optimizer)
+        progress = load_checkpoint(out, model, optimizer, plan)
     elif start is not None:
-        model.load_state_dict(AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32).state_dict())
+        _take_weights(model, start)
         progress = Progress(alphabet=len(tokenizer), lesson_loss=0.5)
     clock, saved, shown, since = time.monotonic(), time.monotonic(), time.monotonic(), progress.tokens
     source = batches(plan, tokenizer, progress)
@@ -167,12 +202,28 @@ def train(
     return progress
 
 
+def _plan(given: argparse.Namespace) -> Plan:
+    minutes = given.minutes if given.minutes is not None else 1.0 if given.tiny else 50.0
+    for name, value in (("minutes", minutes), ("save-minutes", given.save_minutes), ("threads", given.threads)):
+        if not (math.isfinite(value) and value > 0):
+            raise InputError(f"--{name} {value:g}: more than 0")
+    if given.steps < 0:
+        raise InputError(f"--steps {given.steps}: 0, for --minutes, or more")
+    plan = Plan(seed=given.seed, minutes=minutes, steps=given.steps, base=given.base)
+    if given.tiny:
+        plan = replace(plan, batch_tokens=1024, size="tiny", vocab_size=512, pool=32)
+    if given.start:  # it can copy already, and less of the full rate is needed; a base model's run is too short to ramp
+        ramp = (0, 2_000_000) if given.base else (-5_000_000, 12_000_000)
+        plan = replace(plan, ramp_from=ramp[0], ramp_to=ramp[1], cooldown=0.6 if given.base else 1.0)
+    return plan
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m steergraph.pocket.train", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint and model")
-    parser.add_argument("--minutes", type=float, default=50.0)
+    parser.add_argument("--minutes", type=float, help="50 where left out, 1 of --tiny")
     parser.add_argument("--steps", type=int, default=0, help="train so many steps instead of --minutes")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--save-minutes", type=float, default=2.0, help="minutes between checkpoints")
@@ -183,14 +234,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--start", type=Path, help="a trained model of the same size to go on from")
     parser.add_argument("--tiny", action="store_true", help="a toy, to try the trainer")
     given = parser.parse_args(arguments)
-    torch.set_num_threads(given.threads)
-    plan = Plan(seed=given.seed, minutes=given.minutes, steps=given.steps, base=given.base)
-    if given.tiny:
-        plan = replace(plan, batch_tokens=1024, size="tiny", vocab_size=512, pool=32)
-    if given.start:  # it can copy already, and less of the full rate is needed; a base model's run is too short to ramp
-        ramp = (0, 2_000_000) if given.base else (-5_000_000, 20_000_000)
-        plan = replace(plan, ramp_from=ramp[0], ramp_to=ramp[1], cooldown=0.6)
     try:
+        plan = _plan(given)
+        torch.set_num_threads(given.threads)
         progress = train(plan, given.out, given.resume, given.save_minutes, given.device, given.start)
     except InputError as error:
         print(error, file=sys.stderr)
