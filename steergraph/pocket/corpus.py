@@ -11,7 +11,7 @@ from typing import Literal
 from steergraph.configs.prompts import build_messages, format_passage
 from steergraph.pocket.calendar import SYSTEM, as_json, draw_case
 from steergraph.pocket.issues import draw_issue
-from steergraph.pocket.reasoning import domains, multiple_choice, open_question, word_problem
+from steergraph.pocket.reasoning import domains, multiple_choice, word_problem
 from steergraph.pocket.scenes import Scene, draw_scene
 from steergraph.pocket.shapes import families
 from steergraph.pocket.speech import (
@@ -199,18 +199,10 @@ def reasoning_sample(rng: random.Random, words: Words) -> Sample:
     domain = rng.choice(domains())
     question, choices, _, answer = multiple_choice(rng, domain, rng.choice((4, 4, 4, 5, 6)))
     options = "\n".join(f"{letter}. {choice}" for letter, choice in zip("ABCDEFGHIJ", choices, strict=False))
-    return _asked(rng, domain, f"{question}\nOptions:\n{options}", answer)
-
-
-def recall_sample(rng: random.Random) -> Sample:
-    """A question about the invented world without options, which could be guessed at: what teaches the facts."""
-    domain = rng.choice(domains())
-    return _asked(rng, domain, *open_question(rng, domain))
-
-
-def _asked(rng: random.Random, domain: str, question: str, answer: str) -> Sample:
     specialist = domain if domain in ("law", "history") else rng.choice(("law", "history"))
-    return Sample(domain, "", tuple(build_messages(specialist, {"question": question})), answer)
+    return Sample(
+        domain, "", tuple(build_messages(specialist, {"question": f"{question}\nOptions:\n{options}"})), answer
+    )
 
 
 def calendar_sample(rng: random.Random, split: Split = "train") -> Sample:
@@ -244,17 +236,15 @@ def draw_sample(seed: int, index: int, split: Split = "train", stage: float = 1.
     kind = rng.random()
     if kind < 0.02:
         return plain_sample(rng, words)
-    if kind < 0.22:  # short ones: a few per cent of the tokens
+    if kind < 0.17:  # short ones: a few per cent of the tokens
         return reasoning_sample(rng, words)
-    if kind < 0.30:
-        return recall_sample(rng)
-    if kind < 0.35:
+    if kind < 0.24:
         return calendar_sample(rng, split)
-    if kind < 0.40:
+    if kind < 0.29:
         return speech_sample(rng, "bug_analysis", 0, split)
-    if kind < 0.45:
+    if kind < 0.34:
         return speech_sample(rng, "test_reasoning", 0, split)
-    if kind < 0.55:
+    if kind < 0.45:
         return speech_sample(rng, "code_reading", size, split)
     return patch_sample(rng, split, size, practice=_practises(rng, split))
 

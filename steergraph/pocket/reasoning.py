@@ -123,24 +123,12 @@ def questions(domain: str) -> list[str]:
 
 def multiple_choice(rng: random.Random, domain: str, options: int = 4) -> tuple[str, list[str], str, str]:
     """Question, options, the right letter, and the answer in the domain's register, ending in `#### LETTER`."""
-    place, field = _draw_fact(rng, domain)
+    field = rng.choice(sorted(_FIELDS[domain]))
     asked, said = _FIELDS[domain][field]
+    place = rng.choice(sorted(world()))
     right = world()[place][field]
     others = sorted({facts[field] for facts in world().values()} - {right})
     choices = [right, *rng.sample(others, min(options - 1, len(others)))]
     rng.shuffle(choices)
     letter = "ABCDEFGHIJ"[choices.index(right)]
     return asked.format(place=place), choices, letter, f"{said.format(place=place, value=right)}\n#### {letter}"
-
-
-def open_question(rng: random.Random, domain: str) -> tuple[str, str]:
-    """The same without options, and the answer, ending in `#### VALUE`: the whole fact has to be known."""
-    place, field = _draw_fact(rng, domain)
-    asked, said = _FIELDS[domain][field]
-    right = world()[place][field]
-    return asked.format(place=place), f"{said.format(place=place, value=right)}\n#### {right}"
-
-
-def _draw_fact(rng: random.Random, domain: str) -> tuple[str, str]:
-    field = rng.choice(sorted(_FIELDS[domain]))
-    return rng.choice(sorted(world())), field

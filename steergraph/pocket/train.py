@@ -213,8 +213,8 @@ def _plan(given: argparse.Namespace) -> Plan:
     if given.tiny:
         plan = replace(plan, batch_tokens=1024, size="tiny", vocab_size=512, pool=32)
     if given.start:  # it can copy already, and less of the full rate is needed; a base model's run is too short to ramp
-        ramp = (0, 2_000_000) if given.base else (-5_000_000, 12_000_000)
-        plan = replace(plan, ramp_from=ramp[0], ramp_to=ramp[1], cooldown=0.6 if given.base else 1.0)
+        ramp = (0, 2_000_000) if given.base else (-5_000_000, 20_000_000)
+        plan = replace(plan, ramp_from=ramp[0], ramp_to=ramp[1], cooldown=0.6)
     return plan
 
 
