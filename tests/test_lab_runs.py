@@ -165,8 +165,16 @@ def test_hidden_tests_tell_a_repair_from_none(tmp_path: Path) -> None:
 def test_example_issues_refuse_what_they_do_not_know(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert examples(["nothing", "--examples", str(ROOT / "examples")]) == 2
     assert "budget" in capsys.readouterr().err
-    assert examples(["--examples", str(tmp_path)]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert examples(["--examples", str(ROOT / "examples"), "--max-repairs", "-1"]) == 2
+    assert "--max-repairs -1" in capsys.readouterr().err
+    (tmp_path / "pantry.bundle").touch()
+    (tmp_path / "issue.md").touch()
+    lacking = "issues: [{name: a, issue: issue.md, test: t, hidden: nowhere.py}]\n"
+    for table in (None, "issues: []\n", lacking):
+        if table:
+            (tmp_path / "issues.yaml").write_text(table)
+        assert examples(["--examples", str(tmp_path)]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("measure", [abilities, repairs])
@@ -175,6 +183,8 @@ def test_a_measurement_says_first_that_its_result_has_no_place(
 ) -> None:
     assert measure(["--n", "1", "--out", str(tmp_path / "missing" / "x.json")]) == 2
     assert "make it first" in capsys.readouterr().err
+    assert measure(["--n", "1", "--out", str(tmp_path)]) == 2
+    assert "name a file in it" in capsys.readouterr().err
     assert measure(["--n", "0"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 

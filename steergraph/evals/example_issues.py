@@ -58,7 +58,9 @@ def load_examples(folder: Path) -> list[ExampleIssue]:
     """The issues of examples/issues.yaml. Raises InputError where the folder is not the examples'."""
     try:
         table = load_yaml(folder / "issues.yaml")["issues"]
-        return [
+        for name in ("pantry.bundle", *(entry["hidden"] for entry in table)):
+            (folder / name).open("rb").close()
+        issues = [
             ExampleIssue(
                 name=entry["name"],
                 text=(folder / entry["issue"]).read_text(encoding="utf-8"),
@@ -67,6 +69,9 @@ def load_examples(folder: Path) -> list[ExampleIssue]:
             )
             for entry in table
         ]
+        if not issues:
+            raise ValueError("issues.yaml has no issue")
+        return issues
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder}: not the folder of examples ({error}); clone the repository for it") from error
 
@@ -147,6 +152,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from steergraph.vectors.engine.local import LocalEngine
 
     try:
+        if given.max_repairs < 0:
+            raise InputError(f"--max-repairs {given.max_repairs}: 0 or more")
+        load_examples(given.examples)
         with LocalEngine(given.model) as engine:
             found = run_examples(
                 engine,
@@ -162,7 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     resolved = sum(one.resolved for one in found)
     print(
-        f"{resolved} of {len(found)} resolved: found by retrieval, edited, visible and hidden test pass in the sandbox"
+        f"{resolved} of {len(found)} resolved: edited, visible and hidden test pass in the sandbox; "
+        f"the file found in {sum(one.found is not None for one in found)}"
     )
     return 0 if resolved >= given.least else 1
 

@@ -42,9 +42,17 @@ def write_whole(target: Path, text: str) -> None:
 
 
 def need_folder(target: Path | None) -> None:
-    """Before long work whose result goes to `target`: raise InputError where its folder is not there."""
-    if target is not None and not target.parent.is_dir():
+    """Before long work whose result goes to `target`: raise InputError where it could not be written there."""
+    if target is None:
+        return
+    if not target.parent.is_dir():
         raise InputError(f"{target}: no such folder; make it first")
+    if target.is_dir():
+        raise InputError(f"{target}: a folder; name a file in it")
+    try:
+        tempfile.TemporaryFile(dir=target.parent).close()
+    except OSError as error:
+        raise CannotWrite(f"cannot write {target}: {error.strerror}") from error
 
 
 def write_or_print(target: Path | None, text: str) -> None:
