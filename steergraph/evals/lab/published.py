@@ -25,7 +25,7 @@ def cells_yaml(info: ModelInfo, found: Sequence[Found], command: str) -> str:
         f"# Cells of {info.name}, written by `{command}`: do not edit by hand.",
         "# Chosen by right answers under the specialist's own prompt, reported on other items. `proven` only where",
         "# those show a gain over unsteered after Holm's correction. A domain without a cell that gained where it was",
-        "# chosen and lost nothing where it is reported has none here; leaving those out makes the scores lean upwards.",
+        "# chosen and lost nothing where it is reported has none here; leaving them out makes the scores lean upwards.",
         "",
         f"model: {json.dumps(info.name)}",
         f"revision: {json.dumps(info.revision)}",
