@@ -147,6 +147,13 @@ def test_a_checkpoint_goes_on_with_its_own_plan_only(trained: Path, capsys: pyte
 def test_a_model_of_another_size_is_no_start(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--out", str(tmp_path), "--device", "cpu", "--steps", "1", "--start", str(trained / MODEL)]) == 2
     assert "not a model of this size" in capsys.readouterr().err
+    (tmp_path / "start").mkdir()
+    (tmp_path / "start" / "config.json").write_text("{}")
+    out = tmp_path / "out"
+    assert main(["--out", str(out), "--device", "cpu", "--steps", "1", "--start", str(tmp_path / "start")]) == 2
+    assert "no tokenizer" in capsys.readouterr().err
+    assert not list(out.iterdir())
+    assert not (tmp_path / "tokenizer").exists()  # of the wrong model: the next start would go on with it
 
 
 def test_resumed_batches_are_those_that_would_have_come(trained: Path) -> None:

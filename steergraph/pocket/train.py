@@ -29,7 +29,7 @@ from steergraph.pocket.optimizer import Optimizer
 from steergraph.pocket.tokenizer import CHAT_TEMPLATE, END, train_tokenizer
 
 CHECKPOINT = "checkpoint.safetensors"
-MODEL = "interim"
+MODEL, TOKENIZER = "interim", "tokenizer"
 _HOW_LONG = ("minutes", "steps")
 
 
@@ -51,12 +51,17 @@ def save_checkpoint(out: Path, model: Any, optimizer: Optimizer, progress: Progr
     temporary.replace(out / CHECKPOINT)
 
 
-def load_checkpoint(out: Path, model: Any, optimizer: Optimizer, plan: Plan) -> Progress:
-    """Take over what the last checkpoint holds. Raises InputError where there is none, it is damaged, or it is of
-    another plan than `plan`; only how long to train may differ."""
+def _checkpoint(out: Path) -> Path:
     path = out / CHECKPOINT
     if not path.is_file():
         raise InputError(f"{out}: no {CHECKPOINT} to resume from; leave out --resume to start afresh")
+    return path
+
+
+def load_checkpoint(out: Path, model: Any, optimizer: Optimizer, plan: Plan) -> Progress:
+    """Take over what the last checkpoint holds. Raises InputError where there is none, it is damaged, or it is of
+    another plan than `plan`; only how long to train may differ."""
+    path = _checkpoint(out)
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata()
@@ -77,11 +82,11 @@ def load_checkpoint(out: Path, model: Any, optimizer: Optimizer, plan: Plan) -> 
 
 
 def _begin(out: Path, resume: bool, device: str, start: Path | None) -> None:
-    """Raises InputError, before anything is written, where the run could not go on."""
-    if (out / CHECKPOINT).exists() and not resume:
+    """Make the folder. Raises InputError, before that, where the run could not go on."""
+    if resume:
+        _checkpoint(out)
+    elif (out / CHECKPOINT).exists():
         raise InputError(f"{out}: holds a training already; --resume goes on with it, or take another folder")
-    if resume and not (out / CHECKPOINT).is_file():
-        raise InputError(f"{out}: no {CHECKPOINT} to resume from; leave out --resume to start afresh")
     if start is not None and not (start / "config.json").is_file():
         raise InputError(f"--start {start}: not the folder of a trained model, which this trainer leaves in `{MODEL}`")
     try:
@@ -120,23 +125,25 @@ def export(out: Path, model: Any, tokenizer: Any, base: bool = False) -> Path:
     return final
 
 
-def _tokenizer(out: Path, plan: Plan, start: Path | None) -> Any:
-    folder = out / "tokenizer"
-    if not folder.is_dir() and start is not None:
-        temporary = out / "tokenizer.part"
-        shutil.rmtree(temporary, ignore_errors=True)
-        taken = AutoTokenizer.from_pretrained(start, local_files_only=True)
-        taken.chat_template = CHAT_TEMPLATE
-        taken.save_pretrained(temporary)
-        temporary.replace(folder)
-    if not folder.is_dir():
-        temporary = out / "tokenizer.part"
-        shutil.rmtree(temporary, ignore_errors=True)
-        train_tokenizer(plan.seed, plan.vocab_size, 300 if plan.size == "tiny" else 6000, WINDOW).save_pretrained(
-            temporary
-        )
-        temporary.replace(folder)
-    return AutoTokenizer.from_pretrained(folder)
+def _tokenizer(out: Path, plan: Plan, resume: bool, start: Path | None) -> Any:
+    """The tokenizer that a run goes on with, or a new one; `_keep_tokenizer` writes it once the weights are there."""
+    if not resume and start is None:
+        return train_tokenizer(plan.seed, plan.vocab_size, 300 if plan.size == "tiny" else 6000, WINDOW)
+    folder = out / TOKENIZER if resume else start
+    try:
+        taken = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}: no tokenizer that can be read: {str(error).splitlines()[0]}") from error
+    taken.chat_template = CHAT_TEMPLATE
+    return taken
+
+
+def _keep_tokenizer(out: Path, tokenizer: Any) -> None:
+    temporary = out / f"{TOKENIZER}.part"
+    shutil.rmtree(temporary, ignore_errors=True)
+    tokenizer.save_pretrained(temporary)
+    shutil.rmtree(out / TOKENIZER, ignore_errors=True)
+    temporary.replace(out / TOKENIZER)
 
 
 def train(
@@ -150,10 +157,10 @@ def train(
     """Train in `out`; the model is in `out`/interim at each checkpoint and at the end. Returns where it ended.
 
     `start` is a trained model of the same size to go on from, with its tokenizer: it can copy already, so that most
-    lessons in copying are left out. Raises InputError for what `_begin` and `load_checkpoint` refuse.
+    lessons in copying are left out. Raises InputError where the run can neither begin nor go on.
     """
     _begin(out, resume, device, start)
-    tokenizer = _tokenizer(out, plan, start)
+    tokenizer = _tokenizer(out, plan, resume, start)
     end = tokenizer.convert_tokens_to_ids(END)
     model = new_model(plan.size, len(tokenizer), tokenizer.pad_token_id, end, WINDOW, plan.seed).to(device)
     optimizer = Optimizer(model)
@@ -163,6 +170,8 @@ def train(
     elif start is not None:
         _take_weights(model, start)
         progress = Progress(alphabet=len(tokenizer), lesson_loss=0.5)
+    if not resume:
+        _keep_tokenizer(out, tokenizer)
     clock, saved, shown, since = time.monotonic(), time.monotonic(), time.monotonic(), progress.tokens
     source = batches(plan, tokenizer, progress)
     while plan.done(progress) < 1:
