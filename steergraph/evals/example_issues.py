@@ -154,7 +154,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given.max_repairs < 0:
             raise InputError(f"--max-repairs {given.max_repairs}: 0 or more")
-        load_examples(given.examples)
         with LocalEngine(given.model) as engine:
             found = run_examples(
                 engine,

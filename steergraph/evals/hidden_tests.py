@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from steergraph.agents.sandbox import Sandbox
 from steergraph.configs import InputError, load_config
-from steergraph.pocket.behaviour import Call, Case, as_job
+from steergraph.pocket.behaviour import Case, as_job
 from steergraph.pocket.corpus import Sample
 from steergraph.pocket.issues import tellable
 
@@ -73,7 +73,8 @@ def judge(samples: Sequence[Sample], answers: Sequence[str], sandbox: Sandbox, e
     for at, (sample, result) in enumerate(zip(samples, results, strict=True)):
         if result is not None and sample.scene is not None and sample.scene.piece.cases:
             owners.append(at)
-            jobs.append(as_job(result[1], sample.scene.piece.record, _calls(sample)))
+            calls = [case.expected for case in cases_of(sample)]
+            jobs.append(as_job(result[1], sample.scene.piece.record, calls))
     played: dict[int, list[bool]] = {}
     for start in range(0, len(jobs), _AT_ONCE):
         verdicts = _play(jobs[start : start + _AT_ONCE], sandbox)
@@ -86,11 +87,7 @@ def judge(samples: Sequence[Sample], answers: Sequence[str], sandbox: Sandbox, e
 
 def can_be_judged(sample: Sample) -> bool:
     """Whether a hidden call shows the defect that is not the visible one."""
-    return len(cases_of(sample)) > 1 and any(case.reveals for case in cases_of(sample)[1:])
-
-
-def _calls(sample: Sample) -> list[Call]:
-    return [case.expected for case in cases_of(sample)]
+    return any(case.reveals for case in cases_of(sample)[1:])
 
 
 def cases_of(sample: Sample) -> list[Case]:

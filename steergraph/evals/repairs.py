@@ -32,12 +32,11 @@ from steergraph.configs.prompts import build_messages
 from steergraph.evals.driving import versions
 from steergraph.evals.hidden_tests import Verdict, can_be_judged, judge
 from steergraph.evals.stats import wilson
-from steergraph.evals.writing import need_folder, write_or_print
+from steergraph.evals.writing import need_writable, write_or_print
 from steergraph.pocket.corpus import Sample, Split, draw_repair
 from steergraph.vectors.engine.protocol import Engine, Message, Request, Sampling
 
 SPLITS: tuple[Split, ...] = ("seen", "names", "phrasings", "families")
-NOTES = ("no", "own", "true")
 _SPECIALISTS = ("bug_analysis", "test_reasoning", "code_reading")
 _ROOM, _NOTE = 200, 90
 
@@ -99,9 +98,9 @@ def measure(engine: Engine, sandbox: Sandbox, n: int, samples: int = 0, seed: in
     for split in SPLITS:
         families: dict[str, list[Verdict]] = defaultdict(list)
         report["splits"][split] = {}
-        for notes in NOTES:
-            drawn = fitting(engine, seed, split, notes == "true", n)
-            drawn = with_own_notes(engine, drawn) if notes == "own" else drawn
+        plain = fitting(engine, seed, split, False, n)
+        arms = {"no": plain, "own": with_own_notes(engine, plain), "true": fitting(engine, seed, split, True, n)}
+        for notes, drawn in arms.items():
             greedy = judge(drawn, answers_of(engine, drawn), sandbox)
             if notes == "no":
                 for sample, verdict in zip(drawn, greedy, strict=True):
@@ -165,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise InputError(f"--n {given.n}: at least 1")
         if given.samples < 0:
             raise InputError(f"--samples {given.samples}: 0 or more")
-        need_folder(given.out)
+        need_writable(given.out)
         sandbox = Sandbox.detect()
         with LocalEngine(given.model) as engine:
             report = measure(engine, sandbox, given.n, given.samples, given.seed)

@@ -41,7 +41,7 @@ def write_whole(target: Path, text: str) -> None:
         raise CannotWrite(f"cannot write {target}: {error.strerror}") from error
 
 
-def need_folder(target: Path | None) -> None:
+def need_writable(target: Path | None) -> None:
     """Before long work whose result goes to `target`: raise InputError where it could not be written there."""
     if target is None:
         return

@@ -21,9 +21,9 @@ from steergraph.configs import InputError
 from steergraph.evals.driving import versions
 from steergraph.evals.lab.experiment import Arm, Item, speak
 from steergraph.evals.lab.registers import REGISTERS, corpus_registers
-from steergraph.evals.lab.tasks import chance, choices_of, draw_items, grade_answers
+from steergraph.evals.lab.tasks import chance, choices_of, draw_items, fact_of, grade_answers
 from steergraph.evals.stats import mean_interval, wilson
-from steergraph.evals.writing import need_folder, write_or_print
+from steergraph.evals.writing import need_writable, write_or_print
 from steergraph.vectors.engine.protocol import Engine
 
 _BATCH = 64
@@ -82,7 +82,7 @@ def _right(items: Sequence[Item], grades: Sequence[float]) -> list[float]:
     by_fact: dict[str, list[float]] = defaultdict(list)
     for item, grade in zip(items, grades, strict=True):
         if choices_of(item.truth):
-            by_fact[item.messages[-1].content.split("\n")[0]].append(grade)
+            by_fact[fact_of(item.truth)].append(grade)
     if not by_fact:
         return _share(grades)
     share = mean_interval([fmean(of_one) for of_one in by_fact.values()])
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given.n < 1:
             raise InputError(f"--n {given.n}: at least 1")
-        need_folder(given.out)
+        need_writable(given.out)
         with LocalEngine(given.model, max_batch=_BATCH) as engine:
             text = json.dumps(measure(engine, Sandbox.detect(), given.n, given.seed), indent=1) + "\n"
         write_or_print(given.out, text)

@@ -92,12 +92,13 @@ def run(
         raise CannotWrite(f"cannot write {folder}: {error.strerror}") from error
     with held(folder / ".lock", f"{folder}: another run is writing there; wait for it or take another folder"):
         pairs = list(experiment.pairs())
-        _claim(folder, manifest(experiment, engine, command) | {"questions": _digest(pairs)})
+        items = {item.id: item for item, _ in pairs}
+        _claim(folder, manifest(experiment, engine, command) | {"questions": _digest(items)})
         order = [(item.id, arm.name) for item, arm in pairs]
         if len(set(order)) != len(order):
             raise InputError("an experiment asks the same item twice under one arm: give its items other names")
         have = read_rows(folder)
-        _check_room({item.id: item for item, _ in pairs}.values(), engine)
+        _check_room(items.values(), engine)
         for start in range(0, len(pairs), chunk):
             if all(key in have for key in order[start : start + chunk]):
                 continue
@@ -165,8 +166,8 @@ def manifest(experiment: Experiment, engine: Engine, command: str) -> dict[str, 
     }
 
 
-def _digest(pairs: Iterable[tuple[Item, Arm]]) -> str:
-    asked = {item.id: [message.model_dump(mode="json") for message in item.messages] for item, _ in pairs}
+def _digest(items: Mapping[str, Item]) -> str:
+    asked = {name: [message.model_dump(mode="json") for message in item.messages] for name, item in items.items()}
     return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -83,6 +83,7 @@ def found_table(found: Sequence[Found]) -> str:
 
 
 def _coherence(one: Found) -> str:
+    """The table's last two cells."""
     if one.changed is None or one.repetition is None:
         return " | "
     return f"{one.changed:.0%} | {one.repetition:+.1%}, {'' if one.nats is None else f'{one.nats:+.2f}'}"

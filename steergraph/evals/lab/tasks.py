@@ -43,7 +43,7 @@ def draw_items(domain: str, prompt: Prompt, split: Split, seed: int, n: int) -> 
     asked: set[str] = set()
     for index in range(_TRIES * n):
         sample = draw_register(domain, seed, offset + 2 * index)  # the splits take turns in one numbering
-        fact = sample.messages[-1]["content"].split("\n")[0]
+        fact = fact_of(sample)
         once = split != "any" and _asks_choice(sample)
         if once and (fact in asked or questions(sample.kind).index(fact) % 2 != offset):
             continue
@@ -71,6 +71,11 @@ def chance(sample: Sample) -> float:
 def choices_of(sample: Sample) -> list[str]:
     """The options of a multiple-choice question; none of any other."""
     return re.findall(r"^[A-J]\. (.+)$", sample.messages[-1]["content"], re.MULTILINE) if _asks_choice(sample) else []
+
+
+def fact_of(sample: Sample) -> str:
+    """What a multiple-choice question asks for: its first line, whatever the options."""
+    return sample.messages[-1]["content"].split("\n")[0]
 
 
 def _asks_choice(sample: Sample) -> bool:
