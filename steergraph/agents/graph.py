@@ -19,7 +19,7 @@ from steergraph.agents.context import Context
 from steergraph.agents.policy import Policy
 from steergraph.agents.router import Mode, Router, router_named, rules
 from steergraph.agents.services import Services
-from steergraph.agents.speak import Turn, aspeak, prepare, speak
+from steergraph.agents.speak import Emit, Turn, aspeak, prepare, speak
 from steergraph.agents.specialists import RETRIEVE, Roster, Specialist
 from steergraph.agents.state import Input, Output, State, Step
 from steergraph.retrieval.retriever import BM25Retriever, Retriever
@@ -153,23 +153,23 @@ def _both(node: nodes.Node, name: str) -> RunnableLambda[State, dict[str, Any]]:
 def _speaker(services: Services, name: str) -> RunnableLambda[State, dict[str, Any]]:
     """A specialist's node, with a sync and an async body."""
 
-    def turn_of(state: State, context: Context) -> Turn | None:
+    def turn_of(state: State, context: Context, emit: Emit) -> Turn | None:
         if context.max_seconds and state["seconds"] >= context.max_seconds:
             return None
         if context.max_tokens and state["tokens"] >= context.max_tokens:
             return None
-        return prepare(services, name, _counted(state), context)
+        return prepare(services, name, _counted(state), context, emit)
 
     def node(state: State) -> dict[str, Any]:
         runtime = get_runtime(Context)
-        turn = turn_of(state, Context.of(runtime.context))
+        turn = turn_of(state, Context.of(runtime.context), runtime.stream_writer)
         return _spoke(state, turn, speak(services, turn, runtime.stream_writer) if turn else [])
 
     async def anode(state: State) -> dict[str, Any]:
         import asyncio
 
         runtime = get_runtime(Context)
-        turn = await asyncio.to_thread(turn_of, state, Context.of(runtime.context))
+        turn = await asyncio.to_thread(turn_of, state, Context.of(runtime.context), runtime.stream_writer)
         return _spoke(state, turn, await aspeak(services, turn, runtime.stream_writer) if turn else [])
 
     return RunnableLambda(node, anode, name=name)

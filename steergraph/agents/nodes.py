@@ -22,7 +22,7 @@ from steergraph.agents.patch import apply_edits, unified_diff
 from steergraph.agents.policy import Decision
 from steergraph.agents.sandbox import Sandbox
 from steergraph.agents.services import Services, require_repo
-from steergraph.agents.speak import prepare, sections_of, suspects
+from steergraph.agents.speak import Emit, ensure_spoken_with, prepare, sections_of, suspects
 from steergraph.agents.specialists import RETRIEVE
 from steergraph.agents.state import Input, State, Task, Tests
 from steergraph.configs import InputError
@@ -38,7 +38,7 @@ _FEEDBACK_CHARACTERS = 600
 
 
 def route(services: Services, follows: Mapping[str, set[str]]) -> Node:
-    """Validate the task, pin its commit, plan its steps, and make the vectors they will need.
+    """Validate the task, pin its commit, plan its steps, and make the vectors they will need ahead of the steps.
 
     `follows` says which steps may follow which; a router's plan that goes another way is refused.
     """
@@ -57,17 +57,8 @@ def route(services: Services, follows: Mapping[str, set[str]]) -> Node:
                 raise InputError(f"the plan {' > '.join(planned.plan)} is none of the roster's: add it to its plans")
         emit = runtime.stream_writer
         emit({"event": "route", "plan": list(planned.plan), "cluster": planned.cluster, "reason": planned.reason})
-        if axes.steering != "none":
-            domains = {v for name in planned.plan if name != RETRIEVE for v in services.roster[name].vectors}
-            if axes.steering == "static" and task.kind == "issue":
-                domains.add(services.policy.static_domain)
-            if context.vector:
-                domains.add(context.vector)
-
-            def progress(domain: str, done: int, of: int) -> None:
-                emit({"event": "vectors", "domain": domain, "done": done, "of": of})
-
-            services.ensure_vectors(sorted(domains), progress)
+        specialists = [name for name in planned.plan if name != RETRIEVE]
+        ensure_spoken_with(services, specialists, task, context, emit)  # now, so that a long extraction is shown first
         return {
             "task": task.model_dump(mode="json"),
             "plan": list(planned.plan),
@@ -223,7 +214,7 @@ def answer(services: Services) -> Node:
         found = extract_answer(last["text"], task.choices, numeric=numeric)
         how = "said"
         if found is None and task.choices:
-            found, how = _likeliest(services, state, Context.of(runtime.context), task), "scored"
+            found, how = _likeliest(services, state, Context.of(runtime.context), task, runtime.stream_writer), "scored"
         runtime.stream_writer({"event": "answer", "answer": found, "how": how})
         return {"answer": found, "status": "answered" if found is not None else "no_answer"}
 
@@ -284,9 +275,9 @@ def _failed(status: str, problems: list[str]) -> dict[str, Any]:
     return {"status": status, "problems": problems, "feedback": words[:_FEEDBACK_CHARACTERS], "patch": None}
 
 
-def _likeliest(services: Services, state: State, context: Context, task: Task) -> str:
+def _likeliest(services: Services, state: State, context: Context, task: Task, emit: Emit) -> str:
     name = state["plan"][state["cursor"] - 1]
-    turn = prepare(services, name, state, context)
+    turn = prepare(services, name, state, context, emit)
     steering = Decision.model_validate(state["steps"][-1]["decision"]).steering
     letters = LETTERS[: len(task.choices)]
     scores = services.engine.score(

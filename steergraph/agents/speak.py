@@ -6,7 +6,7 @@ The turn is the same for the sync and the async body of a node; only the waiting
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from steergraph.agents.answers import format_question
@@ -38,10 +38,35 @@ class Turn(Frozen):
     """Completion tokens that the run may still spend; None: no limit."""
 
 
-def prepare(services: Services, name: str, state: State, context: Context) -> Turn:
-    """Decide on steering and build the request for `name`'s turn. Raises InputError where its prompt can't fit."""
+def ensure_spoken_with(services: Services, names: Iterable[str], task: Task, context: Context, emit: Emit) -> None:
+    """Make the vectors that the specialists `names` may speak with and the engine lacks; `emit` gets `vectors` events.
+
+    Vectors lie in the engine, not in the graph's state: whoever needs one makes sure of it, because a run that goes on
+    from its state has an engine that has seen nothing of what came before.
+    """
+    axes = context.axes(services.policy)
+    if axes.steering == "none":
+        return
+    domains = {vector for name in names for vector in services.roster[name].vectors}
+    if axes.steering == "static" and task.kind == "issue":
+        domains.add(services.policy.static_domain)
+    if context.vector:
+        domains.add(context.vector)
+
+    def progress(domain: str, done: int, of: int) -> None:
+        emit({"event": "vectors", "domain": domain, "done": done, "of": of})
+
+    services.ensure_vectors(sorted(domains), progress)
+
+
+def prepare(services: Services, name: str, state: State, context: Context, emit: Emit = lambda event: None) -> Turn:
+    """Decide on steering and build the request for `name`'s turn, its vectors made where the engine lacks them.
+
+    Raises InputError where its prompt can't fit, or a vector can't be made.
+    """
     specialist = services.roster[name]
     task = Task.model_validate(state["task"])
+    ensure_spoken_with(services, (name,), task, context, emit)
     policy, engine = services.policy, services.engine
     axes = context.axes(policy)
     attempt = state.get("attempt", 0) if specialist.output == "edits" else 0
