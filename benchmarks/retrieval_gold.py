@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as parquet
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.retrieval.repository import Repository
 
 

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from steergraph.agents.specialists import Specialist as Specialist
     from steergraph.agents.state import Outcome as Outcome
     from steergraph.agents.state import Task as Task
+    from steergraph.base.errors import InputError as InputError
     from steergraph.chat import SteeredChat as SteeredChat
     from steergraph.configs import ConfigError as ConfigError
-    from steergraph.configs import InputError as InputError
     from steergraph.vectors.engine.local import LocalEngine as LocalEngine
     from steergraph.vectors.engine.opening import open_engine as open_engine
     from steergraph.vectors.engine.protocol import Completion as Completion

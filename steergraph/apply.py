@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from steergraph.agents.patch import safe_path
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.retrieval.repository import Repository
 
 

@@ -22,12 +22,12 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, Field, model_validator
 
+from steergraph.base.errors import InputError
 from steergraph.chat_messages import convert
 from steergraph.chat_replies import last, piece_of, result
 from steergraph.chat_request import Asked, Engines, Growing, merge
 from steergraph.chat_structured import structured
 from steergraph.chat_tools import Tools, format_of
-from steergraph.configs import InputError
 from steergraph.vectors.engine.protocol import Engine, Message, Request
 from steergraph.vectors.engine.streaming import pieces
 from steergraph.vectors.steering import Steering

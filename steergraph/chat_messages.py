@@ -8,8 +8,8 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, SystemMessage, ToolMessage
 
+from steergraph.base.errors import InputError
 from steergraph.chat_tools import Tools
-from steergraph.configs import InputError
 from steergraph.vectors.engine.protocol import Message, Role
 
 NO_TOOLS = Tools(())

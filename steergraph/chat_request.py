@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from steergraph.base.errors import InputError
 from steergraph.chat_tools import NEVER, Tools, visible
-from steergraph.configs import InputError
 from steergraph.vectors.engine.protocol import Engine, Message, Request, Sampling, Span
 from steergraph.vectors.steering import Steering
 

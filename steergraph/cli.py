@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 
 EXIT_FOUND, EXIT_NONE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -77,7 +77,7 @@ def version() -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    from steergraph.view import harmless
+    from steergraph.base.text import harmless
 
     print(f"steergraph: {' '.join(harmless(message).split())}", file=sys.stderr)
     return code

@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-from steergraph.configs import cache_folder
+from steergraph.base.folders import cache_folder
 
 SECONDS = 5.0  # how long a program or a server may take to answer
 POSTGRES_SSL_REQUEST = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
@@ -228,7 +228,7 @@ def show(findings: Sequence[Finding]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from steergraph.view import harmless
+    from steergraph.base.text import harmless
 
     table = Table(box=None, pad_edge=False)
     for heading in ("", "part", "found", "without it"):

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steergraph.base.errors import InputError
 from steergraph.cli import EXIT_FOUND, EXIT_NONE
-from steergraph.configs import InputError
 from steergraph.issues import add_issue_arguments, asked_issue
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from steergraph.base.errors import InputError
 from steergraph.cli import EXIT_FOUND, EXIT_NONE, Interrupted, version
-from steergraph.configs import InputError
 from steergraph.issues import add_issue_arguments, asked_issue
 
 

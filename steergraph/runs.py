@@ -15,8 +15,8 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 
 from steergraph.agents.checkpoints import open_checkpoints
-from steergraph.configs import InputError
-from steergraph.evals.writing import append_line, held, write_whole
+from steergraph.base.errors import InputError
+from steergraph.base.files import append_line, held, write_whole
 
 
 class RunFolder:

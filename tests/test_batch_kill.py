@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from batch_help import EXAMPLES, batch, pantry_rows, predictions, repairs, write_dataset
 
-from steergraph.evals import writing
+from steergraph.base import files as writing
 from steergraph.evals.batches import folder as batch_folder
 from steergraph.evals.batches import worker
 

@@ -7,7 +7,7 @@ import signal
 import pytest
 from batch_help import batch, pantry_rows, predictions
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.evals.batches.ray_pool import RayPool
 from steergraph.evals.batches.worker import Settings, make_engine
 

@@ -9,8 +9,8 @@ import pytest
 from batch_help import EXAMPLES, batch, pantry_rows, predictions, repairs, write_dataset
 from git_repos import make_repository
 
+from steergraph.base.errors import InputError
 from steergraph.cli import main
-from steergraph.configs import InputError
 from steergraph.evals.batches.folder import BatchFolder
 from steergraph.evals.repos import Repos
 from steergraph.vectors.engine.scripted import ScriptedEngine
@@ -122,7 +122,7 @@ def test_the_summary_keeps_what_earlier_commands_said(tmp_path):
 
 def test_a_second_process_is_refused(tmp_path):
     folder = BatchFolder.open(tmp_path, "r")
-    script = "import sys; from steergraph.evals.writing import held; from pathlib import Path\n"
+    script = "import sys; from steergraph.base.files import held; from pathlib import Path\n"
     script += "with held(Path(sys.argv[1]), 'taken'): print('held', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", script, str(folder.path / "lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:

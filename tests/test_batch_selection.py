@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.evals.batches.selection import balanced, select
 from steergraph.evals.datasets import load_dataset
 

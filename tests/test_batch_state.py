@@ -13,8 +13,8 @@ from test_batch_kill import dying_at, in_child, logged_run
 
 from steergraph.agents.checkpoints import checked_url, open_checkpoints, shown
 from steergraph.agents.graph import build_graph
+from steergraph.base.errors import InputError
 from steergraph.cli import main
-from steergraph.configs import InputError
 from steergraph.vectors.engine.scripted import ScriptedEngine
 
 PASSWORD = "p4ss/w0rd@x"

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from remote_help import QUICK, serving
 
 from steergraph import SteeredChat
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.engine.local import LocalEngine
 from steergraph.vectors.engine.protocol import Request
 from steergraph.vectors.engine.remote.engine import RemoteEngine

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_models import ARCHITECTURES, HIDDEN, LAYERS, OTHER_LAYOUTS, WINDOW, tiny_model
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.engine.capture import block_outputs, capture
 from steergraph.vectors.engine.forward import Forward, pad_left
 from steergraph.vectors.engine.layers import decoder_layers

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_models import tiny_model, tiny_network, tiny_tokenizer
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.engine.layers import decoder_layers
 from steergraph.vectors.engine.loading import load_model, wrap_model
 from steergraph.vectors.library import SteeringError

@@ -15,7 +15,7 @@ import torch
 from engine_help import TEXTS, ask, steer, tiny_library, tiny_loaded, tiny_vector
 from tiny_models import HIDDEN, LAYERS, WINDOW, tiny_model
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.engine.layers import decoder_layers
 from steergraph.vectors.engine.local import EngineClosed, LocalEngine
 from steergraph.vectors.engine.protocol import (

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import ARCHITECTURES, OTHER_LAYOUTS
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.engine.kv import size_of
 from steergraph.vectors.engine.local import CHUNK, LocalEngine
 from steergraph.vectors.engine.prefix import NOTHING, PrefixStore, Prompt, common, prompt_of

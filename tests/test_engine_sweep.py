@@ -5,7 +5,7 @@ import torch
 from engine_help import ask, logits_of, steer, tiny_library, tiny_loaded, tiny_vector
 from tiny_models import ARCHITECTURES, LAYERS, OTHER_LAYOUTS
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.engine.layers import decoder_layers
 from steergraph.vectors.engine.local import LocalEngine
 from steergraph.vectors.engine.sweep import first_token_grid

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import tiny_tokenizer
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.engine.chat import Chat
 from steergraph.vectors.engine.protocol import Message, Span
 from steergraph.vectors.engine.text import AnswerText, Detokenizer, SpanWatch, hidden_tokens, split_thinking

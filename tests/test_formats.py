@@ -14,7 +14,7 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.formats import FORMATS, detect, read_vectors, steering_of, write_vector
 from steergraph.vectors.library import SteeringVector, make_vector
 

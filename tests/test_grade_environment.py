@@ -10,8 +10,8 @@ import grade_help as own
 import pytest
 from test_grade_sandbox import sandbox_or_skip
 
+from steergraph.base.errors import InputError
 from steergraph.cli import main
-from steergraph.configs import InputError
 from steergraph.evals.grading.environments import (
     Environment,
     EnvironmentFailed,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.evals.grading.interpreters import find_interpreter
 from steergraph.evals.grading.pins import Pins, Recipe, read_export
 

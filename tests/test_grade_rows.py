@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.evals.grading.patch import refusal
 from steergraph.evals.grading.rows import Row, gold_predictions, read_predictions, read_rows
 

@@ -13,15 +13,15 @@ import grade_help as own
 import pytest
 
 from steergraph.agents.sandbox import Sandbox, SandboxUnavailable
+from steergraph.base.errors import InputError
+from steergraph.base.files import held
 from steergraph.cli import main
-from steergraph.configs import InputError
 from steergraph.evals.grading.grade import Grader, Places, install_part
 from steergraph.evals.grading.official import Official, OfficialError
 from steergraph.evals.grading.pins import Pins
 from steergraph.evals.grading.rows import Prediction, Row, gold_predictions, read_rows
 from steergraph.evals.grading.sandbox import LADDER, Bounds
 from steergraph.evals.repos import Repos
-from steergraph.evals.writing import held
 
 pytest.importorskip("swebench", reason="the official harness is not installed (steergraph[swebench])")
 

@@ -11,7 +11,8 @@ from steergraph.agents.context import Context
 from steergraph.agents.graph import build_graph, next_step
 from steergraph.agents.specialists import FIXED_NODES, Roster, resolve_steering
 from steergraph.agents.state import STATE_KEYS, Outcome
-from steergraph.configs import ConfigError, InputError
+from steergraph.base.errors import InputError
+from steergraph.configs import ConfigError
 from steergraph.vectors.engine.protocol import Request
 from steergraph.vectors.engine.scripted import ScriptedEngine
 

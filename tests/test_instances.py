@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.evals.instances import COLUMNS, find_instance, prediction, read_instances, task_of
 
 ROW = {

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.issues import MAX_BYTES, read_issue
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
+from steergraph.base.files import held
 from steergraph.evals.lab.experiment import Arm, Item, Row, read_rows, run, speak
-from steergraph.evals.writing import held
 from steergraph.vectors.engine.local import LocalEngine
 from steergraph.vectors.engine.protocol import Engine, Message
 

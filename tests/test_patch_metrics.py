@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steergraph.agents.diffs import unified_diff
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.evals.reports.patch_metrics import (
     apply_patch,
     look,

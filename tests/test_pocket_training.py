@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.pocket.lessons import Progress, batches
 from steergraph.pocket.network import hidden_states, new_model
 from steergraph.pocket.optimizer import Optimizer, orthogonalise

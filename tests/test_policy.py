@@ -3,7 +3,8 @@
 import pytest
 
 from steergraph.agents.policy import Policy, Situation
-from steergraph.configs import ConfigError, InputError
+from steergraph.base.errors import InputError
+from steergraph.configs import ConfigError
 from steergraph.vectors.steering import Component, Steering
 
 STEERING = Steering(components=(Component(vector="math", layer=6, alpha=2.0),))

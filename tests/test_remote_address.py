@@ -8,7 +8,7 @@ from engine_help import tiny_vector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.engine.protocol import Message, ModelInfo
 from steergraph.vectors.engine.remote.address import RemoteError, is_address, parse_address
 from steergraph.vectors.engine.remote.http import Backoff, error_text

@@ -11,7 +11,7 @@ import pytest
 from engine_help import ask, steer, tiny_vector
 from remote_help import QUICK, Handler, Scripted, chunk, cut, drips, fails, hangs, says, sse, until
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.engine.local import EngineClosed
 from steergraph.vectors.engine.opening import open_engine
 from steergraph.vectors.engine.protocol import (

@@ -13,7 +13,7 @@ import pytest
 from engine_help import TEXTS, ask, steer, tiny_library, tiny_loaded, tiny_vector
 from remote_help import QUICK, serving, until
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.engine.local import LocalEngine
 from steergraph.vectors.engine.protocol import Completion, Message, Request, Sampling, ScoreRequest, Span
 from steergraph.vectors.engine.remote.engine import RemoteEngine

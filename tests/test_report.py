@@ -9,8 +9,8 @@ import pytest
 from batch_help import batch, pantry_rows, repairs, write_dataset
 from report_help import EVIL, GOLD_LOW, graded, report_run
 
+from steergraph.base.errors import InputError
 from steergraph.cli import main
-from steergraph.configs import InputError
 from steergraph.evals.datasets import load_dataset
 from steergraph.evals.reports.grades import Grades
 from steergraph.evals.reports.markdown import escaped

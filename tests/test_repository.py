@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from git_repos import add_commit, git, make_bundle, make_repository, snapshot
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.retrieval.contents import MAX_TEXT_BYTES
 from steergraph.retrieval.git import GitError
 from steergraph.retrieval.repository import Repository
@@ -330,7 +330,7 @@ def test_mirrors_made_at_once_are_one(tmp_path):
 
 
 def test_the_cache_folder(tmp_path, monkeypatch):
-    from steergraph.configs import cache_folder
+    from steergraph.base.folders import cache_folder
 
     for name in ("STEERGRAPH_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)

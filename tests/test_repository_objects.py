@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from git_repos import add_commit, git, make_bundle, make_repository
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.retrieval.git import GitError
 from steergraph.retrieval.objects import ObjectReader
 from steergraph.retrieval.repository import Repository

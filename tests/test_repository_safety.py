@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from git_repos import git, make_repository, snapshot
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.retrieval.git import GitError, redact, run_git
 from steergraph.retrieval.mirrors import credential_settings
 from steergraph.retrieval.repository import Repository

@@ -8,8 +8,8 @@ import pytest
 from git_repos import make_repository
 
 from steergraph.agents.rerank import load_reranker
+from steergraph.base.errors import InputError
 from steergraph.cli import main
-from steergraph.configs import InputError
 from steergraph.evals.retrieval import measure
 from steergraph.evals.retrieval.gold import Function, gold_files, gold_functions, gold_patches
 from steergraph.evals.retrieval.weights import fit, held_out, ranked

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.retrieval.analysis import FIELDS, BlobTerms, analyse
 from steergraph.retrieval.corpus import Corpus
 from steergraph.retrieval.fields import FIELD_WEIGHTS, Scored

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from git_repos import add_commit, make_repository
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.retrieval.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever, Retrieved
 

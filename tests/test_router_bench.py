@@ -12,7 +12,7 @@ import pytest
 from tiny_models import tiny_model
 
 from steergraph.agents.specialists import Roster
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.evals import routing_command
 from steergraph.evals.routing import (
     AGENT_DOMAINS,

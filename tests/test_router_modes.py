@@ -21,7 +21,7 @@ from steergraph.agents.router import (
 )
 from steergraph.agents.specialists import Roster
 from steergraph.agents.state import Task
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.contrast import load_contrast
 from steergraph.vectors.engine.local import LocalEngine
 from steergraph.vectors.engine.protocol import Message

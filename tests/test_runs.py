@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.runs import RunFolder
 
 

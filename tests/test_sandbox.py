@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from steergraph.agents.sandbox import Kind, RunResult, Sandbox, SandboxUnavailable
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 
 
 def works(kind: Kind) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import HIDDEN, LAYERS, tiny_model
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.algebra import cosine_table, norm_table, scaled, weighted_sum
 from steergraph.vectors.engine.loading import load_model
 from steergraph.vectors.engine.local import LocalEngine

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import HIDDEN, LAYERS, tiny_model
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.calibrate import LADDER, Limits, calibrate, save_calibration
 from steergraph.vectors.dose import Doses, Spoken, Switch, repetition
 from steergraph.vectors.engine.chat import Chat

@@ -8,7 +8,7 @@ import torch
 import yaml
 from tiny_models import tiny_model
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors import command
 from steergraph.vectors.engine.loading import load_model
 from steergraph.vectors.extract import ensure_vectors

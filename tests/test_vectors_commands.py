@@ -11,7 +11,7 @@ import torch
 import yaml
 from tiny_models import HIDDEN, LAYERS, tiny_model
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors import command
 from steergraph.vectors.algebra import weighted_sum
 from steergraph.vectors.engine.loading import load_model

@@ -9,7 +9,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steergraph.configs import ConfigError, InputError, load_config
+from steergraph.base.errors import InputError
+from steergraph.configs import ConfigError, load_config
 from steergraph.configs.prompts import fill_system
 from steergraph.vectors.contrast import NEUTRAL_SYSTEM, ContrastSet, has_contrast, load_contrast, packaged_sets
 

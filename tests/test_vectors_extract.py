@@ -12,7 +12,7 @@ import torch
 import yaml
 from tiny_models import ARCHITECTURES, LAYERS, tiny_model, tiny_network, tiny_tokenizer
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.contrast import ContrastSet, load_contrast
 from steergraph.vectors.difference import extract, read_side
 from steergraph.vectors.engine.chat import Chat

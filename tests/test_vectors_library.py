@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.engine.protocol import ModelInfo
 from steergraph.vectors.files import FORMAT, write_whole
 from steergraph.vectors.library import (

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.contrast import ContrastSet
 from steergraph.vectors.engine.loading import LoadedModel, load_model
 from steergraph.vectors.listen import Listener, choose_listener, learn_listener

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from tiny_models import LAYERS, tiny_model, tiny_network, tiny_tokenizer
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.contrast import ContrastError, ContrastSet
 from steergraph.vectors.difference import extract
 from steergraph.vectors.engine.chat import Chat

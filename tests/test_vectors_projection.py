@@ -14,7 +14,7 @@ from scipy.spatial import procrustes
 from scipy.stats import pearsonr, spearmanr
 from tiny_models import HIDDEN, LAYERS, tiny_model
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.contrast import ContrastSet
 from steergraph.vectors.difference import extract
 from steergraph.vectors.dose import Doses

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from steergraph.configs import InputError, load_config
+from steergraph.base.errors import InputError
+from steergraph.configs import load_config
 from steergraph.vectors.contrast import load_contrast
 from steergraph.vectors.recipes import Recipe, excluded_ids, load_recipe, packaged_recipes, read_rows, sets_from
 

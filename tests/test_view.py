@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from steergraph.view import View, harmless
+from steergraph.base.text import harmless
+from steergraph.view import View
 
 
 @given(st.text())

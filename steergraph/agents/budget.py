@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from steergraph.agents.specialists import Section, Specialist
 from steergraph.agents.state import Cut
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
 from steergraph.vectors.engine.protocol import Message
-from steergraph.vectors.steering import Frozen
 
 Count = Callable[[Sequence[Message]], int]
 

@@ -20,8 +20,8 @@ from steergraph.agents.diffs import quote_path
 from steergraph.agents.parsing import PARSERS
 from steergraph.agents.paths import UnsafePath, safe_path
 from steergraph.agents.sandbox import Kind, RunResult, Sandbox
+from steergraph.base.records import Frozen
 from steergraph.retrieval.git import GitError, run_git
-from steergraph.vectors.steering import Frozen
 
 _TAIL_LINES = 20
 _TAIL_CHARACTERS = 2000

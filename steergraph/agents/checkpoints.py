@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 
 _SCHEMES = ("postgresql", "postgres")
 _LACKING = "graph state in Postgres needs: pip install 'steergraph[postgres]'"

@@ -17,7 +17,7 @@ from psycopg import Connection, Error, OperationalError, ProgrammingError
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 
 _CONNECT_S = 10
 _SETUP_S = 60.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from steergraph.agents.policy import Axes, Axis, Policy
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 
 
 @dataclass(frozen=True)

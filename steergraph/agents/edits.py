@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 
 from pydantic import field_validator, model_validator
 
+from steergraph.base.records import Frozen
 from steergraph.configs import load_config
-from steergraph.vectors.steering import Frozen
 
 EditKind = Literal["change", "create", "delete"]
 

@@ -25,7 +25,7 @@ from steergraph.agents.services import Services, require_repo
 from steergraph.agents.speak import Emit, ensure_spoken_with, prepare, sections_of, suspects
 from steergraph.agents.specialists import RETRIEVE
 from steergraph.agents.state import Input, State, Task, Tests
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.retrieval.repository import Repository
 from steergraph.vectors.engine.protocol import ScoreRequest
 

@@ -14,7 +14,7 @@ from steergraph.agents.diffs import unified_diff
 from steergraph.agents.edits import Edit
 from steergraph.agents.matching import How, Place, locate
 from steergraph.agents.paths import UnsafePath, safe_path
-from steergraph.vectors.steering import Frozen
+from steergraph.base.records import Frozen
 
 __all__ = ["Applied", "Matched", "UnsafePath", "apply_edits", "read_from", "safe_path", "unified_diff"]
 

@@ -8,7 +8,7 @@ import stat
 import unicodedata
 from pathlib import Path, PurePosixPath
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 
 _MAX_NAME_BYTES = 255
 _MAX_PATH_BYTES = 1024

@@ -6,8 +6,10 @@ Knows situations and decisions. Knows nothing of prompts, of the graph or of how
 from pathlib import Path
 from typing import Literal
 
-from steergraph.configs import InputError, load_validated
-from steergraph.vectors.steering import Frozen, Steering
+from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
+from steergraph.configs import load_validated
+from steergraph.vectors.steering import Steering
 
 Axis = Literal["none", "static", "dynamic"]
 Mode = Literal["on", "off", "outside_spans"]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.retrieval.rerank import Reranker
 
 _BATCH = 16

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from steergraph.agents.specialists import Roster
 from steergraph.agents.state import Task
-from steergraph.configs import InputError, load_config
+from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
+from steergraph.configs import load_config
 from steergraph.vectors.engine.protocol import Engine, Message, ScoreRequest
-from steergraph.vectors.steering import Frozen
 
 if TYPE_CHECKING:
     from steergraph.vectors.listen import Listener

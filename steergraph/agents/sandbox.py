@@ -38,9 +38,9 @@ from steergraph.agents.sandbox_inside import Mount as Mount
 from steergraph.agents.sandbox_inside import SandboxUnavailable as SandboxUnavailable
 from steergraph.agents.sandbox_inside import command_line, configuration, extra_options
 from steergraph.agents.sandbox_watch import Bounds, Namespace, Watch, kill_tree, tree
-from steergraph.configs import InputError
-from steergraph.retrieval.stopping import Stopped, stopped
-from steergraph.vectors.steering import Frozen
+from steergraph.base.cancellation import Stopped, stopped
+from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
 
 KilledReason = Literal["time", "memory", "processes", "disk", "output"]
 

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from steergraph.agents.sandbox_init import PROC_READ_ONLY
 from steergraph.agents.sandbox_watch import Bounds
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 
 Kind = Literal["bwrap", "unshare", "limits"]
 

@@ -1,18 +1,10 @@
-"""Words for people: a decision in one line, and text from elsewhere that can't do anything where it is shown.
+"""Words for people: a decision in one line.
 
 Knows decisions as plain data. Knows nothing of terminals or pages.
 """
 
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
-
-_REFUSED = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
-
-
-def harmless(text: str) -> str:
-    """`text` with every control, format and bidirectional character but newline and tab made visible."""
-    return "".join(c if c in "\n\t" or unicodedata.category(c) not in _REFUSED else f"\\u{{{ord(c):x}}}" for c in text)
 
 
 def describe(decision: Mapping[str, Any]) -> str:

@@ -10,12 +10,14 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from steergraph.configs import ConfigError, InputError, load_config, load_yaml
+from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
+from steergraph.configs import ConfigError, load_config, load_yaml
 from steergraph.configs.prompts import fill_system, format_sections
 from steergraph.vectors.cells import Evidence, best_cell
 from steergraph.vectors.engine.protocol import Message, ModelInfo, Span
 from steergraph.vectors.library import Library
-from steergraph.vectors.steering import Component, Frozen, Steering
+from steergraph.vectors.steering import Component, Steering
 
 Section = Literal["issue", "context", "notes", "feedback", "question", "examples"]
 RETRIEVE = "retrieve"

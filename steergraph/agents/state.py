@@ -10,7 +10,8 @@ from typing_extensions import TypedDict
 
 from steergraph.agents.check import TestRun
 from steergraph.agents.policy import Decision
-from steergraph.vectors.steering import Frozen, Receipt
+from steergraph.base.records import Frozen
+from steergraph.vectors.steering import Receipt
 
 Kind = Literal["issue", "reasoning"]
 Status = Literal[

@@ -4,7 +4,6 @@ Knows where the packaged YAML lives and how to report a broken file in one line.
 the floor that uses a file validates it.
 """
 
-import os
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -14,24 +13,13 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from steergraph.base.errors import InputError
+
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class InputError(ValueError):
-    """What the user gave cannot be used. The message is one line: what, where, what to do. Commands exit with 2."""
 
 
 class ConfigError(InputError):
     """A configuration file is missing, is not YAML or has the wrong shape."""
-
-
-def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """`cache_dir`, else STEERGRAPH_CACHE, else XDG_CACHE_HOME/steergraph, else ~/.cache/steergraph. May not exist."""
-    if cache_dir is not None:
-        return Path(cache_dir)
-    if own := os.environ.get("STEERGRAPH_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "steergraph"
 
 
 def parse_yaml(text: str, where: str) -> Any:

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
 from steergraph.evals.instances import COLUMNS, find_rows
-from steergraph.vectors.steering import Frozen
 
 ALIASES = {
     "lite": "SWE-bench/SWE-bench_Lite",

@@ -17,7 +17,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from steergraph.agents.sandbox import Sandbox
-from steergraph.configs import InputError, load_config
+from steergraph.base.errors import InputError
+from steergraph.configs import load_config
 from steergraph.pocket.behaviour import Case, as_job
 from steergraph.pocket.corpus import Sample
 from steergraph.pocket.issues import tellable

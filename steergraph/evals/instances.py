@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from steergraph.agents.state import Task
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 
 COLUMNS = ("instance_id", "repo", "base_commit", "version", "problem_statement")
 

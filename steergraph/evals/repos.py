@@ -6,7 +6,7 @@ Knows names. Opens nothing.
 from functools import cached_property
 from pathlib import Path
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.retrieval.git import redact
 
 GITHUB = "https://github.com/{repo}"

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from steergraph.agents.router import ask_names, reasoning_domain, shortened
 from steergraph.agents.specialists import Roster
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
 from steergraph.evals.stats import compare, wilson
 from steergraph.vectors.contrast import ContrastSet, load_contrast
 from steergraph.vectors.engine.local import LocalEngine
@@ -21,7 +22,6 @@ from steergraph.vectors.engine.protocol import Message
 from steergraph.vectors.listen import Listener, choose_listener, read_sets
 from steergraph.vectors.methods import Method
 from steergraph.vectors.recipes import load_recipe, sets_from, usable_texts
-from steergraph.vectors.steering import Frozen
 
 AGENT_DOMAINS = ("bug_analysis", "code_reading", "patch_writing", "test_reasoning")
 FOLDS = 4

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from steergraph.agents.specialists import Roster
-    from steergraph.configs import InputError
+    from steergraph.base.errors import InputError
     from steergraph.evals.routing import agent_problems, measure, mmlu_problem, roster_problem
     from steergraph.vectors.engine.local import LocalEngine
     from steergraph.vectors.files import write_whole

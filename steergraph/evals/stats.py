@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 
 Verdict = Literal["better", "worse", "not shown"]
 

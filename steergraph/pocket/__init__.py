@@ -6,7 +6,7 @@ Knows the prompts and the edit format from configs. Knows nothing of engines, gr
 from importlib.resources import files
 from pathlib import Path
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 
 PURPOSE = (
     "pocket is a 2.7 M parameter model for trying steergraph out: it repairs one-line defects in short functions;"

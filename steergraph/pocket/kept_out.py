@@ -15,7 +15,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.pocket.shapes import shapes
 from steergraph.pocket.surroundings import plain_code
 

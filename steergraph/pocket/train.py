@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3ForCausalLM
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.pocket.lessons import WINDOW, Plan, Progress, batches, copying_lesson
 from steergraph.pocket.network import hidden_states, new_model
 from steergraph.pocket.optimizer import Optimizer

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from steergraph.base.bounded import BoundedCache
 from steergraph.retrieval.analysis import FIELDS, PATH, VERSION, BlobTerms, analyse, path_ids
 from steergraph.retrieval.contents import FileEntry, why_no_text
-from steergraph.retrieval.kept import Kept
 from steergraph.retrieval.okapi import term_id
 from steergraph.retrieval.repository import Repository
 from steergraph.retrieval.term_cache import Key, TermCache
@@ -97,7 +97,7 @@ class AnalysisStore:
 
     def __init__(self, cache: TermCache | None = None, kept_bytes: int = _KEPT_BYTES) -> None:
         self._cache = cache
-        self._kept: Kept[Key, BlobTerms | str] = Kept(kept_bytes)
+        self._kept: BoundedCache[Key, BlobTerms | str] = BoundedCache(kept_bytes)
 
     def analyses(self, repo: Repository, entries: Sequence[FileEntry]) -> list[BlobTerms | str]:
         """The analysis of each of `entries`, or why it is no text."""

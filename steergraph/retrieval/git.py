@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from steergraph.configs import InputError
-from steergraph.retrieval.stopping import LOOK_S, Stopped, stoppable, stopped
+from steergraph.base.cancellation import LOOK_S, Stopped, stoppable, stopped
+from steergraph.base.errors import InputError
 
 NEEDED = (2, 32)
 """The oldest version: earlier ones read the user's own configuration whatever GIT_CONFIG_GLOBAL says."""

@@ -11,7 +11,7 @@ import re
 import stat
 from pathlib import Path
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.retrieval.git import GitError, run_git
 
 _MAX_REF_BYTES = 4096

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from steergraph.configs import InputError, cache_folder
+from steergraph.base.errors import InputError
+from steergraph.base.folders import cache_folder
 from steergraph.retrieval.git import NETWORK_TIMEOUT_S, GitError, run_git
 from steergraph.retrieval.hardened import HardenedGit
 from steergraph.retrieval.local import allow_any_commit

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Lock
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.retrieval.git import TIMEOUT_S, GitError, kill_git, last_words, run_git, start_git
 
 KEPT_BYTES = 32_000_000

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from steergraph.base.bounded import BoundedCache
 from steergraph.retrieval import terms
 from steergraph.retrieval.contents import FileEntry, why_no_text
 from steergraph.retrieval.counting import Vocabulary, count_terms
-from steergraph.retrieval.kept import Kept
 from steergraph.retrieval.okapi import SparseOkapi, TermCounts
 from steergraph.retrieval.repository import Repository
 from steergraph.retrieval.term_cache import Key, TermCache
@@ -32,7 +32,7 @@ class CountStore:
 
     def __init__(self, cache: TermCache | None = None, kept_bytes: int = _KEPT_BYTES) -> None:
         self._cache = cache
-        self._kept: Kept[str, TermCounts | None] = Kept(kept_bytes)
+        self._kept: BoundedCache[str, TermCounts | None] = BoundedCache(kept_bytes)
 
     def counts(self, repo: Repository, entries: Sequence[FileEntry]) -> list[TermCounts | None]:
         """The counts of each of `entries`, None for one that is no text."""

@@ -17,7 +17,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Self
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.retrieval import contents, local, mirrors
 from steergraph.retrieval.contents import FileEntry, FileText
 from steergraph.retrieval.git import GitError, redact, run_git

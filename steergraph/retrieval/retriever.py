@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.retrieval import candidates
 from steergraph.retrieval.contents import FileEntry, FileText
 from steergraph.retrieval.corpus import AnalysisStore, Corpus

@@ -21,7 +21,7 @@ from pathlib import Path
 from threading import RLock
 from typing import NamedTuple, Self
 
-from steergraph.configs import cache_folder
+from steergraph.base.folders import cache_folder
 
 MAX_BYTES = 1_000_000_000
 """Of the default cache. The blobs of 75 issues of a repository of 15 MB take about 80 MB."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.retrieval.contents import list_tree
 from steergraph.retrieval.git import TIMEOUT_S, GitError, run_git
 from steergraph.retrieval.objects import find_missing, missing_objects

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.library import SteeringVector, make_vector
 
 Scale = Literal["raw", "unit_vector"]

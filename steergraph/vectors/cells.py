@@ -10,9 +10,10 @@ from typing import Any
 
 from pydantic import Field, FiniteFloat, ValidationError
 
+from steergraph.base.records import Frozen
 from steergraph.configs import ConfigError, load_config
 from steergraph.vectors.engine.protocol import ModelInfo
-from steergraph.vectors.steering import Frozen, Positions, Unit
+from steergraph.vectors.steering import Positions, Unit
 
 
 class Evidence(Frozen):

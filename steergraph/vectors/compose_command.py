@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 
 if TYPE_CHECKING:
     from steergraph.vectors.library import SteeringVector

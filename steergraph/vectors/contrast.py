@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from steergraph.base.records import Frozen
 from steergraph.configs import ConfigError, load_config, load_yaml
 from steergraph.configs.prompts import fill_system
-from steergraph.vectors.steering import Frozen
 
 Read = Literal["last_prompt_token", "prompt_mean", "answer_mean", "marker"]
 """Where a set's texts are read (as `reading.ReadPosition`, which can't be asked here without torch)."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.contrast import ContrastSet
 from steergraph.vectors.engine.loading import LoadedModel
 from steergraph.vectors.library import SteeringVector

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import torch
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
 from steergraph.vectors.engine.chat import Chat
 from steergraph.vectors.engine.hooks import SteeringHooks
 from steergraph.vectors.engine.local import LocalEngine
@@ -23,7 +24,7 @@ from steergraph.vectors.engine.protocol import Message, Request, Sampling, Score
 from steergraph.vectors.engine.score import ScoreRow, forced_logits
 from steergraph.vectors.library import Library, SteeringVector, check_fits
 from steergraph.vectors.reading import read_texts
-from steergraph.vectors.steering import Component, Frozen, Positions, Steering, Unit
+from steergraph.vectors.steering import Component, Positions, Steering, Unit
 
 NGRAM = 4
 

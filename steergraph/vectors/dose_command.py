@@ -7,7 +7,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from steergraph.configs import ConfigError, InputError
+from steergraph.base.errors import InputError
+from steergraph.configs import ConfigError
 
 
 def add_command(commands: Any) -> None:

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 
 FORMAT_NAMES = ("gguf", "lm-eval", "cast", "aisteer360", "easysteer", "neuronpedia", "steergraph")
 """As in `formats.FORMATS`, which can't be asked without torch; a test holds them together."""

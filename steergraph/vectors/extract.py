@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from steergraph.configs import InputError, cache_folder
+from steergraph.base.errors import InputError
+from steergraph.base.folders import cache_folder
 from steergraph.vectors.contrast import ContrastSet, is_path, load_contrast
 from steergraph.vectors.difference import METHOD, read_side
 from steergraph.vectors.difference import extract as extract

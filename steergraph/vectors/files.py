@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.library import SteeringVector, check_directions
 
 FORMAT, FORMAT_VERSION = "steergraph.vector", "1"

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
-from steergraph.configs import InputError
-from steergraph.vectors.steering import Frozen
+from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
 
 MIN_DOMAINS = 4
 PERMUTATIONS = 2000

@@ -6,7 +6,7 @@ Knows the command line and how to print. Torch and models are imported only when
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 
 if TYPE_CHECKING:
     from steergraph.vectors.lens import Look

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 
 if TYPE_CHECKING:
     from steergraph.vectors.engine.protocol import ModelInfo

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
 from steergraph.vectors.contrast import ContrastSet
 from steergraph.vectors.engine.loading import LoadedModel
 from steergraph.vectors.methods import Method, auroc_of, direction
 from steergraph.vectors.reading import Reading, ReadPosition, Report, read_texts
-from steergraph.vectors.steering import Frozen, Steering
+from steergraph.vectors.steering import Steering
 
 POSITIONS: tuple[ReadPosition, ...] = ("last_prompt_token", "prompt_mean")
 

@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.contrast import ContrastSet
 from steergraph.vectors.engine.loading import LoadedModel
 from steergraph.vectors.extract import model_folder

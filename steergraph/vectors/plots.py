@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.files import write_whole
 from steergraph.vectors.library import SteeringVector
 

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 
 if TYPE_CHECKING:
     from steergraph.vectors.engine.loading import LoadedModel

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.engine.protocol import ModelInfo
 from steergraph.vectors.library import SteeringVector, make_vector
 

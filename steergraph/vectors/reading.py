@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.engine.capture import block_outputs
 from steergraph.vectors.engine.chat import Chat
 from steergraph.vectors.engine.forward import Forward, pad_left

@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from steergraph.configs import ConfigError, InputError, load_config, load_yaml
+from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
+from steergraph.configs import ConfigError, load_config, load_yaml
 from steergraph.vectors.contrast import MAX_CHARACTERS, MIN_TEXTS, ContrastError, ContrastSet, Read
-from steergraph.vectors.steering import Frozen
 
 MAX_ROWS = 2_000_000
 

@@ -5,7 +5,9 @@ A `Steering` is asked for; a `Receipt` is what the engine says it did. Knows not
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
+from pydantic import Field, FiniteFloat, field_validator
+
+from steergraph.base.records import Frozen
 
 Unit = Literal["unit_vector", "raw", "residual"]
 Positions = Literal["all", "generated"]
@@ -13,12 +15,6 @@ TokenRange = tuple[int, int | None]
 """Half-open [start, end) in the row's own numbering: 0 is the first prompt token, None is no end. Negative numbers
 count back from the end of the prompt: -1 is its last token."""
 Operation = Literal["add", "ablate"]
-
-
-class Frozen(BaseModel):
-    """Base of the small immutable records that cross floors. Unknown fields are errors, NaN and infinity too."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Component(Frozen):

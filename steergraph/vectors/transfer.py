@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
 from steergraph.vectors.calibrate import calibrate
 from steergraph.vectors.contrast import ContrastSet, load_contrast, packaged_sets
 from steergraph.vectors.dose import Doses, Switch
@@ -19,7 +20,7 @@ from steergraph.vectors.engine.protocol import Message, ScoreRequest
 from steergraph.vectors.library import SteeringVector, make_vector
 from steergraph.vectors.projection import LinearMap, MapMethod, fit_map, paired_layer, r_squared
 from steergraph.vectors.reading import READ_POSITIONS, Reading, read_texts
-from steergraph.vectors.steering import Frozen, Steering
+from steergraph.vectors.steering import Steering
 
 ASKED = "Write one message that somebody might send you."
 """The prompt under which texts are scored: it speaks of no domain."""

@@ -5,10 +5,11 @@ Knows one vector and one engine. A hook that is never reached changes nothing an
 
 from collections.abc import Sequence
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
 from steergraph.vectors.engine.protocol import Engine, Message, ScoreRequest
 from steergraph.vectors.library import SteeringVector, check_directions, check_fits
-from steergraph.vectors.steering import Component, Frozen, Steering
+from steergraph.vectors.steering import Component, Steering
 
 ASKED = "What is the weather like in the mountains today?"
 ANSWER = "It is cold and clear, with some wind from the north."

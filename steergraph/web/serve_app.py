@@ -17,7 +17,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.engine.chat import Chat
 from steergraph.vectors.engine.handle import LocalHandle
 from steergraph.vectors.engine.local import EngineClosed, LocalEngine

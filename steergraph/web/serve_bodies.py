@@ -9,9 +9,9 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError, first_problem
+from steergraph.base.records import Loose
 from steergraph.vectors.engine.protocol import Message, ModelInfo, Request, Sampling, Span
-from steergraph.vectors.engine.remote.address import first_problem
 from steergraph.vectors.engine.remote.spec import from_spec, parse_spec
 from steergraph.vectors.steering import Steering
 from steergraph.web.serve_sources import Sources
@@ -37,10 +37,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "audio": (),
 }
 """Fields that would change an answer, and the values at which they don't."""
-
-
-class _Loose(BaseModel):
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
 
 class _Part(BaseModel):
@@ -73,7 +69,7 @@ class _TemplateArguments(BaseModel):
     enable_thinking: bool = False
 
 
-class _Body(_Loose):
+class _Body(Loose):
     model: str
     max_tokens: int | None = Field(default=None, ge=0)
     temperature: float | None = Field(default=None, ge=0, le=100)

@@ -9,7 +9,7 @@ import os
 import socket
 from typing import Any
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 
 KEY_VARIABLE = "STEERGRAPH_API_KEY"
 

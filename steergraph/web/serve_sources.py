@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.engine.protocol import ModelInfo
 from steergraph.vectors.engine.remote.server import direction_hash
 from steergraph.vectors.formats import detect, read_vectors

@@ -19,8 +19,8 @@ from unidiff import PatchSet
 from unidiff.errors import UnidiffParseError
 
 from steergraph.agents.paths import UnsafePath, safe_path
+from steergraph.base.records import Frozen
 from steergraph.evals.batches.sources import Source
-from steergraph.vectors.steering import Frozen
 
 LARGEST_PATCH = 1_000_000
 """Characters of a patch that is looked at. The largest gold patch of SWE-bench has some hundred thousand."""

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from steergraph.configs import InputError
-from steergraph.evals.writing import CannotWrite, append_line, held, read_record, write_whole
+from steergraph.base.errors import InputError
+from steergraph.base.files import CannotWrite, append_line, held, read_record, write_whole
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 _FREE = ("command", "presets", "instances", "dataset", "repos", "state")

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
+from steergraph.base.files import read_record
 from steergraph.evals.batches.worker import Done, RunStopped, Settings, Unit, Worker, make_engine
-from steergraph.evals.writing import read_record
 from steergraph.vectors.engine.protocol import ModelInfo
 
 DEATHS = 4

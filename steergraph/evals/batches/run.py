@@ -22,7 +22,7 @@ from steergraph.agents.checkpoints import checked_url, open_checkpoints, shown
 from steergraph.agents.policy import Policy
 from steergraph.agents.sandbox import Sandbox
 from steergraph.agents.specialists import Roster
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.evals.batches.batch import Forget, Plan, run_batch
 from steergraph.evals.batches.folder import BatchFolder
 from steergraph.evals.batches.local_pool import LocalPool

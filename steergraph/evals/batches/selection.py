@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from steergraph.agents.router import cluster_of
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 
 SHARES = {"django_web": 2, "scientific_computing": 1, "dev_tooling": 1}
 """Of a balanced sample, by cluster: of 20 instances 10, 5 and 5, as the study drew them."""

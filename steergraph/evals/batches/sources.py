@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from steergraph.agents.policy import Axis
-from steergraph.vectors.steering import Frozen
+from steergraph.base.records import Frozen
 
 Kind = Literal["greedy", "seed", "dose", "vector"]
 

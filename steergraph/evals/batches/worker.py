@@ -21,18 +21,18 @@ from steergraph.agents.policy import Policy
 from steergraph.agents.router import rules
 from steergraph.agents.services import Services
 from steergraph.agents.specialists import Roster
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
+from steergraph.base.files import CannotWrite, append_line, held
+from steergraph.base.records import Frozen
 from steergraph.evals.batches.candidates import edit_key, patch_problems
 from steergraph.evals.batches.sources import Source
 from steergraph.evals.driving import drive, provenance, record_of
 from steergraph.evals.instances import task_of
-from steergraph.evals.writing import CannotWrite, append_line, held
 from steergraph.retrieval.git import redact
 from steergraph.retrieval.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever
 from steergraph.retrieval.term_cache import TermCache
 from steergraph.vectors.engine.protocol import Engine
-from steergraph.vectors.steering import Frozen
 
 _ZOMBIE_S = 60.0
 

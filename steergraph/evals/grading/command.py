@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steergraph.configs import InputError, cache_folder
+from steergraph.base.errors import InputError
+from steergraph.base.folders import cache_folder
 
 if TYPE_CHECKING:
     from steergraph.evals.grading.rows import Prediction, Row

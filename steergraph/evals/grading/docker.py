@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.evals.grading.rows import SAFE_NAME, Prediction, Row
 from steergraph.evals.grading.sandbox import write_text
 

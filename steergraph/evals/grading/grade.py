@@ -17,7 +17,8 @@ from typing import NamedTuple, Self
 
 from steergraph.agents.sandbox import Sandbox, SandboxUnavailable
 from steergraph.agents.sandbox_watch import tree
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
+from steergraph.base.files import held
 from steergraph.evals.grading.environments import (
     Environment,
     EnvironmentFailed,
@@ -34,7 +35,6 @@ from steergraph.evals.grading.sandbox import Bounds, run_patch, write_text
 from steergraph.evals.grading.verdict import Verdict, count, keep, kept, why_unresolved
 from steergraph.evals.grading.wheels import FetchFailed
 from steergraph.evals.repos import Repos
-from steergraph.evals.writing import held
 from steergraph.retrieval.git import run_git
 from steergraph.retrieval.repository import Repository
 

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from steergraph.configs import InputError
-from steergraph.vectors.steering import Frozen
+from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
 
 _ASK = (
     "import json, sys, importlib.util as u; print(json.dumps([list(sys.version_info[:3]), sys.base_prefix, "

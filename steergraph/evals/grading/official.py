@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 
 _START_S = 180.0
 _GRADE_S = 120.0

@@ -12,8 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from steergraph.configs import InputError, load_config, load_yaml
-from steergraph.vectors.steering import Frozen
+from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
+from steergraph.configs import load_config, load_yaml
 
 _PYTHON_BUILD = re.compile(r"(^|_)py(\d|h|ge|_)")
 _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(==[A-Za-z0-9.!+_-]+)?")

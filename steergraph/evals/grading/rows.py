@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
 from steergraph.evals.datasets import ALIASES
-from steergraph.vectors.steering import Frozen
 
 NEEDED = ("instance_id", "repo", "base_commit", "version", "patch", "FAIL_TO_PASS", "PASS_TO_PASS")
 ADDED_IN_5 = ("eval_script", "log_parser", "eval_type")

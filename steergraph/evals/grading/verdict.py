@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from steergraph.base.records import Frozen
 from steergraph.evals.grading.rows import Prediction, Row
 from steergraph.evals.grading.sandbox import write_text
-from steergraph.vectors.steering import Frozen
 
 Kind = Literal["resolved", "unresolved", "not_applied", "stopped", "empty", "ungraded"]
 """`stopped`: the tests passed a bound; the harness counts it as an error. `ungraded`: nothing is known of the patch,

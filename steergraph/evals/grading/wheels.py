@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.evals.grading.interpreters import Interpreter
 
 MISSING = re.compile(r"No matching distribution found for ([^\n(]+)")

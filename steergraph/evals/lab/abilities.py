@@ -17,13 +17,13 @@ from statistics import fmean
 from typing import Any
 
 from steergraph.agents.sandbox import Sandbox
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
+from steergraph.base.files import need_writable, write_or_print
 from steergraph.evals.driving import versions
 from steergraph.evals.lab.experiment import Arm, Item, speak
 from steergraph.evals.lab.registers import REGISTERS, corpus_registers
 from steergraph.evals.lab.tasks import chance, choices_of, draw_items, fact_of, grade_answers
 from steergraph.evals.stats import mean_interval, wilson
-from steergraph.evals.writing import need_writable, write_or_print
 from steergraph.vectors.engine.protocol import Engine
 
 _BATCH = 64

@@ -39,11 +39,11 @@ def _common(parser: argparse.ArgumentParser, experiment: str) -> None:
 
 def run_sweep(arguments: argparse.Namespace) -> int:
     """Run, write and print; 0 however it comes out."""
+    from steergraph.base.files import write_whole
     from steergraph.evals.lab import maps
     from steergraph.evals.lab.sweep import SweepSettings
     from steergraph.evals.lab.sweep_run import as_markdown
     from steergraph.evals.lab.sweep_run import run_sweep as whole
-    from steergraph.evals.writing import write_whole
 
     settings = SweepSettings.load(arguments.settings)
     command = _command("sweep", arguments)
@@ -94,7 +94,7 @@ def _make_folders(folders: list[Path]) -> None:
     """Before the long part: what can't be written is said now."""
     import os
 
-    from steergraph.configs import InputError
+    from steergraph.base.errors import InputError
 
     for folder in folders:
         try:

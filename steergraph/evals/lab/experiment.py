@@ -15,11 +15,12 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
+from steergraph.base.files import CannotWrite, append_line, held, read_record, write_whole
+from steergraph.base.records import Frozen
 from steergraph.evals.driving import versions
-from steergraph.evals.writing import CannotWrite, append_line, held, read_record, write_whole
 from steergraph.vectors.engine.protocol import Completion, Engine, Message, Request, Sampling
-from steergraph.vectors.steering import Frozen, Receipt, Steering
+from steergraph.vectors.steering import Receipt, Steering
 
 ROWS, MANIFEST = "rows.jsonl", "manifest.json"
 Report = Callable[[int, int], None]

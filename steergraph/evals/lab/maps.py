@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.evals.lab.findings import CellScore
 from steergraph.evals.lab.sweep import Source
 from steergraph.vectors.files import write_whole

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from steergraph.agents.sandbox import Sandbox
+from steergraph.base.records import Frozen
 from steergraph.configs import load_validated
 from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of, speak
 from steergraph.evals.lab.registers import Registers, draw_register
@@ -22,7 +23,7 @@ from steergraph.vectors.engine.loading import LoadedModel
 from steergraph.vectors.engine.protocol import Completion, Engine, ScoreRequest
 from steergraph.vectors.extract import ensure_vectors
 from steergraph.vectors.library import Library
-from steergraph.vectors.steering import Component, Frozen, Steering, Unit
+from steergraph.vectors.steering import Component, Steering, Unit
 
 Source = Literal["contrast", "prompts"]
 Split = Literal["select", "report"]

@@ -17,6 +17,8 @@ from steergraph.agents.router import rules
 from steergraph.agents.sandbox import Sandbox
 from steergraph.agents.services import Services
 from steergraph.agents.specialists import RETRIEVE, Roster
+from steergraph.base.files import write_whole
+from steergraph.base.records import Frozen
 from steergraph.configs import load_validated
 from steergraph.evals.example_issues import Resolved, load_examples, run_examples
 from steergraph.evals.lab.cases import draw_cases, write_repository
@@ -25,11 +27,9 @@ from steergraph.evals.lab.published import said
 from steergraph.evals.lab.suspects import ALONE, PRESETS, Suspects
 from steergraph.evals.lab.switching import WITH, WITHOUT, Switching
 from steergraph.evals.stats import Comparison, compare, corrected, wilson
-from steergraph.evals.writing import write_whole
 from steergraph.retrieval.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever
 from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.steering import Frozen
 
 _BATCH = 64
 Say = Callable[[str], None]

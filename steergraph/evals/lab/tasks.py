@@ -12,7 +12,7 @@ from typing import Literal
 
 from steergraph.agents.answers import extract_answer
 from steergraph.agents.sandbox import Sandbox
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.evals.hidden_tests import judge
 from steergraph.evals.lab.experiment import Item
 from steergraph.evals.lab.registers import REGISTERS, draw_register

@@ -10,8 +10,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from steergraph.agents.showing import harmless
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
+from steergraph.base.files import write_whole
+from steergraph.base.text import harmless
 from steergraph.evals.reports.charts import charts
 from steergraph.evals.reports.grades import Grades
 from steergraph.evals.reports.markdown import markdown
@@ -20,7 +21,6 @@ from steergraph.evals.reports.pages import file_name, render
 from steergraph.evals.reports.read import Variant, read_variants
 from steergraph.evals.reports.samples import read_samples
 from steergraph.evals.reports.table import Compared, Summary, compare_variants, summarise
-from steergraph.evals.writing import write_whole
 
 _MOST_NOTES = 200
 _TITLE = "Report on {}"

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 
 
 def add_parser(subparsers: Any) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
+from steergraph.base.files import read_record
+from steergraph.base.records import Frozen
 from steergraph.evals.grading.rows import Prediction
 from steergraph.evals.grading.verdict import FILE, Verdict, count
-from steergraph.evals.writing import read_record
-from steergraph.vectors.steering import Frozen
 
 LOG_TAIL = 12_000
 _NOT_APPLIED = ">>>>> Patch Apply Failed"

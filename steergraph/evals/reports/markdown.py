@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from steergraph.agents.showing import harmless
+from steergraph.base.text import harmless
 from steergraph.evals.reports.pages import count, p_value, percent, signed, value, words
 from steergraph.evals.reports.table import Compared, Share, Summary
 

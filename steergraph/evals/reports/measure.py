@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
 from steergraph.evals.datasets import load_dataset
 from steergraph.evals.grading.verdict import Kind
 from steergraph.evals.reports.grades import Graded, Grades
@@ -18,7 +19,6 @@ from steergraph.evals.reports.samples import Sample, read_samples
 from steergraph.evals.repos import Repos
 from steergraph.evals.retrieval.gold import gold_patches
 from steergraph.retrieval.repository import Repository
-from steergraph.vectors.steering import Frozen
 
 _RESOLVED: dict[str, bool] = {
     "resolved": True,

@@ -14,7 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from steergraph.agents.policy import Decision
-from steergraph.agents.showing import describe, harmless
+from steergraph.agents.showing import describe
+from steergraph.base.text import harmless
 from steergraph.evals.stats import Interval
 
 LONGEST_DIFF = 200_000

@@ -12,10 +12,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
+from steergraph.base.files import read_record
+from steergraph.base.records import Frozen
 from steergraph.evals.batches.batch import STATUSES
-from steergraph.evals.writing import read_record
-from steergraph.vectors.steering import Frozen
 
 _UNUSABLE = ("", ".", "..")
 

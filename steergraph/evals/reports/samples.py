@@ -13,9 +13,9 @@ from pydantic import Field
 
 from steergraph.agents.check import TestRun
 from steergraph.agents.state import Step
+from steergraph.base.files import read_record
+from steergraph.base.records import Frozen
 from steergraph.evals.reports.read import Entry, short
-from steergraph.evals.writing import read_record
-from steergraph.vectors.steering import Frozen
 
 
 class Sample(Frozen):

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
 from steergraph.evals.datasets import load_dataset
 from steergraph.evals.reports.patch_metrics import StudyScores, look, named_paths, study_scores
 from steergraph.evals.repos import Repos
 from steergraph.retrieval.repository import Repository
-from steergraph.vectors.steering import Frozen
 
 RESULTS = "swebench_evaluation_results.json"
 PREDICTIONS = "swebench_predictions_{}.jsonl"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
-from steergraph.agents.showing import harmless
+from steergraph.base.text import harmless
 from steergraph.evals.stats import Interval
 
 _WIDTH = 480

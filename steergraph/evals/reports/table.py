@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
 from steergraph.evals.reports.measure import Facts
 from steergraph.evals.reports.read import Variant
 from steergraph.evals.stats import Comparison, Interval, compare, corrected, wilson
-from steergraph.vectors.steering import Frozen
 
 Number = TypeVar("Number", int, float)
 Value = Callable[[Facts], float | bool | None]

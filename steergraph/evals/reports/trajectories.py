@@ -12,11 +12,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from steergraph.base.files import write_whole
 from steergraph.evals.reports.measure import chosen
 from steergraph.evals.reports.pages import file_name
 from steergraph.evals.reports.read import Entry, Variant
 from steergraph.evals.reports.samples import Sample, read_samples
-from steergraph.evals.writing import write_whole
 
 FORMAT = "mini-swe-agent-1.1"
 _EXITS = {"patched": "Submitted", "prediction": "Submitted", "out_of_budget": "LimitsExceeded"}

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.evals.retrieval.gold import gold_files, gold_functions
 from steergraph.evals.retrieval.measure import (
     BUDGETS,

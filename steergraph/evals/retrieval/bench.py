@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from steergraph.agents.rerank import load_reranker
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
+from steergraph.base.files import CannotWrite, append_line, held, write_whole
 from steergraph.evals.batches.selection import select
 from steergraph.evals.instances import read_instances
 from steergraph.evals.repos import Repos
@@ -25,7 +26,6 @@ from steergraph.evals.retrieval.gold import gold_patches
 from steergraph.evals.retrieval.measure import counter
 from steergraph.evals.retrieval.table import tables
 from steergraph.evals.retrieval.weights import fit
-from steergraph.evals.writing import CannotWrite, append_line, held, write_whole
 from steergraph.retrieval.repository import Repository
 
 _RANKINGS, _TABLE = "rankings.jsonl", "table.md"

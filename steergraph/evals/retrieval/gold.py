@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from unidiff import PatchSet
 from unidiff.errors import UnidiffParseError
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.retrieval.passages import pieces
 
 _FILE = re.compile(r"--- a/(.+)")

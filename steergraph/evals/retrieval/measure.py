@@ -64,7 +64,7 @@ def counter(tokenizer: str | None) -> Callable[[str], int]:
 
     from tokenizers import Tokenizer
 
-    from steergraph.configs import InputError
+    from steergraph.base.errors import InputError
 
     path = Path(tokenizer) / "tokenizer.json" if Path(tokenizer).is_dir() else Path(tokenizer)
     try:

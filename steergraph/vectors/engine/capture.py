@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.engine.forward import Forward, pad_left
 from steergraph.vectors.engine.layers import decoder_layers, hidden_of
 from steergraph.vectors.engine.loading import LoadedModel

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.engine.protocol import Message
 from steergraph.vectors.engine.text import CLOSE_THINKING, OPEN_THINKING
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.engine.chat import Chat
 from steergraph.vectors.engine.handle import LocalHandle
 from steergraph.vectors.engine.loading import LoadedModel

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.engine.layers import decoder_layers, text_config
 from steergraph.vectors.engine.protocol import ModelInfo, Sampling
 from steergraph.vectors.engine.weights import find_model, fingerprint, weight_files

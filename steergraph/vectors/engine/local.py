@@ -12,7 +12,7 @@ from functools import cached_property, partial
 from types import TracebackType
 from typing import Self, TypeVar
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.engine.capture import plain_medians
 from steergraph.vectors.engine.chat import Chat
 from steergraph.vectors.engine.decode import Counters, Decoder

@@ -8,8 +8,9 @@ from typing import Any, Literal, Protocol
 
 from pydantic import Field, model_validator
 
+from steergraph.base.records import Frozen
 from steergraph.vectors.library import Library
-from steergraph.vectors.steering import Frozen, Receipt, Steering
+from steergraph.vectors.steering import Receipt, Steering
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "deadline", "cancelled"]

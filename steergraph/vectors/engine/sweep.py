@@ -17,7 +17,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.engine.capture import plain_medians
 from steergraph.vectors.engine.forward import Forward
 from steergraph.vectors.engine.layers import decoder_layers, hidden_of, replace_hidden

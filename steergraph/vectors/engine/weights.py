@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 
 POCKET = "pocket"
 EMBEDDED = (POCKET, "pocket-base")

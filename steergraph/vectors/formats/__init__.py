@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.files import MAX_HIDDEN, MAX_LAYERS, MAX_METADATA, PICKLES
 from steergraph.vectors.formats import easysteer, gguf, lm_eval, neuronpedia, svec
 from steergraph.vectors.formats.common import MAX_TEXT, Export, dump_json, parse_json, read_bytes, steering_of

@@ -9,7 +9,7 @@ prompt token, which is `prompt_positions: [-1]` and `generation: "all"` together
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.files import write_whole
 from steergraph.vectors.formats import gguf
 from steergraph.vectors.formats.common import (

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.files import MAX_METADATA, write_whole
 from steergraph.vectors.formats import gguf_file
 from steergraph.vectors.formats.common import (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.files import MAX_HIDDEN, MAX_LAYERS
 from steergraph.vectors.formats.common import short
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.files import MAX_HIDDEN, MAX_LAYERS, write_whole
 from steergraph.vectors.formats import torch_zip
 from steergraph.vectors.formats.common import (

@@ -7,7 +7,7 @@ between -300 and 300, is the alpha of `unit_vector`. The body is only made here;
 
 from pathlib import Path
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.files import write_whole
 from steergraph.vectors.formats.common import (
     Export,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.files import write_whole
 from steergraph.vectors.formats.common import (
     Export,

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 from steergraph.vectors.formats.common import short
 
 MAX_PICKLE = 2**20

@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import Field
 
-from steergraph.configs import InputError
-from steergraph.vectors.steering import Frozen
+from steergraph.base.errors import InputError, first_problem
+from steergraph.base.records import Frozen
 
 KEY_VARIABLE = "STEERGRAPH_API_KEY"
 """The environment variable an API key is read from unless the address names another."""
@@ -110,18 +110,3 @@ def parse_address(text: str) -> Address:
         )
     except ValueError as error:
         raise RemoteError(f"{text}: {first_problem(error)}") from error
-
-
-def first_problem(error: Exception) -> str:
-    """One line of a pydantic error (of several lines), or of any other."""
-    problems = getattr(error, "errors", None)
-    if problems is None:
-        return one_line(str(error)) or type(error).__name__
-    first = problems()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
-
-
-def one_line(text: str, most: int = 300) -> str:
-    """Text from elsewhere, fit for a message: one line of at most `most` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else line[: most - 3] + "..."

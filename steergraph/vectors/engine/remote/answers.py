@@ -7,26 +7,24 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from steergraph.base.errors import first_problem
+from steergraph.base.records import Loose
 from steergraph.vectors.engine.protocol import Completion, FinishReason, Usage
-from steergraph.vectors.engine.remote.address import RemoteError, first_problem
+from steergraph.vectors.engine.remote.address import RemoteError
 from steergraph.vectors.engine.remote.http import AGAIN, Retryable, error_message, parse_json
 from steergraph.vectors.engine.text import CLOSE_THINKING, OPEN_THINKING, split_thinking
 from steergraph.vectors.steering import Receipt
 
 
-class _Loose(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class _Delta(_Loose):
+class _Delta(Loose):
     content: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
 
 
-class _Choice(_Loose):
+class _Choice(Loose):
     delta: _Delta | None = None
     message: _Delta | None = None
     text: str | None = None
@@ -34,24 +32,24 @@ class _Choice(_Loose):
     token_ids: tuple[int, ...] | None = None
 
 
-class _Details(_Loose):
+class _Details(Loose):
     cached_tokens: int | None = Field(default=None, ge=0)
 
 
-class _Usage(_Loose):
+class _Usage(Loose):
     prompt_tokens: int = Field(default=0, ge=0)
     prompt_tokens_details: _Details | None = None
     completion_tokens: int = Field(default=0, ge=0)
 
 
-class Extra(_Loose):
+class Extra(Loose):
     """What `steergraph serve` says of an answer."""
 
     receipt: Receipt | None = None
     opens_thinking: bool = False
 
 
-class Chunk(_Loose):
+class Chunk(Loose):
     """A piece of an answer, or all of it."""
 
     choices: tuple[_Choice, ...] = ()

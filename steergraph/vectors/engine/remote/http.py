@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import Field
 
-from steergraph.vectors.engine.remote.address import Address, RemoteError, one_line
-from steergraph.vectors.steering import Frozen
+from steergraph.base.errors import one_line
+from steergraph.base.records import Frozen
+from steergraph.vectors.engine.remote.address import Address, RemoteError
 
 T = TypeVar("T")
 AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})

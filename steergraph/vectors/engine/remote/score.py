@@ -5,11 +5,12 @@ Knows `prompt_logprobs`. The continuation is sent as the end of the prompt, so `
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError, first_problem
+from steergraph.base.records import Loose
 from steergraph.vectors.engine.protocol import ScoreRequest, Scores, Usage
-from steergraph.vectors.engine.remote.address import Address, RemoteError, first_problem
+from steergraph.vectors.engine.remote.address import Address, RemoteError
 from steergraph.vectors.engine.remote.bodies import receipt_of, steering_field
 from steergraph.vectors.engine.remote.http import Http
 from steergraph.vectors.engine.remote.server import Server
@@ -17,19 +18,15 @@ from steergraph.vectors.engine.remote.tokens import Tokens
 from steergraph.vectors.library import Library, SteeringError
 
 
-class _Loose(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class _Entry(_Loose):
+class _Entry(Loose):
     logprob: float = Field(le=1e-3)
 
 
-class _Choice(_Loose):
+class _Choice(Loose):
     prompt_logprobs: tuple[dict[int, _Entry] | None, ...]
 
 
-class _Scored(_Loose):
+class _Scored(Loose):
     choices: tuple[_Choice, ...] = Field(min_length=1)
 
 

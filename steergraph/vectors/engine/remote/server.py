@@ -8,27 +8,22 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from steergraph.base.errors import first_problem
+from steergraph.base.records import Frozen, Loose
 from steergraph.vectors.engine.protocol import ModelInfo
-from steergraph.vectors.engine.remote.address import Address, RemoteError, first_problem
+from steergraph.vectors.engine.remote.address import Address, RemoteError
 from steergraph.vectors.engine.remote.http import Http
 from steergraph.vectors.files import file_name
 from steergraph.vectors.library import Library, SteeringError, SteeringVector
-from steergraph.vectors.steering import Frozen
 
 WINDOW = 4096
 """Taken where neither the server nor the address says."""
 Kind = Literal["steergraph", "easysteer", "vllm", "other"]
 
 
-class _Loose(BaseModel):
-    """What others send: unknown fields are theirs."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Offered(_Loose):
+class Offered(Loose):
     """A vector that `steergraph serve` can switch on."""
 
     source: str
@@ -38,21 +33,21 @@ class Offered(_Loose):
     """`direction_hash` of each layer's direction."""
 
 
-class Told(_Loose):
+class Told(Loose):
     """What `steergraph serve` adds to its model's entry."""
 
     info: ModelInfo
     vectors: tuple[Offered, ...] = ()
 
 
-class _Entry(_Loose):
+class _Entry(Loose):
     id: str
     owned_by: str | None = None
     max_model_len: int | None = None
     steergraph: Told | None = None
 
 
-class _Models(_Loose):
+class _Models(Loose):
     data: tuple[_Entry, ...] = Field(default=(), max_length=10_000)
 
 

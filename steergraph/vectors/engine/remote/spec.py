@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 from pydantic import Field, FiniteFloat, ValidationError
 
-from steergraph.vectors.engine.remote.address import first_problem
+from steergraph.base.errors import first_problem
+from steergraph.base.records import Frozen
 from steergraph.vectors.formats.common import Export, multiplier
 from steergraph.vectors.library import Library, SteeringError
-from steergraph.vectors.steering import Component, Frozen, Steering
+from steergraph.vectors.steering import Component, Steering
 
 MAX_VECTORS = 256
 Window = tuple[int, int | None]

@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError, first_problem, one_line
 from steergraph.vectors.engine.protocol import Message
-from steergraph.vectors.engine.remote.address import Address, RemoteError, first_problem, one_line
+from steergraph.vectors.engine.remote.address import Address, RemoteError
 from steergraph.vectors.engine.remote.http import Http
 from steergraph.vectors.engine.remote.server import Server
 

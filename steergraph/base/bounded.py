@@ -1,4 +1,4 @@
-"""Values kept in memory up to a number of bytes; the least recently used go first. Safe to use from several threads.
+"""A cache in memory up to a number of bytes; the least recently used go first. Safe to use from several threads.
 
 Knows sizes as it is told them. Knows nothing of what the values are.
 """
@@ -12,7 +12,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Kept(Generic[K, V]):
+class BoundedCache(Generic[K, V]):
     """At most `most_bytes` of values, by the sizes given with them."""
 
     def __init__(self, most_bytes: int) -> None:

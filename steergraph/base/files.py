@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from steergraph.configs import InputError
+from steergraph.base.errors import InputError
 
 _PATIENCE_S = 1.0
 """A killed process's lock lives on for a moment in a child that it had forked and that has not started its program."""

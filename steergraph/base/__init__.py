@@ -1,0 +1,1 @@
+"""Foundations that know no domain: errors for people, records, files and locks, cancellation, text, bounded caches."""
