@@ -101,7 +101,7 @@ def accelerator() -> str:
 
 def sandbox(kind: Literal["bwrap", "unshare"]) -> str:
     """Set up the sandbox that a run would use, and run a command in it."""
-    from steergraph.agents.sandbox import Sandbox, SandboxUnavailable
+    from steergraph.sandbox.run import Sandbox, SandboxUnavailable
 
     version = ask([kind, "--version"])
     try:

@@ -127,9 +127,9 @@ def _drive(arguments: argparse.Namespace, folder: Any, name: str = "run", given:
     from rich.console import Console
 
     from steergraph.agents.policy import Policy
-    from steergraph.agents.sandbox import Sandbox
     from steergraph.agents.specialists import Roster
     from steergraph.runs import RunFolder
+    from steergraph.sandbox.run import Sandbox
     from steergraph.session import changed_files, command_line, run
     from steergraph.vectors.engine.opening import open_engine
     from steergraph.vectors.library import check_fits

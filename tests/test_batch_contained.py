@@ -3,7 +3,7 @@
 import pytest
 from batch_help import batch, pantry_rows, predictions, repairs
 
-from steergraph.agents.sandbox import Sandbox, SandboxUnavailable
+from steergraph.sandbox.run import Sandbox, SandboxUnavailable
 
 HOSTILE = {
     "forks": "bomb() { bomb | bomb & }; bomb; sleep 30",

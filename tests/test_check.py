@@ -7,7 +7,7 @@ import pytest
 
 from steergraph.agents.check import CheckResult, TestCommand, TestRun, check_patch
 from steergraph.agents.patch import unified_diff
-from steergraph.agents.sandbox import Sandbox
+from steergraph.sandbox.run import Sandbox
 
 SUM = "def add(a, b):\n    return a - b\n"
 FIXED = SUM.replace("a - b", "a + b")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from steergraph.agents.sandbox import Kind, Mount, Sandbox, SandboxUnavailable
+from steergraph.sandbox.run import Kind, Mount, Sandbox, SandboxUnavailable
 
 
 @pytest.mark.parametrize("kind", ["bwrap", "unshare"])

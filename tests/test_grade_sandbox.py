@@ -12,7 +12,6 @@ from typing import Any
 import grade_help as own
 import pytest
 
-from steergraph.agents.sandbox import Sandbox, SandboxUnavailable
 from steergraph.base.errors import InputError
 from steergraph.base.files import held
 from steergraph.cli import main
@@ -22,6 +21,7 @@ from steergraph.evals.grading.pins import Pins
 from steergraph.evals.grading.rows import Prediction, Row, gold_predictions, read_rows
 from steergraph.evals.grading.sandbox import LADDER, Bounds
 from steergraph.evals.repos import Repos
+from steergraph.sandbox.run import Sandbox, SandboxUnavailable
 
 pytest.importorskip("swebench", reason="the official harness is not installed (steergraph[swebench])")
 

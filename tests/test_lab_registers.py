@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from steergraph.agents.sandbox import Sandbox
 from steergraph.evals.lab.registers import OTHER, REGISTERS, corpus_registers, corpus_texts
 from steergraph.evals.lab.tasks import chance, choices_of, draw_items, grade_answers
 from steergraph.pocket.corpus import Sample
+from steergraph.sandbox.run import Sandbox
 
 N = 12
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from steergraph.agents.sandbox import Sandbox
 from steergraph.cli import main
 from steergraph.evals.example_issues import hidden_passes, load_examples
 from steergraph.evals.example_issues import main as examples
@@ -17,6 +16,7 @@ from steergraph.evals.lab.cases import draw_cases, edited, write_repository
 from steergraph.evals.lab.sweep import SweepSettings, grid
 from steergraph.evals.repairs import main as repairs
 from steergraph.retrieval.repository import Repository
+from steergraph.sandbox.run import Sandbox
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = """

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steergraph.agents.sandbox import Sandbox, SandboxUnavailable
 from steergraph.evals.hidden_tests import Verdict, can_be_judged, cases_of, judge, parse_block
 from steergraph.evals.repairs import by_function
 from steergraph.pocket.corpus import draw_repair
 from steergraph.pocket.speech import say_edit, told_calls
+from steergraph.sandbox.run import Sandbox, SandboxUnavailable
 
 line = st.text(st.characters(exclude_characters="\n\r", exclude_categories=("Cs",)), max_size=20).filter(
     lambda text: not text.startswith(("<<<<", "====", ">>>>"))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from steergraph.agents.sandbox import Kind, RunResult, Sandbox, SandboxUnavailable
 from steergraph.base.errors import InputError
+from steergraph.sandbox.run import Kind, RunResult, Sandbox, SandboxUnavailable
 
 
 def works(kind: Kind) -> bool:
@@ -234,7 +234,7 @@ for number in range(64):
 def test_nothing_outlives_a_killed_starter(sandbox: Sandbox, copy: Path) -> None:
     code = f"""
 from pathlib import Path
-from steergraph.agents.sandbox import Sandbox
+from steergraph.sandbox.run import Sandbox
 Sandbox.detect({sandbox.kind!r}, unsafe=True).run(["python", "-c", {DAEMON.format(wait=60)!r}], Path({str(copy)!r}))
 """
     starter = subprocess.Popen([sys.executable, "-c", code])

@@ -19,9 +19,9 @@ from unidiff.errors import UnidiffParseError
 from steergraph.agents.diffs import quote_path
 from steergraph.agents.parsing import PARSERS
 from steergraph.agents.paths import UnsafePath, safe_path
-from steergraph.agents.sandbox import Kind, RunResult, Sandbox
 from steergraph.base.records import Frozen
 from steergraph.retrieval.git import GitError, run_git
+from steergraph.sandbox.run import Kind, RunResult, Sandbox
 
 _TAIL_LINES = 20
 _TAIL_CHARACTERS = 2000

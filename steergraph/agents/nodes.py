@@ -20,13 +20,13 @@ from steergraph.agents.context import Context
 from steergraph.agents.edits import parse_edits
 from steergraph.agents.patch import apply_edits, unified_diff
 from steergraph.agents.policy import Decision
-from steergraph.agents.sandbox import Sandbox
 from steergraph.agents.services import Services, require_repo
 from steergraph.agents.speak import Emit, ensure_spoken_with, prepare, sections_of, suspects
 from steergraph.agents.specialists import RETRIEVE
 from steergraph.agents.state import Input, State, Task, Tests
 from steergraph.base.errors import InputError
 from steergraph.retrieval.repository import Repository
+from steergraph.sandbox.run import Sandbox
 from steergraph.vectors.engine.protocol import ScoreRequest
 
 

@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict
 
 from steergraph.agents.context import Context
 from steergraph.agents.graph import build_graph
-from steergraph.agents.sandbox import Sandbox
 from steergraph.base.errors import InputError
 from steergraph.configs import load_yaml
 from steergraph.retrieval.repository import Repository
+from steergraph.sandbox.run import Sandbox
 from steergraph.vectors.engine.protocol import Engine
 
 

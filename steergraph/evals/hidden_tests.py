@@ -16,12 +16,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from steergraph.agents.sandbox import Sandbox
 from steergraph.base.errors import InputError
 from steergraph.configs import load_config
 from steergraph.pocket.behaviour import Case, as_job
 from steergraph.pocket.corpus import Sample
 from steergraph.pocket.issues import tellable
+from steergraph.sandbox.run import Sandbox
 
 Edit = Callable[[Sample, str], tuple[list[str], list[str]] | None]
 """From an answer to the shown passage and the function in it after the edit; None where there is none."""

@@ -26,7 +26,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from steergraph.agents.sandbox import Sandbox
 from steergraph.base.errors import InputError
 from steergraph.base.files import need_writable, write_or_print
 from steergraph.configs.prompts import build_messages
@@ -34,6 +33,7 @@ from steergraph.evals.driving import versions
 from steergraph.evals.hidden_tests import Verdict, can_be_judged, judge
 from steergraph.evals.stats import wilson
 from steergraph.pocket.corpus import Sample, Split, draw_repair
+from steergraph.sandbox.run import Sandbox
 from steergraph.vectors.engine.protocol import Engine, Message, Request, Sampling
 
 SPLITS: tuple[Split, ...] = ("seen", "names", "phrasings", "families")

@@ -20,7 +20,6 @@ import transformers
 
 from steergraph.agents.checkpoints import checked_url, open_checkpoints, shown
 from steergraph.agents.policy import Policy
-from steergraph.agents.sandbox import Sandbox
 from steergraph.agents.specialists import Roster
 from steergraph.base.errors import InputError
 from steergraph.evals.batches.batch import Forget, Plan, run_batch
@@ -33,6 +32,7 @@ from steergraph.evals.datasets import load_dataset, row_hash
 from steergraph.evals.driving import closing_on_interrupt
 from steergraph.evals.repos import Repos
 from steergraph.retrieval.git import redact
+from steergraph.sandbox.run import Sandbox
 from steergraph.vectors.engine.protocol import ModelInfo
 
 STATE_VARIABLE = "STEERGRAPH_STATE"

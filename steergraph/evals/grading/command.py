@@ -112,11 +112,11 @@ def _in_sandbox(
     predictions: "Sequence[Prediction]",
     rows: "Mapping[str, Row]",
 ) -> int:
-    from steergraph.agents.sandbox import Sandbox
     from steergraph.evals.grading.grade import Grader, Places
     from steergraph.evals.grading.pins import Pins
     from steergraph.evals.grading.sandbox import Bounds
     from steergraph.evals.repos import Repos
+    from steergraph.sandbox.run import Sandbox
 
     given = [Path(name) if name else None for name in (arguments.environments, arguments.specs)]
     pins = Pins.beside(Path(arguments.dataset[0]), *given)

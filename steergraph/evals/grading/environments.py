@@ -20,13 +20,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from steergraph.agents.sandbox import Mount, RunResult, Sandbox
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
 from steergraph.evals.grading.interpreters import Interpreter, find_interpreter
 from steergraph.evals.grading.pins import Recipe
 from steergraph.evals.grading.wheels import MISSING, fetch_sources, fetch_wheels
 from steergraph.retrieval.working_copy import remove_tree
+from steergraph.sandbox.run import Mount, RunResult, Sandbox
 
 CONDA = "/opt/miniconda3"
 PREFIX = f"{CONDA}/envs/testbed"

@@ -15,8 +15,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from steergraph.agents.sandbox import Sandbox, SandboxUnavailable
-from steergraph.agents.sandbox_watch import tree
 from steergraph.base.errors import InputError
 from steergraph.base.files import held
 from steergraph.evals.grading.environments import (
@@ -37,6 +35,8 @@ from steergraph.evals.grading.wheels import FetchFailed
 from steergraph.evals.repos import Repos
 from steergraph.retrieval.git import run_git
 from steergraph.retrieval.repository import Repository
+from steergraph.sandbox.run import Sandbox, SandboxUnavailable
+from steergraph.sandbox.watch import tree
 
 LOGS = Path("logs/run_evaluation")
 _ROUNDS = 3

@@ -10,11 +10,11 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from steergraph.agents.sandbox import Mount, RunResult, Sandbox
 from steergraph.base.records import Frozen
 from steergraph.evals.grading.environments import TESTBED, Environment, run_script
 from steergraph.evals.grading.patch import refusal
 from steergraph.retrieval.working_copy import remove_tree
+from steergraph.sandbox.run import Mount, RunResult, Sandbox
 
 LADDER = (
     "git apply --verbose",

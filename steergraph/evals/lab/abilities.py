@@ -16,7 +16,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from steergraph.agents.sandbox import Sandbox
 from steergraph.base.errors import InputError
 from steergraph.base.files import need_writable, write_or_print
 from steergraph.evals.driving import versions
@@ -24,6 +23,7 @@ from steergraph.evals.lab.experiment import Arm, Item, speak
 from steergraph.evals.lab.registers import REGISTERS, corpus_registers
 from steergraph.evals.lab.tasks import chance, choices_of, draw_items, fact_of, grade_answers
 from steergraph.evals.stats import mean_interval, wilson
+from steergraph.sandbox.run import Sandbox
 from steergraph.vectors.engine.protocol import Engine
 
 _BATCH = 64

@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from steergraph.agents.sandbox import Sandbox
 from steergraph.base.records import Frozen
 from steergraph.configs import load_validated
 from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of, speak
 from steergraph.evals.lab.registers import Registers, draw_register
 from steergraph.evals.lab.tasks import DOMAINS, Prompt, draw_items, grade_answers
+from steergraph.sandbox.run import Sandbox
 from steergraph.vectors.contrast import NEUTRAL_SYSTEM, ContrastSet
 from steergraph.vectors.dose import repetition
 from steergraph.vectors.engine.capture import plain_medians

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from steergraph.agents.sandbox import Sandbox
 from steergraph.base.files import write_whole
 from steergraph.base.records import Frozen
 from steergraph.evals.lab import published
@@ -17,6 +16,7 @@ from steergraph.evals.lab.findings import CellScore, Found, Thirds, choose, judg
 from steergraph.evals.lab.registers import Registers, corpus_registers, corpus_texts
 from steergraph.evals.lab.sweep import BASELINE, Cell, Sweep, SweepSettings, grid, make_vectors, middle_norm
 from steergraph.evals.stats import wilson
+from steergraph.sandbox.run import Sandbox
 from steergraph.vectors.engine.loading import load_model
 from steergraph.vectors.engine.local import LocalEngine
 

@@ -13,7 +13,6 @@ from hashlib import sha256
 from typing import Any
 
 from steergraph.agents.context import Context
-from steergraph.agents.sandbox import Sandbox
 from steergraph.agents.services import Services
 from steergraph.agents.speak import Turn, prepare, step_of, unsteered
 from steergraph.agents.specialists import RETRIEVE, Specialist, resolve_steering
@@ -21,6 +20,7 @@ from steergraph.agents.state import State, Step, Task
 from steergraph.evals.hidden_tests import judge
 from steergraph.evals.lab.cases import Case, edited
 from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of
+from steergraph.sandbox.run import Sandbox
 from steergraph.vectors.engine.protocol import Engine, Message
 
 WITHOUT = ("baseline", "static", "dynamic")

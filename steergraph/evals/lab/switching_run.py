@@ -14,7 +14,6 @@ from pydantic import Field, model_validator
 
 from steergraph.agents.policy import Policy
 from steergraph.agents.router import rules
-from steergraph.agents.sandbox import Sandbox
 from steergraph.agents.services import Services
 from steergraph.agents.specialists import RETRIEVE, Roster
 from steergraph.base.files import write_whole
@@ -29,6 +28,7 @@ from steergraph.evals.lab.switching import WITH, WITHOUT, Switching
 from steergraph.evals.stats import Comparison, compare, corrected, wilson
 from steergraph.retrieval.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever
+from steergraph.sandbox.run import Sandbox
 from steergraph.vectors.engine.local import LocalEngine
 
 _BATCH = 64

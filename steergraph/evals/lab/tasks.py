@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 from steergraph.agents.answers import extract_answer
-from steergraph.agents.sandbox import Sandbox
 from steergraph.base.errors import InputError
 from steergraph.evals.hidden_tests import judge
 from steergraph.evals.lab.experiment import Item
@@ -19,6 +18,7 @@ from steergraph.evals.lab.registers import REGISTERS, draw_register
 from steergraph.pocket.corpus import Sample
 from steergraph.pocket.reasoning import questions
 from steergraph.pocket.speech import CAUSES, told_calls, wrong_lines
+from steergraph.sandbox.run import Sandbox
 from steergraph.vectors.engine.protocol import Message
 
 DOMAINS = REGISTERS

@@ -75,7 +75,7 @@ def trajectory(entry: Entry, sample: Sample | None) -> dict[str, Any]:
                 "model": {"model_name": entry.model, **(provenance.get("model") or {})},
                 "model_type": "steergraph.vectors.engine",
                 "environment": {},
-                "environment_type": "steergraph.agents.sandbox",
+                "environment_type": "steergraph.sandbox.run",
             },
             "mini_version": f"steergraph {_version()}",
             "exit_status": status,

@@ -32,15 +32,15 @@ from typing import IO, Literal
 
 from pydantic import Field
 
-from steergraph.agents.sandbox_cgroup import PidsGroup
-from steergraph.agents.sandbox_inside import Kind as Kind
-from steergraph.agents.sandbox_inside import Mount as Mount
-from steergraph.agents.sandbox_inside import SandboxUnavailable as SandboxUnavailable
-from steergraph.agents.sandbox_inside import command_line, configuration, extra_options
-from steergraph.agents.sandbox_watch import Bounds, Namespace, Watch, kill_tree, tree
 from steergraph.base.cancellation import Stopped, stopped
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
+from steergraph.sandbox.cgroup import PidsGroup
+from steergraph.sandbox.inside import Kind as Kind
+from steergraph.sandbox.inside import Mount as Mount
+from steergraph.sandbox.inside import SandboxUnavailable as SandboxUnavailable
+from steergraph.sandbox.inside import command_line, configuration, extra_options
+from steergraph.sandbox.watch import Bounds, Namespace, Watch, kill_tree, tree
 
 KilledReason = Literal["time", "memory", "processes", "disk", "output"]
 

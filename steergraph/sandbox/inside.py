@@ -14,9 +14,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from steergraph.agents.sandbox_init import PROC_READ_ONLY
-from steergraph.agents.sandbox_watch import Bounds
 from steergraph.base.errors import InputError
+from steergraph.sandbox.init import PROC_READ_ONLY
+from steergraph.sandbox.watch import Bounds
 
 Kind = Literal["bwrap", "unshare", "limits"]
 
