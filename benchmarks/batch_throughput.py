@@ -26,7 +26,7 @@ from steergraph.evals.batches.sources import plan_sources
 from steergraph.evals.batches.worker import Settings, Worker
 from steergraph.evals.datasets import load_dataset, row_hash
 from steergraph.evals.repos import Repos
-from steergraph.retrieval.repository import Repository
+from steergraph.repo.repository import Repository
 from steergraph.vectors.engine.loading import load_model
 from steergraph.vectors.engine.local import LocalEngine
 

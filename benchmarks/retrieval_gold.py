@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 
 from steergraph.base.errors import InputError
-from steergraph.retrieval.repository import Repository
+from steergraph.repo.repository import Repository
 
 
 def main() -> None:

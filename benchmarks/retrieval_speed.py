@@ -46,8 +46,8 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    from steergraph.retrieval.git import run_git
-    from steergraph.retrieval.repository import Repository
+    from steergraph.repo.git import run_git
+    from steergraph.repo.repository import Repository
     from steergraph.retrieval.terms import terms
 
     cache = folder / "cache"
@@ -159,8 +159,8 @@ def rank_bm25(task: dict[str, Any], _: str) -> Any:
 
 
 def plain(task: dict[str, Any], way: str) -> Any:
+    from steergraph.repo.repository import Repository
     from steergraph.retrieval.plain import CountStore, PlainIndex
-    from steergraph.retrieval.repository import Repository
     from steergraph.retrieval.term_cache import TermCache
 
     commit = yield
@@ -176,7 +176,7 @@ def plain(task: dict[str, Any], way: str) -> Any:
 
 
 def retriever(task: dict[str, Any], _: str) -> Any:
-    from steergraph.retrieval.repository import Repository
+    from steergraph.repo.repository import Repository
     from steergraph.retrieval.retriever import BM25Retriever
     from steergraph.retrieval.term_cache import TermCache
 

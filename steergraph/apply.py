@@ -12,7 +12,7 @@ from pathlib import Path
 
 from steergraph.agents.patch import safe_path
 from steergraph.base.errors import InputError
-from steergraph.retrieval.repository import Repository
+from steergraph.repo.repository import Repository
 
 
 def apply_to_tree(repository: Repository, sha: str, tree: Path, files: Mapping[str, str | None]) -> None:

@@ -113,7 +113,7 @@ def sandbox(kind: Literal["bwrap", "unshare"]) -> str:
 
 def git() -> str:
     """Git, and new enough. Older ones read the user's own configuration, whatever they are told."""
-    from steergraph.retrieval.git import NEEDED
+    from steergraph.repo.git import NEEDED
 
     found = ask(["git", "--version"])
     numbers = re.search(r"(\d+)\.(\d+)", found)

@@ -16,7 +16,7 @@ from steergraph.cli import EXIT_FOUND, EXIT_NONE
 from steergraph.issues import add_issue_arguments, asked_issue
 
 if TYPE_CHECKING:
-    from steergraph.retrieval.contents import FileEntry
+    from steergraph.repo.contents import FileEntry
     from steergraph.retrieval.retriever import Retrieved
     from steergraph.view import View
 
@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from steergraph.retrieval.repository import Repository
+    from steergraph.repo.repository import Repository
     from steergraph.retrieval.retriever import BM25Retriever
     from steergraph.retrieval.term_cache import TermCache
 
@@ -78,7 +78,7 @@ def _counter(tokenizer: str | None) -> Callable[[str], int]:
 
 def _unsearched(entries: "Sequence[FileEntry]") -> dict[str, list[str]]:
     """Paths whose content cannot be searched, by the reason, as far as that shows without reading them."""
-    from steergraph.retrieval.contents import why_no_text
+    from steergraph.repo.contents import why_no_text
 
     found: dict[str, list[str]] = defaultdict(list)
     for entry in entries:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from steergraph.base.errors import InputError
-from steergraph.retrieval.git import redact
+from steergraph.repo.git import redact
 
 MAX_BYTES = 1_000_000
 TIMEOUT_S = 20.0

@@ -113,8 +113,8 @@ def _pinned(source: str, commit: str | None) -> tuple[str, str]:
 
     It is opened here, so that a wrong one is told before anything is written.
     """
-    from steergraph.retrieval.git import redact
-    from steergraph.retrieval.repository import Repository
+    from steergraph.repo.git import redact
+    from steergraph.repo.repository import Repository
 
     with Repository.open(source) as repository:
         sha = repository.resolve(commit)
@@ -174,7 +174,7 @@ def _drive(arguments: argparse.Namespace, folder: Any, name: str = "run", given:
     found = outcome.status in ("patched", "answered")
     if found and getattr(arguments, "apply", False):
         from steergraph.apply import apply_to_tree
-        from steergraph.retrieval.repository import Repository
+        from steergraph.repo.repository import Repository
 
         sha, files = changed_files(folder)
         apply_to_tree(Repository.open(asked["input"]["repo"]), sha, Path(asked["input"]["repo"]), files)
@@ -192,7 +192,7 @@ def _state(arguments: argparse.Namespace) -> str | None:
 
 def _asked(arguments: argparse.Namespace, given: dict[str, Any], command: str) -> dict[str, Any]:
     from steergraph.agents.checkpoints import shown
-    from steergraph.retrieval.git import redact
+    from steergraph.repo.git import redact
 
     state = _state(arguments)
     test = getattr(arguments, "test", None)

@@ -12,7 +12,7 @@ from steergraph.evals.batches.sources import Source, plan_sources
 from steergraph.evals.batches.worker import Settings, Worker
 from steergraph.evals.datasets import row_hash
 from steergraph.evals.repos import Repos
-from steergraph.retrieval.repository import Repository
+from steergraph.repo.repository import Repository
 from steergraph.vectors.engine.protocol import Request
 from steergraph.vectors.engine.scripted import ScriptedEngine
 

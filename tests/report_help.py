@@ -9,7 +9,7 @@ from batch_help import EXAMPLES, batch, pantry_rows, write_dataset
 from steergraph.agents.diffs import unified_diff
 from steergraph.evals.grading.rows import Prediction
 from steergraph.evals.grading.verdict import Kind, Verdict, keep
-from steergraph.retrieval.repository import Repository
+from steergraph.repo.repository import Repository
 
 EVIL = (
     "</pre></textarea></title><script>alert(1)</script><img src=x onerror=alert(1)>\"'><b onclick='x'> {{ 7 * 7 }} "

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from steergraph.cli import main
-from steergraph.retrieval.repository import Repository
+from steergraph.repo.repository import Repository
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 COLUMNS = ("patch", "test_patch", "FAIL_TO_PASS", "PASS_TO_PASS", "hints_text")

@@ -128,7 +128,7 @@ def test_bad_input_is_one_line_and_code_2(case, capsys):
 def test_apply_changes_the_users_tree_all_or_nothing(tmp_path, capsys):
     from steergraph.apply import apply_to_tree
     from steergraph.base.errors import InputError
-    from steergraph.retrieval.repository import Repository
+    from steergraph.repo.repository import Repository
 
     tree = tmp_path / "tree"
     subprocess.run(["git", "clone", "-q", BUNDLE, str(tree)], check=True)

@@ -9,7 +9,7 @@ import pytest
 from git_repos import git, make_repository
 
 from steergraph.cli import main
-from steergraph.retrieval.repository import Repository
+from steergraph.repo.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever
 
 ROOT = Path(__file__).resolve().parents[1]

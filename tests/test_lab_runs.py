@@ -15,7 +15,7 @@ from steergraph.evals.lab.abilities import main as abilities
 from steergraph.evals.lab.cases import draw_cases, edited, write_repository
 from steergraph.evals.lab.sweep import SweepSettings, grid
 from steergraph.evals.repairs import main as repairs
-from steergraph.retrieval.repository import Repository
+from steergraph.repo.repository import Repository
 from steergraph.sandbox.run import Sandbox
 
 ROOT = Path(__file__).resolve().parents[1]

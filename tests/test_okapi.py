@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 
+from steergraph.repo.repository import Repository
 from steergraph.retrieval.okapi import SparseOkapi, TermCounts, term_id
-from steergraph.retrieval.repository import Repository
 from steergraph.retrieval.retriever import is_test
 from steergraph.retrieval.terms import terms
 

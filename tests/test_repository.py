@@ -11,9 +11,9 @@ import pytest
 from git_repos import add_commit, git, make_bundle, make_repository, snapshot
 
 from steergraph.base.errors import InputError
-from steergraph.retrieval.contents import MAX_TEXT_BYTES
-from steergraph.retrieval.git import GitError
-from steergraph.retrieval.repository import Repository
+from steergraph.repo.contents import MAX_TEXT_BYTES
+from steergraph.repo.git import GitError
+from steergraph.repo.repository import Repository
 
 ODD = {
     "plain.py": "x = 1\n",

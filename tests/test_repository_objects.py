@@ -10,9 +10,9 @@ import pytest
 from git_repos import add_commit, git, make_bundle, make_repository
 
 from steergraph.base.errors import InputError
-from steergraph.retrieval.git import GitError
-from steergraph.retrieval.objects import ObjectReader
-from steergraph.retrieval.repository import Repository
+from steergraph.repo.git import GitError
+from steergraph.repo.objects import ObjectReader
+from steergraph.repo.repository import Repository
 
 
 def hashes(where: Path, commit: str = "HEAD") -> dict[str, str]:
@@ -63,7 +63,7 @@ def test_a_stream_that_is_left_or_mixed_with_another_disturbs_none(many):
 
 
 def test_one_process_serves_one_read_after_the_other(many, monkeypatch):
-    from steergraph.retrieval import objects
+    from steergraph.repo import objects
 
     where, _, names = many
     started = []

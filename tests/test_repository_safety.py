@@ -9,10 +9,10 @@ import pytest
 from git_repos import git, make_repository, snapshot
 
 from steergraph.base.errors import InputError
-from steergraph.retrieval.git import GitError, redact, run_git
-from steergraph.retrieval.mirrors import credential_settings
-from steergraph.retrieval.repository import Repository
-from steergraph.retrieval.sources import Remote, parse_source
+from steergraph.repo.git import GitError, redact, run_git
+from steergraph.repo.mirrors import credential_settings
+from steergraph.repo.repository import Repository
+from steergraph.repo.sources import Remote, parse_source
 
 HOOKS = (
     "post-checkout", "pre-commit", "post-commit", "commit-msg", "prepare-commit-msg", "reference-transaction",

@@ -13,8 +13,8 @@ from steergraph.cli import main
 from steergraph.evals.retrieval import measure
 from steergraph.evals.retrieval.gold import Function, gold_files, gold_functions, gold_patches
 from steergraph.evals.retrieval.weights import fit, held_out, ranked
+from steergraph.repo.repository import Repository
 from steergraph.retrieval.pack import Passage
-from steergraph.retrieval.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever
 from steergraph.retrieval.signals import SIGNALS
 

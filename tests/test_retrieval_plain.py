@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 
+from steergraph.repo.repository import Repository
 from steergraph.retrieval import plain
 from steergraph.retrieval.counting import count_terms
 from steergraph.retrieval.okapi import SparseOkapi, TermCounts
 from steergraph.retrieval.plain import CountStore, PlainIndex
-from steergraph.retrieval.repository import Repository
 from steergraph.retrieval.retriever import is_test
 from steergraph.retrieval.term_cache import TermCache
 from steergraph.retrieval.terms import terms

@@ -8,7 +8,7 @@ import pytest
 from git_repos import add_commit, make_repository
 
 from steergraph.base.errors import InputError
-from steergraph.retrieval.repository import Repository
+from steergraph.repo.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever, Retrieved
 
 STOCK = '''"""Stock."""

@@ -12,7 +12,7 @@ from test_graph import TASK, speaks
 
 from steergraph.agents.graph import build_graph
 from steergraph.base.cancellation import Stopped, in_thread, stoppable, stopped
-from steergraph.retrieval.git import GitError, run_git
+from steergraph.repo.git import GitError, run_git
 from steergraph.vectors.engine.scripted import ScriptedEngine
 
 

@@ -20,7 +20,7 @@ from steergraph.agents.diffs import quote_path
 from steergraph.agents.parsing import PARSERS
 from steergraph.agents.paths import UnsafePath, safe_path
 from steergraph.base.records import Frozen
-from steergraph.retrieval.git import GitError, run_git
+from steergraph.repo.git import GitError, run_git
 from steergraph.sandbox.run import Kind, RunResult, Sandbox
 
 _TAIL_LINES = 20
@@ -33,7 +33,7 @@ _TELLING = re.compile(r"E\s{2,}\S.*|(FAILED|ERROR)\b.*|\s*([\w.]+(Error|Exceptio
 
 
 class Copy(Protocol):
-    """A throw-away working copy: `steergraph.retrieval.repository.WorkingCopy` is one."""
+    """A throw-away working copy: `steergraph.repo.repository.WorkingCopy` is one."""
 
     @property
     def path(self) -> Path: ...

@@ -25,7 +25,7 @@ from steergraph.agents.speak import Emit, ensure_spoken_with, prepare, sections_
 from steergraph.agents.specialists import RETRIEVE
 from steergraph.agents.state import Input, State, Task, Tests
 from steergraph.base.errors import InputError
-from steergraph.retrieval.repository import Repository
+from steergraph.repo.repository import Repository
 from steergraph.sandbox.run import Sandbox
 from steergraph.vectors.engine.protocol import ScoreRequest
 

@@ -11,7 +11,7 @@ from steergraph.agents.policy import Policy
 from steergraph.agents.router import Router
 from steergraph.agents.specialists import Roster
 from steergraph.base.errors import InputError
-from steergraph.retrieval.repository import Repository
+from steergraph.repo.repository import Repository
 from steergraph.retrieval.retriever import Retriever
 from steergraph.vectors.engine.protocol import Engine
 

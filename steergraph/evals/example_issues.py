@@ -19,7 +19,7 @@ from steergraph.agents.context import Context
 from steergraph.agents.graph import build_graph
 from steergraph.base.errors import InputError
 from steergraph.configs import load_yaml
-from steergraph.retrieval.repository import Repository
+from steergraph.repo.repository import Repository
 from steergraph.sandbox.run import Sandbox
 from steergraph.vectors.engine.protocol import Engine
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from steergraph.base.errors import InputError
-from steergraph.retrieval.git import redact
+from steergraph.repo.git import redact
 
 GITHUB = "https://github.com/{repo}"
 

@@ -7,7 +7,7 @@ of budgets. A piece's worth is a mix of its own score and its file's, each relat
 from collections.abc import Mapping, Sequence
 from typing import overload
 
-from steergraph.retrieval.contents import FileText
+from steergraph.repo.contents import FileText
 from steergraph.retrieval.pack import Candidate
 from steergraph.retrieval.passages import Piece, pieces, split_lines
 from steergraph.retrieval.rank import Index, Ranked

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steergraph.base.bounded import BoundedCache
+from steergraph.repo.contents import FileEntry, why_no_text
+from steergraph.repo.repository import Repository
 from steergraph.retrieval.analysis import FIELDS, PATH, VERSION, BlobTerms, analyse, path_ids
-from steergraph.retrieval.contents import FileEntry, why_no_text
 from steergraph.retrieval.okapi import term_id
-from steergraph.retrieval.repository import Repository
 from steergraph.retrieval.term_cache import Key, TermCache
 
 _NO_TEXT = b"no text: "

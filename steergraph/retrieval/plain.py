@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from steergraph.base.bounded import BoundedCache
+from steergraph.repo.contents import FileEntry, why_no_text
+from steergraph.repo.repository import Repository
 from steergraph.retrieval import terms
-from steergraph.retrieval.contents import FileEntry, why_no_text
 from steergraph.retrieval.counting import Vocabulary, count_terms
 from steergraph.retrieval.okapi import SparseOkapi, TermCounts
-from steergraph.retrieval.repository import Repository
 from steergraph.retrieval.term_cache import Key, TermCache
 
 _BATCH_BYTES = 1_000_000

@@ -12,15 +12,15 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from steergraph.base.errors import InputError
+from steergraph.repo.contents import FileEntry, FileText
+from steergraph.repo.repository import Repository
 from steergraph.retrieval import candidates
-from steergraph.retrieval.contents import FileEntry, FileText
 from steergraph.retrieval.corpus import AnalysisStore, Corpus
 from steergraph.retrieval.mentions import is_test
 from steergraph.retrieval.pack import Candidate, Count, LeftOut, Passage, pack
 from steergraph.retrieval.plain import CountStore, PlainIndex
 from steergraph.retrieval.query import parse
 from steergraph.retrieval.rank import Index, Ranked, document_terms
-from steergraph.retrieval.repository import Repository
 from steergraph.retrieval.rerank import Reranker, reranked
 from steergraph.retrieval.signals import Signals
 from steergraph.retrieval.term_cache import TermCache

@@ -31,7 +31,7 @@ from steergraph.evals.batches.worker import Settings, Worker, forget, make_engin
 from steergraph.evals.datasets import load_dataset, row_hash
 from steergraph.evals.driving import closing_on_interrupt
 from steergraph.evals.repos import Repos
-from steergraph.retrieval.git import redact
+from steergraph.repo.git import redact
 from steergraph.sandbox.run import Sandbox
 from steergraph.vectors.engine.protocol import ModelInfo
 

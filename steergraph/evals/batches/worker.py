@@ -28,8 +28,8 @@ from steergraph.evals.batches.candidates import edit_key, patch_problems
 from steergraph.evals.batches.sources import Source
 from steergraph.evals.driving import drive, provenance, record_of
 from steergraph.evals.instances import task_of
-from steergraph.retrieval.git import redact
-from steergraph.retrieval.repository import Repository
+from steergraph.repo.git import redact
+from steergraph.repo.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever
 from steergraph.retrieval.term_cache import TermCache
 from steergraph.vectors.engine.protocol import Engine

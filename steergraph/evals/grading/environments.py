@@ -25,7 +25,7 @@ from steergraph.base.records import Frozen
 from steergraph.evals.grading.interpreters import Interpreter, find_interpreter
 from steergraph.evals.grading.pins import Recipe
 from steergraph.evals.grading.wheels import MISSING, fetch_sources, fetch_wheels
-from steergraph.retrieval.working_copy import remove_tree
+from steergraph.repo.working_copy import remove_tree
 from steergraph.sandbox.run import Mount, RunResult, Sandbox
 
 CONDA = "/opt/miniconda3"

@@ -17,7 +17,7 @@ from steergraph.agents.state import State, Task
 from steergraph.evals.lab.cases import Case
 from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of
 from steergraph.evals.lab.switching import REPO, spoken_with
-from steergraph.retrieval.repository import Repository
+from steergraph.repo.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever
 from steergraph.vectors.engine.protocol import Engine, Message
 

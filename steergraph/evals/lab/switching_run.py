@@ -26,7 +26,7 @@ from steergraph.evals.lab.published import said
 from steergraph.evals.lab.suspects import ALONE, PRESETS, Suspects
 from steergraph.evals.lab.switching import WITH, WITHOUT, Switching
 from steergraph.evals.stats import Comparison, compare, corrected, wilson
-from steergraph.retrieval.repository import Repository
+from steergraph.repo.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever
 from steergraph.sandbox.run import Sandbox
 from steergraph.vectors.engine.local import LocalEngine

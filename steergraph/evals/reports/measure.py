@@ -18,7 +18,7 @@ from steergraph.evals.reports.read import Entry
 from steergraph.evals.reports.samples import Sample, read_samples
 from steergraph.evals.repos import Repos
 from steergraph.evals.retrieval.gold import gold_patches
-from steergraph.retrieval.repository import Repository
+from steergraph.repo.repository import Repository
 
 _RESOLVED: dict[str, bool] = {
     "resolved": True,

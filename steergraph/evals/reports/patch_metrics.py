@@ -19,7 +19,7 @@ from steergraph.agents.parsing import PARSERS
 from steergraph.base.records import Frozen
 from steergraph.evals.grading.patch import refusal
 from steergraph.evals.retrieval.gold import gold_functions
-from steergraph.retrieval.git import GitError, run_git
+from steergraph.repo.git import GitError, run_git
 
 _APPLY_S = 30.0
 _PYTHON = (".py", ".pyi")

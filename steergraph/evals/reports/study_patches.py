@@ -14,7 +14,7 @@ from steergraph.base.records import Frozen
 from steergraph.evals.datasets import load_dataset
 from steergraph.evals.reports.patch_metrics import StudyScores, look, named_paths, study_scores
 from steergraph.evals.repos import Repos
-from steergraph.retrieval.repository import Repository
+from steergraph.repo.repository import Repository
 
 RESULTS = "swebench_evaluation_results.json"
 PREDICTIONS = "swebench_predictions_{}.jsonl"

@@ -23,8 +23,8 @@ from steergraph.evals.retrieval.measure import (
     recall,
     whole_files,
 )
+from steergraph.repo.repository import Repository
 from steergraph.retrieval.mentions import is_test
-from steergraph.retrieval.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever, Search
 from steergraph.retrieval.signals import Signals
 from steergraph.retrieval.term_cache import TermCache

@@ -26,7 +26,7 @@ from steergraph.evals.retrieval.gold import gold_patches
 from steergraph.evals.retrieval.measure import counter
 from steergraph.evals.retrieval.table import tables
 from steergraph.evals.retrieval.weights import fit
-from steergraph.retrieval.repository import Repository
+from steergraph.repo.repository import Repository
 
 _RANKINGS, _TABLE = "rankings.jsonl", "table.md"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from steergraph.base.errors import InputError
-from steergraph.retrieval.git import redact
+from steergraph.repo.git import redact
 
 _SCHEMES = ("https", "ssh", "git", "file")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:.]+\]")

@@ -10,7 +10,7 @@ from typing import Any
 
 import git
 
-from steergraph.retrieval.git import NETWORK_TIMEOUT_S, TIMEOUT_S, run_git
+from steergraph.repo.git import NETWORK_TIMEOUT_S, TIMEOUT_S, run_git
 
 
 class HardenedGit(git.cmd.Git):

@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from steergraph.base.errors import InputError
-from steergraph.retrieval.contents import list_tree
-from steergraph.retrieval.git import TIMEOUT_S, GitError, run_git
-from steergraph.retrieval.objects import find_missing, missing_objects
+from steergraph.repo.contents import list_tree
+from steergraph.repo.git import TIMEOUT_S, GitError, run_git
+from steergraph.repo.objects import find_missing, missing_objects
 
 # The highest-ranking attributes: they take away what a tree's own .gitattributes would do to bytes and to diffs.
 # working-tree-encoding has no "off", so it and the drivers are made unspecified.

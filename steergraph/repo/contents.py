@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from steergraph.retrieval.git import run_git
-from steergraph.retrieval.objects import ObjectReader
+from steergraph.repo.git import run_git
+from steergraph.repo.objects import ObjectReader
 
 MAX_TEXT_BYTES = 1_000_000
 _LFS = b"version https://git-lfs.github.com/spec/"

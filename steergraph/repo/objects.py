@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 
 from steergraph.base.errors import InputError
-from steergraph.retrieval.git import TIMEOUT_S, GitError, kill_git, last_words, run_git, start_git
+from steergraph.repo.git import TIMEOUT_S, GitError, kill_git, last_words, run_git, start_git
 
 KEPT_BYTES = 32_000_000
 _WINDOW = 400  # requests under way; at 65 bytes each they fit the pipe, so that neither side can block the other

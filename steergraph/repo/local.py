@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 
 from steergraph.base.errors import InputError
-from steergraph.retrieval.git import GitError, run_git
+from steergraph.repo.git import GitError, run_git
 
 _MAX_REF_BYTES = 4096
 _MAX_PACKED_BYTES = 256_000_000

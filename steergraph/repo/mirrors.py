@@ -18,10 +18,10 @@ from pathlib import Path
 
 from steergraph.base.errors import InputError
 from steergraph.base.folders import cache_folder
-from steergraph.retrieval.git import NETWORK_TIMEOUT_S, GitError, run_git
-from steergraph.retrieval.hardened import HardenedGit
-from steergraph.retrieval.local import allow_any_commit
-from steergraph.retrieval.sources import Bundle, Remote
+from steergraph.repo.git import NETWORK_TIMEOUT_S, GitError, run_git
+from steergraph.repo.hardened import HardenedGit
+from steergraph.repo.local import allow_any_commit
+from steergraph.repo.sources import Bundle, Remote
 
 _STAMP = "steergraph-source"
 _STALE_S = 86_400.0

@@ -18,13 +18,13 @@ from types import TracebackType
 from typing import Self
 
 from steergraph.base.errors import InputError
-from steergraph.retrieval import contents, local, mirrors
-from steergraph.retrieval.contents import FileEntry, FileText
-from steergraph.retrieval.git import GitError, redact, run_git
-from steergraph.retrieval.hardened import HardenedGit
-from steergraph.retrieval.objects import ObjectReader, find_missing, missing_objects
-from steergraph.retrieval.sources import Folder, Remote, Source, parse_source
-from steergraph.retrieval.working_copy import WorkingCopy, make_working_copy
+from steergraph.repo import contents, local, mirrors
+from steergraph.repo.contents import FileEntry, FileText
+from steergraph.repo.git import GitError, redact, run_git
+from steergraph.repo.hardened import HardenedGit
+from steergraph.repo.objects import ObjectReader, find_missing, missing_objects
+from steergraph.repo.sources import Folder, Remote, Source, parse_source
+from steergraph.repo.working_copy import WorkingCopy, make_working_copy
 
 _LOG = logging.getLogger(__name__)
 _HEX = re.compile(r"[0-9a-fA-F]{4,64}")
