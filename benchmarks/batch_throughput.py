@@ -18,6 +18,8 @@ from pathlib import Path
 import yaml
 from random_model import interleaved, machine, parser, random_model, ratio
 
+from steergraph.engine.loading.models import load_model
+from steergraph.engine.local import LocalEngine
 from steergraph.evals.batches.batch import Plan, run_batch
 from steergraph.evals.batches.folder import BatchFolder
 from steergraph.evals.batches.local_pool import LocalPool
@@ -27,8 +29,6 @@ from steergraph.evals.batches.worker import Settings, Worker
 from steergraph.evals.datasets import load_dataset, row_hash
 from steergraph.evals.repos import Repos
 from steergraph.repo.repository import Repository
-from steergraph.vectors.engine.loading import load_model
-from steergraph.vectors.engine.local import LocalEngine
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from random_model import machine, parser, random_library, random_model, random_tokens
 
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.protocol import Request, Sampling
-from steergraph.vectors.steering import Component, Steering
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.protocol import Request, Sampling
+from steergraph.engine.steering.records import Component, Steering
 
 CHILD = "--child"
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 import torch
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
+from steergraph.engine.loading.models import LoadedModel, wrap_model
 from steergraph.pocket import weights_path
-from steergraph.vectors.engine.loading import LoadedModel, wrap_model
 from steergraph.vectors.library import Library, SteeringVector
 
 VOCABULARY = 16384

@@ -19,11 +19,11 @@ from random_model import machine, parser, random_library, random_model, random_t
 from scipy.stats import t as student
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
+from steergraph.engine.loading.models import LoadedModel, wrap_model
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.protocol import Request, Sampling
+from steergraph.engine.steering.records import Component, Steering
 from steergraph.pocket import weights_path
-from steergraph.vectors.engine.loading import LoadedModel, wrap_model
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.protocol import Request, Sampling
-from steergraph.vectors.steering import Component, Steering
 
 NAMES = "abcdefgh"
 

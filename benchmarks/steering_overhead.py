@@ -19,8 +19,8 @@ import torch
 from random_model import machine
 from torch import nn
 
-from steergraph.vectors.engine.hooks import ActiveBatch, SteeringHooks
-from steergraph.vectors.engine.plans import RowPlan
+from steergraph.engine.steering.hooks import ActiveBatch, SteeringHooks
+from steergraph.engine.steering.plans import RowPlan
 
 CASES = (("decode, 1 row", 1, 1, 2000), ("decode, 8 rows", 8, 1, 2000), ("prefill, 8 x 256", 8, 256, 20))
 

@@ -11,10 +11,10 @@ import statistics
 import torch
 from random_model import interleaved, machine, parser, random_library, random_model, random_tokens, ratio
 
-from steergraph.vectors.engine.loading import LoadedModel
-from steergraph.vectors.engine.sweep import first_token_grid
+from steergraph.engine.loading.models import LoadedModel
+from steergraph.engine.steering.records import Positions
+from steergraph.engine.sweep import first_token_grid
 from steergraph.vectors.library import SteeringVector
-from steergraph.vectors.steering import Positions
 
 
 def cell_by_cell(

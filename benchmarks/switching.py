@@ -16,10 +16,10 @@ from collections.abc import Callable
 import torch
 from random_model import interleaved, machine, parser, random_library, random_model, random_tokens, ratio
 
-from steergraph.vectors.engine.loading import LoadedModel
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.protocol import Completion, Request, Sampling
-from steergraph.vectors.steering import Component, Positions, Steering
+from steergraph.engine.loading.models import LoadedModel
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.protocol import Completion, Request, Sampling
+from steergraph.engine.steering.records import Component, Positions, Steering
 
 SPECIALISTS = ("a", "b", "c")
 ARMS = ("engine", "all steps at once", "no reuse", "from the first token")

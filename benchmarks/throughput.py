@@ -11,9 +11,9 @@ import random
 
 from random_model import interleaved, machine, parser, random_library, random_model, random_tokens, ratio
 
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.protocol import Request, Sampling
-from steergraph.vectors.steering import Component, Steering
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.protocol import Request, Sampling
+from steergraph.engine.steering.records import Component, Steering
 
 
 def requests(count: int, prompt: int, tokens: int, layer: int) -> list[Request]:

@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from steergraph.base.errors import InputError as InputError
     from steergraph.chat import SteeredChat as SteeredChat
     from steergraph.configs import ConfigError as ConfigError
-    from steergraph.vectors.engine.local import LocalEngine as LocalEngine
-    from steergraph.vectors.engine.opening import open_engine as open_engine
-    from steergraph.vectors.engine.protocol import Completion as Completion
-    from steergraph.vectors.engine.protocol import Message as Message
-    from steergraph.vectors.engine.protocol import Request as Request
-    from steergraph.vectors.engine.protocol import Sampling as Sampling
-    from steergraph.vectors.engine.remote.engine import RemoteEngine as RemoteEngine
+    from steergraph.engine.local import LocalEngine as LocalEngine
+    from steergraph.engine.opening import open_engine as open_engine
+    from steergraph.engine.protocol import Completion as Completion
+    from steergraph.engine.protocol import Message as Message
+    from steergraph.engine.protocol import Request as Request
+    from steergraph.engine.protocol import Sampling as Sampling
+    from steergraph.engine.remote.engine import RemoteEngine as RemoteEngine
+    from steergraph.engine.steering.records import Component as Component
+    from steergraph.engine.steering.records import Receipt as Receipt
+    from steergraph.engine.steering.records import Steering as Steering
     from steergraph.vectors.library import Library as Library
     from steergraph.vectors.library import SteeringVector as SteeringVector
-    from steergraph.vectors.steering import Component as Component
-    from steergraph.vectors.steering import Receipt as Receipt
-    from steergraph.vectors.steering import Steering as Steering
 
 _WHERE = {
     "Context": "agents.context",

@@ -28,9 +28,9 @@ from steergraph.chat_replies import last, piece_of, result
 from steergraph.chat_request import Asked, Engines, Growing, merge
 from steergraph.chat_structured import structured
 from steergraph.chat_tools import Tools, format_of
-from steergraph.vectors.engine.protocol import Engine, Message, Request
-from steergraph.vectors.engine.streaming import pieces
-from steergraph.vectors.steering import Steering
+from steergraph.engine.protocol import Engine, Message, Request
+from steergraph.engine.steering.records import Steering
+from steergraph.engine.streaming import pieces
 
 
 class SteeredChat(BaseChatModel):

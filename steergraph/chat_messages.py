@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, SystemM
 
 from steergraph.base.errors import InputError
 from steergraph.chat_tools import Tools
-from steergraph.vectors.engine.protocol import Message, Role
+from steergraph.engine.protocol import Message, Role
 
 NO_TOOLS = Tools(())
 _ROLES: dict[str, Role] = {

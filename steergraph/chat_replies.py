@@ -13,7 +13,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 from steergraph.chat_request import Asked, Growing
 from steergraph.chat_tools import Said, take_apart
-from steergraph.vectors.engine.protocol import Completion
+from steergraph.engine.protocol import Completion
 
 
 def result(completion: Completion, asked: Asked, model: str) -> ChatResult:

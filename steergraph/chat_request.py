@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from steergraph.base.errors import InputError
 from steergraph.chat_tools import NEVER, Tools, visible
-from steergraph.vectors.engine.protocol import Engine, Message, Request, Sampling, Span
-from steergraph.vectors.steering import Steering
+from steergraph.engine.protocol import Engine, Message, Request, Sampling, Span
+from steergraph.engine.steering.records import Steering
 
 CALL_FIELDS = frozenset(
     {"steering", "dose", "suspend", "temperature", "top_p", "top_k", "max_tokens", "seed", "timeout", "enable_thinking"}
@@ -34,7 +34,7 @@ class Engines:
         """Raises InputError where it can't be opened."""
         with self._lock:
             if (model, vectors) not in self._open:
-                from steergraph.vectors.engine.opening import open_engine
+                from steergraph.engine.opening import open_engine
                 from steergraph.vectors.library import Library
 
                 library = Library.open(Path(vectors)) if vectors else None

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from langchain_core.utils.json import parse_partial_json
 
-from steergraph.vectors.engine.protocol import Span
+from steergraph.engine.protocol import Span
 
 Format = Literal["hermes", "json", "python"]
 NEVER = "\ufdd0"

@@ -128,10 +128,10 @@ def _drive(arguments: argparse.Namespace, folder: Any, name: str = "run", given:
 
     from steergraph.agents.policy import Policy
     from steergraph.agents.specialists import Roster
+    from steergraph.engine.opening import open_engine
     from steergraph.runs import RunFolder
     from steergraph.sandbox.run import Sandbox
     from steergraph.session import changed_files, command_line, run
-    from steergraph.vectors.engine.opening import open_engine
     from steergraph.vectors.library import check_fits
     from steergraph.view import View
 

@@ -13,10 +13,10 @@ from steergraph.agents.context import Context
 from steergraph.agents.graph import build_graph
 from steergraph.agents.policy import Policy
 from steergraph.agents.state import Outcome
+from steergraph.engine.protocol import Engine
 from steergraph.evals.driving import closing_on_interrupt, drive, outcome_of, record_of
 from steergraph.evals.instances import prediction
 from steergraph.runs import RunFolder
-from steergraph.vectors.engine.protocol import Engine
 
 Show = Callable[[Mapping[str, Any]], None]
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from steergraph.engine.protocol import Request
+from steergraph.engine.scripted import ScriptedEngine
 from steergraph.evals.batches.batch import Plan, run_batch
 from steergraph.evals.batches.folder import BatchFolder
 from steergraph.evals.batches.local_pool import LocalPool
@@ -13,8 +15,6 @@ from steergraph.evals.batches.worker import Settings, Worker
 from steergraph.evals.datasets import row_hash
 from steergraph.evals.repos import Repos
 from steergraph.repo.repository import Repository
-from steergraph.vectors.engine.protocol import Request
-from steergraph.vectors.engine.scripted import ScriptedEngine
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 # The defect and its repair, in the functions whose issue the scripted engine can solve.

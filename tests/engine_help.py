@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from tiny_models import tiny_model
 
-from steergraph.vectors.engine.hooks import SteeringHooks
-from steergraph.vectors.engine.loading import LoadedModel, load_model
-from steergraph.vectors.engine.plans import RowPlan, plan_row
-from steergraph.vectors.engine.protocol import Message, ModelInfo, Request, Sampling
-from steergraph.vectors.engine.score import ScoreRow, forced_logits
+from steergraph.engine.loading.models import LoadedModel, load_model
+from steergraph.engine.protocol import Message, ModelInfo, Request, Sampling
+from steergraph.engine.scoring.score import ScoreRow, forced_logits
+from steergraph.engine.steering.hooks import SteeringHooks
+from steergraph.engine.steering.plans import RowPlan, plan_row
+from steergraph.engine.steering.records import Component, Steering
 from steergraph.vectors.library import Library, SteeringVector
-from steergraph.vectors.steering import Component, Steering
 
 MEDIAN = 4.0
 TEXTS = (

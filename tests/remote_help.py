@@ -12,8 +12,8 @@ from typing import Any
 
 import uvicorn
 
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.remote.http import Backoff
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.remote.http import Backoff
 from steergraph.web.serve_app import build_app
 from steergraph.web.serve_sources import Sources
 

@@ -11,9 +11,9 @@ from git_repos import make_repository
 
 from steergraph.base.errors import InputError
 from steergraph.cli import main
+from steergraph.engine.scripted import ScriptedEngine
 from steergraph.evals.batches.folder import BatchFolder
 from steergraph.evals.repos import Repos
-from steergraph.vectors.engine.scripted import ScriptedEngine
 
 
 @pytest.fixture(autouse=True)

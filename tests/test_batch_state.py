@@ -15,7 +15,7 @@ from steergraph.agents.checkpoints import checked_url, open_checkpoints, shown
 from steergraph.agents.graph import build_graph
 from steergraph.base.errors import InputError
 from steergraph.cli import main
-from steergraph.vectors.engine.scripted import ScriptedEngine
+from steergraph.engine.scripted import ScriptedEngine
 
 PASSWORD = "p4ss/w0rd@x"
 

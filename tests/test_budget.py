@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from steergraph.agents.budget import fit, room_for_context
 from steergraph.agents.specialists import Roster
 from steergraph.base.errors import InputError
-from steergraph.vectors.engine.scripted import ScriptedEngine
+from steergraph.engine.scripted import ScriptedEngine
 
 ROSTER = Roster.load()
 PATCH = ROSTER["patch_writing"]

@@ -19,10 +19,10 @@ from remote_help import QUICK, serving
 
 from steergraph import SteeredChat
 from steergraph.base.errors import InputError
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.protocol import Request
-from steergraph.vectors.engine.remote.engine import RemoteEngine
-from steergraph.vectors.engine.scripted import ScriptedEngine
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.protocol import Request
+from steergraph.engine.remote.engine import RemoteEngine
+from steergraph.engine.scripted import ScriptedEngine
 
 QUESTION = "Read the issue, find the cause, name the file"
 

@@ -17,9 +17,9 @@ from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
 from steergraph import SteeredChat
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.protocol import Request
-from steergraph.vectors.engine.scripted import ScriptedEngine
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.protocol import Request
+from steergraph.engine.scripted import ScriptedEngine
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "magic_function": {"input": 3},

@@ -14,7 +14,7 @@ from test_graph import TASK, speaks
 from tiny_models import tiny_model
 
 from steergraph import Context, LocalEngine, build_graph
-from steergraph.vectors.engine.scripted import ScriptedEngine
+from steergraph.engine.scripted import ScriptedEngine
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 

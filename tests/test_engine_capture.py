@@ -5,10 +5,10 @@ import torch
 from tiny_models import ARCHITECTURES, HIDDEN, LAYERS, OTHER_LAYOUTS, WINDOW, tiny_model
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.engine.capture import block_outputs, capture
-from steergraph.vectors.engine.forward import Forward, pad_left
-from steergraph.vectors.engine.layers import decoder_layers
-from steergraph.vectors.engine.loading import load_model
+from steergraph.engine.activations.capture import block_outputs, capture
+from steergraph.engine.loading.forward import Forward, pad_left
+from steergraph.engine.loading.layers import decoder_layers
+from steergraph.engine.loading.models import load_model
 
 SEQUENCES = [[1, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49], [1, 90, 91], [7], [1, 200, 5, 120, 64, 300, 12]]
 

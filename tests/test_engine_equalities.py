@@ -8,17 +8,17 @@ from engine_help import TEXTS, ask, logits_of, plan, steer, tiny_library, tiny_l
 from tiny_models import ARCHITECTURES, OTHER_LAYOUTS, SLIDING
 from torch import nn
 
-from steergraph.vectors.engine.capture import block_outputs
-from steergraph.vectors.engine.decode import Decoder
-from steergraph.vectors.engine.hooks import SteeringHooks
-from steergraph.vectors.engine.layers import decoder_layers
-from steergraph.vectors.engine.loading import LoadedModel
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.protocol import Sampling
-from steergraph.vectors.engine.rows import Row
-from steergraph.vectors.engine.score import ScoreRow, forced_logits
-from steergraph.vectors.engine.text import AnswerText, Detokenizer, SpanWatch
-from steergraph.vectors.steering import Component, Steering
+from steergraph.engine.activations.capture import block_outputs
+from steergraph.engine.decode.decoder import Decoder
+from steergraph.engine.decode.rows import Row
+from steergraph.engine.decode.text import AnswerText, Detokenizer, SpanWatch
+from steergraph.engine.loading.layers import decoder_layers
+from steergraph.engine.loading.models import LoadedModel
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.protocol import Sampling
+from steergraph.engine.scoring.score import ScoreRow, forced_logits
+from steergraph.engine.steering.hooks import SteeringHooks
+from steergraph.engine.steering.records import Component, Steering
 
 EVERY = pytest.mark.parametrize("architecture", ARCHITECTURES + OTHER_LAYOUTS)
 PROMPTS = ([1, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49], [1, 90, 91], [1, 200, 5, 120, 64, 300, 12])
@@ -233,6 +233,6 @@ def test_layers_that_return_containers_are_steered_alike(container: type, monkey
     outer = nn.ModuleList(Unpack(layer, container) for layer in inner)
     monkeypatch.setattr(loaded.model.model, "layers", outer)
     # The hooks sit on the layers that return containers; the model around them sees plain tensors.
-    monkeypatch.setattr("steergraph.vectors.engine.hooks.decoder_layers", lambda model: nn.ModuleList(inner))
+    monkeypatch.setattr("steergraph.engine.steering.hooks.decoder_layers", lambda model: nn.ModuleList(inner))
     for one, other in zip(expected, logits_of(loaded, rows), strict=True):
         assert torch.equal(one, other)

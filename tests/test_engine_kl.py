@@ -8,12 +8,12 @@ import torch
 from engine_help import TEXTS, ask, logits_of, plan, steer, tiny_library, tiny_loaded
 from tiny_models import ARCHITECTURES
 
-from steergraph.vectors.engine.hooks import SteeringHooks
-from steergraph.vectors.engine.kl import kl_by_token
-from steergraph.vectors.engine.loading import LoadedModel
-from steergraph.vectors.engine.local import EngineClosed, LocalEngine
-from steergraph.vectors.engine.protocol import Request, Sampling, Span
-from steergraph.vectors.steering import Steering
+from steergraph.engine.loading.models import LoadedModel
+from steergraph.engine.local import EngineClosed, LocalEngine
+from steergraph.engine.protocol import Request, Sampling, Span
+from steergraph.engine.steering.hooks import SteeringHooks
+from steergraph.engine.steering.kl import kl_by_token
+from steergraph.engine.steering.records import Steering
 
 PROMPT, ANSWER = [1, 40, 41, 42, 43, 44, 45], [7, 77, 177, 27, 90, 14, 8]
 
@@ -36,7 +36,7 @@ def by_definition(loaded: LoadedModel, prompt: list[int], answer: list[int], ste
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("columns", [2, 256])
 def test_it_is_what_the_definition_says(architecture: str, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steergraph.vectors.engine.kl.COLUMNS", columns)
+    monkeypatch.setattr("steergraph.engine.steering.kl.COLUMNS", columns)
     loaded = tiny_loaded(architecture)
     for steering in (steer(), steer(positions="generated"), steer(operation="ablate")):
         hooks = SteeringHooks(loaded.model)

@@ -10,8 +10,8 @@ import torch
 from tiny_models import tiny_model, tiny_network, tiny_tokenizer
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.engine.layers import decoder_layers
-from steergraph.vectors.engine.loading import load_model, wrap_model
+from steergraph.engine.loading.layers import decoder_layers
+from steergraph.engine.loading.models import load_model, wrap_model
 from steergraph.vectors.library import SteeringError
 
 
@@ -32,7 +32,7 @@ def test_what_is_known_of_a_model() -> None:
 def test_a_tokenizer_without_padding_changes_nothing_that_is_generated(tmp_path: Path) -> None:
     from engine_help import TEXTS, ask
 
-    from steergraph.vectors.engine.local import LocalEngine
+    from steergraph.engine.local import LocalEngine
 
     folder = shutil.copytree(tiny_model("llama"), tmp_path / "copy")
     config = json.loads((folder / "tokenizer_config.json").read_text())

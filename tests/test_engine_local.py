@@ -16,9 +16,9 @@ from engine_help import TEXTS, ask, steer, tiny_library, tiny_loaded, tiny_vecto
 from tiny_models import HIDDEN, LAYERS, WINDOW, tiny_model
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.engine.layers import decoder_layers
-from steergraph.vectors.engine.local import EngineClosed, LocalEngine
-from steergraph.vectors.engine.protocol import (
+from steergraph.engine.loading.layers import decoder_layers
+from steergraph.engine.local import EngineClosed, LocalEngine
+from steergraph.engine.protocol import (
     Completion,
     Engine,
     Handle,
@@ -28,8 +28,8 @@ from steergraph.vectors.engine.protocol import (
     ScoreRequest,
     Span,
 )
+from steergraph.engine.steering.records import Component, Steering
 from steergraph.vectors.library import Library, SteeringError
-from steergraph.vectors.steering import Component, Steering
 
 LONG = Sampling(max_new_tokens=200)
 WARM = Sampling(temperature=0.9, top_p=0.95, top_k=50, max_new_tokens=12)
@@ -102,7 +102,7 @@ def test_same_seed_same_text_in_any_company(engine: LocalEngine) -> None:
 def test_sampling_draws_what_transformers_would_allow() -> None:
     from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-    from steergraph.vectors.engine.sampling import probabilities
+    from steergraph.engine.decode.sampling import probabilities
 
     torch.manual_seed(0)
     for top_k, top_p, temperature in [(0, 1.0, 0.7), (5, 1.0, 1.0), (0, 0.6, 1.3), (20, 0.9, 0.5), (1, 0.01, 1.0)]:
@@ -417,7 +417,7 @@ def test_components_at_one_layer_are_their_sum(engine: LocalEngine) -> None:
 
 
 def test_the_worker_ends_when_idle_and_starts_again(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steergraph.vectors.engine.local.IDLE_SECONDS", 0.01)
+    monkeypatch.setattr("steergraph.engine.local.IDLE_SECONDS", 0.01)
     engine.generate([ask(tokens=1)])
     worker = engine._worker
     if worker is not None:

@@ -30,18 +30,18 @@ import torch
 from engine_help import MEDIAN, ask, logits_of, plan, steer, tiny_library, tiny_loaded, tiny_vector
 from tiny_models import ARCHITECTURES, HIDDEN, LAYERS, OTHER_LAYOUTS, tiny_model
 
-from steergraph.vectors.engine.capture import block_outputs, capture
-from steergraph.vectors.engine.chat import Chat
-from steergraph.vectors.engine.hooks import ActiveBatch, SteeringHooks
-from steergraph.vectors.engine.kl import kl_by_token
-from steergraph.vectors.engine.layers import decoder_layers, hidden_of, replace_hidden
-from steergraph.vectors.engine.loading import LoadedModel, load_model
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.plans import RowPlan
-from steergraph.vectors.engine.protocol import Message, Sampling, ScoreRequest
-from steergraph.vectors.engine.trail import Trail
+from steergraph.engine.activations.capture import block_outputs, capture
+from steergraph.engine.loading.chat import Chat
+from steergraph.engine.loading.layers import decoder_layers, hidden_of, replace_hidden
+from steergraph.engine.loading.models import LoadedModel, load_model
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.protocol import Message, Sampling, ScoreRequest
+from steergraph.engine.steering.hooks import ActiveBatch, SteeringHooks
+from steergraph.engine.steering.kl import kl_by_token
+from steergraph.engine.steering.plans import RowPlan
+from steergraph.engine.steering.receipts import Trail
+from steergraph.engine.steering.records import Component, Steering
 from steergraph.vectors.library import Library, SteeringError
-from steergraph.vectors.steering import Component, Steering
 
 PROMPT = [1, 40, 41, 42, 43, 44, 45]
 ELSEWHERE = {

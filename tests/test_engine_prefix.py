@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from tiny_models import ARCHITECTURES, OTHER_LAYOUTS
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.engine.kv import size_of
-from steergraph.vectors.engine.local import CHUNK, LocalEngine
-from steergraph.vectors.engine.prefix import NOTHING, PrefixStore, Prompt, common, prompt_of
-from steergraph.vectors.engine.protocol import Completion, Request, Sampling
-from steergraph.vectors.steering import Component, Steering
+from steergraph.engine.cache.kv_cache import size_of
+from steergraph.engine.cache.prefix_cache import NOTHING, PrefixStore, Prompt, common, prompt_of
+from steergraph.engine.local import CHUNK, LocalEngine
+from steergraph.engine.protocol import Completion, Request, Sampling
+from steergraph.engine.steering.records import Component, Steering
 
 EVERY = pytest.mark.parametrize("architecture", ARCHITECTURES + OTHER_LAYOUTS)
 COMMON = tuple(3 + (7 * k) % 380 for k in range(40))

@@ -7,11 +7,11 @@ import pytest
 from engine_help import steer, tiny_library
 from tiny_models import ARCHITECTURES, tiny_network
 
-from steergraph.vectors.engine.chat import Chat
-from steergraph.vectors.engine.loading import load_model
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.protocol import Message, Request, Sampling
-from steergraph.vectors.engine.text import Detokenizer
+from steergraph.engine.decode.text import Detokenizer
+from steergraph.engine.loading.chat import Chat
+from steergraph.engine.loading.models import load_model
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.protocol import Message, Request, Sampling
 
 pytestmark = pytest.mark.realdata
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from tiny_models import LAYERS
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from steergraph.vectors.engine.forward import Forward, pad_left
-from steergraph.vectors.engine.hooks import ActiveBatch, SteeringHooks
-from steergraph.vectors.engine.layers import decoder_layers, hidden_of, replace_hidden
-from steergraph.vectors.engine.loading import LoadedModel
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.plans import RowPlan
-from steergraph.vectors.steering import Component, Steering
+from steergraph.engine.loading.forward import Forward, pad_left
+from steergraph.engine.loading.layers import decoder_layers, hidden_of, replace_hidden
+from steergraph.engine.loading.models import LoadedModel
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.steering.hooks import ActiveBatch, SteeringHooks
+from steergraph.engine.steering.plans import RowPlan
+from steergraph.engine.steering.records import Component, Steering
 
 KINDS = ("qwen3", "llama", "gemma3", "phi3", "lfm2", "mistral", "gpt2", "neox")
 TOKENS = st.integers(3, 380)

@@ -7,9 +7,9 @@ import torch
 from engine_help import TEXTS, ask, steer, tiny_library, tiny_loaded
 from pydantic import ValidationError
 
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.protocol import Sampling
-from steergraph.vectors.engine.sampling import Penalties, probabilities
+from steergraph.engine.decode.sampling import Penalties, probabilities
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.protocol import Sampling
 
 PENALTIES: list[dict[str, Any]] = [
     {"repetition_penalty": 1.8},

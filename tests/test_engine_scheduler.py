@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import ARCHITECTURES, LAYERS, OTHER_LAYOUTS
 
-from steergraph.vectors.engine.kv import layout_of
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.protocol import Completion, Request, Sampling, Span
-from steergraph.vectors.engine.rows import Row
-from steergraph.vectors.engine.scheduler import MAX_COLUMNS, MAX_NEW_TOKENS, SMALL, choose
-from steergraph.vectors.steering import Steering
+from steergraph.engine.cache.kv_cache import layout_of
+from steergraph.engine.decode.rows import Row
+from steergraph.engine.decode.scheduler import MAX_COLUMNS, MAX_NEW_TOKENS, SMALL, choose
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.protocol import Completion, Request, Sampling, Span
+from steergraph.engine.steering.records import Steering
 
 EVERY = pytest.mark.parametrize("architecture", ARCHITECTURES + OTHER_LAYOUTS)
 
@@ -242,7 +242,7 @@ def test_a_model_whose_memory_is_not_known_runs_one_row_at_a_time(monkeypatch: p
     requests = [ask(text, tokens=8, steering=steer()) for text in TEXTS]
     with LocalEngine(loaded, tiny_library(loaded.info)) as engine:
         expected = engine.generate(requests)
-    monkeypatch.setattr("steergraph.vectors.engine.decode.layout_of", lambda cache: None)
+    monkeypatch.setattr("steergraph.engine.decode.decoder.layout_of", lambda cache: None)
     rows: list[int] = []
     with (
         LocalEngine(loaded, tiny_library(loaded.info)) as engine,

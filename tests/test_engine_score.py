@@ -7,9 +7,9 @@ import torch
 from engine_help import logits_of, steer, tiny_library, tiny_loaded
 from tiny_models import ARCHITECTURES, OTHER_LAYOUTS
 
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.protocol import ScoreRequest
-from steergraph.vectors.steering import Steering
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.protocol import ScoreRequest
+from steergraph.engine.steering.records import Steering
 
 PROMPT = (1, 40, 41, 42, 43, 44, 45, 46, 47, 48)
 OPTIONS = ((7,), (8,), (9,), (10,))

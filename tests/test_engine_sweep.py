@@ -6,9 +6,9 @@ from engine_help import ask, logits_of, steer, tiny_library, tiny_loaded, tiny_v
 from tiny_models import ARCHITECTURES, LAYERS, OTHER_LAYOUTS
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.engine.layers import decoder_layers
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.sweep import first_token_grid
+from steergraph.engine.loading.layers import decoder_layers
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.sweep import first_token_grid
 from steergraph.vectors.library import SteeringError
 
 PROMPTS = ([1, 40, 41, 42, 43, 44, 45, 46, 47], [1, 90, 91], [1])

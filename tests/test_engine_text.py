@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from tiny_models import tiny_tokenizer
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.engine.chat import Chat
-from steergraph.vectors.engine.protocol import Message, Span
-from steergraph.vectors.engine.text import AnswerText, Detokenizer, SpanWatch, hidden_tokens, split_thinking
+from steergraph.engine.decode.text import AnswerText, Detokenizer, SpanWatch, hidden_tokens, split_thinking
+from steergraph.engine.loading.chat import Chat
+from steergraph.engine.protocol import Message, Span
 
 TOKENIZER = tiny_tokenizer()
 BYTES = st.lists(st.integers(0, len(TOKENIZER) - 1), max_size=40)

@@ -10,14 +10,14 @@ import torch
 from engine_help import MEDIAN, tiny_library, tiny_loaded
 from tiny_models import ARCHITECTURES, OTHER_LAYOUTS, tiny_model
 
-from steergraph.vectors.engine.capture import block_outputs
-from steergraph.vectors.engine.layers import decoder_layers
-from steergraph.vectors.engine.loading import LoadedModel
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.protocol import ScoreRequest
+from steergraph.engine.activations.capture import block_outputs
+from steergraph.engine.loading.layers import decoder_layers
+from steergraph.engine.loading.models import LoadedModel
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.protocol import ScoreRequest
+from steergraph.engine.steering.records import Component, Steering, Unit
 from steergraph.vectors.formats import read_vectors, steering_of, write_vector
 from steergraph.vectors.library import Library
-from steergraph.vectors.steering import Component, Steering, Unit
 
 IDS = (1, 40, 41, 42, 200, 5, 120, 64, 12)
 LAYER = 1

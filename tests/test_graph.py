@@ -13,8 +13,8 @@ from steergraph.agents.specialists import FIXED_NODES, Roster, resolve_steering
 from steergraph.agents.state import STATE_KEYS, Outcome
 from steergraph.base.errors import InputError
 from steergraph.configs import ConfigError
-from steergraph.vectors.engine.protocol import Request
-from steergraph.vectors.engine.scripted import ScriptedEngine
+from steergraph.engine.protocol import Request
+from steergraph.engine.scripted import ScriptedEngine
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 ISSUE = (EXAMPLES / "issues" / "stock.md").read_text(encoding="utf-8")

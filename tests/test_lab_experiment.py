@@ -10,9 +10,9 @@ import pytest
 
 from steergraph.base.errors import InputError
 from steergraph.base.files import held
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.protocol import Engine, Message
 from steergraph.evals.lab.experiment import Arm, Item, Row, read_rows, run, speak
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.protocol import Engine, Message
 
 
 @pytest.fixture(scope="module")

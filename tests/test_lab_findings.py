@@ -3,11 +3,11 @@
 import pytest
 import yaml
 
+from steergraph.engine.protocol import ModelInfo
 from steergraph.evals.lab import published
 from steergraph.evals.lab.experiment import Row
 from steergraph.evals.lab.findings import choose, judged, scores, thirds
 from steergraph.evals.lab.sweep import BASELINE, Cell, Coherent
-from steergraph.vectors.engine.protocol import ModelInfo
 
 LAYERS = 6
 CELLS = [Cell(domain="law", source="contrast", unit="residual", alpha=0.3, layer=layer) for layer in range(LAYERS)]

@@ -5,7 +5,7 @@ import pytest
 from steergraph.agents.policy import Policy, Situation
 from steergraph.base.errors import InputError
 from steergraph.configs import ConfigError
-from steergraph.vectors.steering import Component, Steering
+from steergraph.engine.steering.records import Component, Steering
 
 STEERING = Steering(components=(Component(vector="math", layer=6, alpha=2.0),))
 POLICY = Policy.load()

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.engine.protocol import Message, ModelInfo
-from steergraph.vectors.engine.remote.address import RemoteError, is_address, parse_address
-from steergraph.vectors.engine.remote.http import Backoff, error_text
-from steergraph.vectors.engine.remote.spec import from_spec, parse_spec, to_spec
-from steergraph.vectors.engine.remote.sse import MAX_EVENT, Events, events
-from steergraph.vectors.engine.remote.tokens import estimate, local_chat
+from steergraph.engine.protocol import Message, ModelInfo
+from steergraph.engine.remote.address import RemoteError, is_address, parse_address
+from steergraph.engine.remote.http import Backoff, error_text
+from steergraph.engine.remote.sse import MAX_EVENT, Events, events
+from steergraph.engine.remote.tokens import estimate, local_chat
+from steergraph.engine.steering.records import Component, Steering
+from steergraph.engine.wire.steering_field import from_spec, parse_spec, to_spec
 from steergraph.vectors.library import Library, SteeringError
-from steergraph.vectors.steering import Component, Steering
 
 INFO = ModelInfo(name="m", revision="", architecture="x", n_layers=4, hidden_size=32, window=4096, kind="instruct")
 LIBRARY = Library({name: tiny_vector(INFO, name) for name in "vw"})
@@ -186,7 +186,7 @@ def test_the_estimate_is_too_many_rather_than_too_few() -> None:
 
 
 def _pocket() -> object:
-    from steergraph.vectors.engine.weights import find_model
+    from steergraph.engine.loading.weights import find_model
 
     return find_model("pocket")[1]
 

@@ -12,9 +12,9 @@ from engine_help import ask, steer, tiny_vector
 from remote_help import QUICK, Handler, Scripted, chunk, cut, drips, fails, hangs, says, sse, until
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.engine.local import EngineClosed
-from steergraph.vectors.engine.opening import open_engine
-from steergraph.vectors.engine.protocol import (
+from steergraph.engine.local import EngineClosed
+from steergraph.engine.opening import open_engine
+from steergraph.engine.protocol import (
     Completion,
     Engine,
     Message,
@@ -24,9 +24,9 @@ from steergraph.vectors.engine.protocol import (
     ScoreRequest,
     Span,
 )
-from steergraph.vectors.engine.remote.address import RemoteError
-from steergraph.vectors.engine.remote.engine import RemoteEngine
-from steergraph.vectors.engine.remote.tokens import estimate
+from steergraph.engine.remote.address import RemoteError
+from steergraph.engine.remote.engine import RemoteEngine
+from steergraph.engine.remote.tokens import estimate
 from steergraph.vectors.library import Library, SteeringError
 
 HELLO = says(chunk("Hel"), chunk("lo"), chunk(finish="stop", usage={"prompt_tokens": 7, "completion_tokens": 2}))

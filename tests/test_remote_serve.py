@@ -14,13 +14,13 @@ from engine_help import TEXTS, ask, steer, tiny_library, tiny_loaded, tiny_vecto
 from remote_help import QUICK, serving, until
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.protocol import Completion, Message, Request, Sampling, ScoreRequest, Span
-from steergraph.vectors.engine.remote.engine import RemoteEngine
-from steergraph.vectors.engine.remote.spec import to_spec
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.protocol import Completion, Message, Request, Sampling, ScoreRequest, Span
+from steergraph.engine.remote.engine import RemoteEngine
+from steergraph.engine.steering.records import Component, Steering
+from steergraph.engine.wire.steering_field import to_spec
 from steergraph.vectors.formats import write_vector
 from steergraph.vectors.library import Library, SteeringError
-from steergraph.vectors.steering import Component, Steering
 from steergraph.web.serve_sources import Sources
 
 ALL = {"prompt": "all", "generation": "all"}

@@ -19,8 +19,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from steergraph.agents.context import Context
 from steergraph.agents.graph import build_graph
-from steergraph.vectors.engine.loading import load_model
-from steergraph.vectors.engine.local import LocalEngine
+from steergraph.engine.loading.models import load_model
+from steergraph.engine.local import LocalEngine
 
 ISSUE = (EXAMPLES / "issues" / "stock.md").read_text(encoding="utf-8")
 TASK = {"problem": ISSUE, "repo": str(EXAMPLES / "pantry.bundle")}

@@ -13,6 +13,7 @@ from tiny_models import tiny_model
 
 from steergraph.agents.specialists import Roster
 from steergraph.base.errors import InputError
+from steergraph.engine.local import LocalEngine
 from steergraph.evals import routing_command
 from steergraph.evals.routing import (
     AGENT_DOMAINS,
@@ -24,7 +25,6 @@ from steergraph.evals.routing import (
     roster_problem,
 )
 from steergraph.vectors.contrast import ContrastSet
-from steergraph.vectors.engine.local import LocalEngine
 
 OPENINGS = {"math": "77 8 77 8", "law": "def total(items)", "physics": "東京 é ü ß 🙂"}
 

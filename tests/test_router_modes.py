@@ -22,10 +22,10 @@ from steergraph.agents.router import (
 from steergraph.agents.specialists import Roster
 from steergraph.agents.state import Task
 from steergraph.base.errors import InputError
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.protocol import Message
+from steergraph.engine.scripted import ScriptedEngine
 from steergraph.vectors.contrast import load_contrast
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.protocol import Message
-from steergraph.vectors.engine.scripted import ScriptedEngine
 
 ROSTER = Roster.load()
 QUESTION = Task(kind="reasoning", problem="What is the sum of 3 and 4?")

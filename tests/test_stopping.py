@@ -12,8 +12,8 @@ from test_graph import TASK, speaks
 
 from steergraph.agents.graph import build_graph
 from steergraph.base.cancellation import Stopped, in_thread, stoppable, stopped
+from steergraph.engine.scripted import ScriptedEngine
 from steergraph.repo.git import GitError, run_git
-from steergraph.vectors.engine.scripted import ScriptedEngine
 
 
 def processes_with(word: str) -> list[str]:

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from tiny_models import HIDDEN, LAYERS, tiny_model
 
 from steergraph.base.errors import InputError
+from steergraph.engine.loading.models import load_model
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.protocol import ScoreRequest
+from steergraph.engine.steering.records import Component, Steering
 from steergraph.vectors.algebra import cosine_table, norm_table, scaled, weighted_sum
-from steergraph.vectors.engine.loading import load_model
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.protocol import ScoreRequest
 from steergraph.vectors.library import Library, SteeringVector, load_vector, make_vector, save_vector
-from steergraph.vectors.steering import Component, Steering
 
 weights = st.floats(-4, 4).filter(lambda w: abs(w) > 1e-3)
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from steergraph.configs import load_config
+from steergraph.engine.protocol import ModelInfo
 from steergraph.vectors.cells import best_cell, published
-from steergraph.vectors.engine.protocol import ModelInfo
 
 AGENTS = ("code_reading", "bug_analysis", "patch_writing", "test_reasoning")
 CLUSTERS = ("django_web", "scientific_computing", "dev_tooling")

@@ -9,8 +9,8 @@ import yaml
 from tiny_models import tiny_model
 
 from steergraph.base.errors import InputError
+from steergraph.engine.loading.models import load_model
 from steergraph.vectors import command
-from steergraph.vectors.engine.loading import load_model
 from steergraph.vectors.extract import ensure_vectors
 from steergraph.vectors.library import load_vector, make_vector, save_vector
 

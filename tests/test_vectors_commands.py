@@ -12,10 +12,10 @@ import yaml
 from tiny_models import HIDDEN, LAYERS, tiny_model
 
 from steergraph.base.errors import InputError
+from steergraph.engine.loading.models import load_model
+from steergraph.engine.local import LocalEngine
 from steergraph.vectors import command
 from steergraph.vectors.algebra import weighted_sum
-from steergraph.vectors.engine.loading import load_model
-from steergraph.vectors.engine.local import LocalEngine
 from steergraph.vectors.library import Library, load_vector, make_vector, save_vector
 from steergraph.vectors.methods import METHODS
 from steergraph.vectors.verify import verify

@@ -13,11 +13,11 @@ import yaml
 from tiny_models import ARCHITECTURES, LAYERS, tiny_model, tiny_network, tiny_tokenizer
 
 from steergraph.base.errors import InputError
+from steergraph.engine.loading.chat import Chat
+from steergraph.engine.loading.models import LoadedModel, load_model, wrap_model
+from steergraph.engine.protocol import Message
 from steergraph.vectors.contrast import ContrastSet, load_contrast
 from steergraph.vectors.difference import extract, read_side
-from steergraph.vectors.engine.chat import Chat
-from steergraph.vectors.engine.loading import LoadedModel, load_model, wrap_model
-from steergraph.vectors.engine.protocol import Message
 from steergraph.vectors.extract import cached_vectors, ensure_vectors, model_folder
 from steergraph.vectors.library import load_vector
 from steergraph.vectors.methods import auroc

@@ -6,12 +6,12 @@ import pytest
 import torch
 from tiny_models import ARCHITECTURES, HIDDEN, LAYERS, OTHER_LAYOUTS, tiny_model
 
-from steergraph.vectors.engine.chat import Chat
-from steergraph.vectors.engine.loading import LoadedModel, load_model
-from steergraph.vectors.engine.protocol import Message
+from steergraph.engine.activations.texts import read_texts
+from steergraph.engine.loading.chat import Chat
+from steergraph.engine.loading.models import LoadedModel, load_model
+from steergraph.engine.protocol import Message
 from steergraph.vectors.lens import direction_logits, final_norm, look, residual_lens, residual_logits, vector_lens
 from steergraph.vectors.library import SteeringError, make_vector
-from steergraph.vectors.reading import read_texts
 
 TEXT = "fix the bug in row 3"
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.engine.protocol import ModelInfo
+from steergraph.engine.protocol import ModelInfo
 from steergraph.vectors.files import FORMAT, write_whole
 from steergraph.vectors.library import (
     Library,

@@ -8,12 +8,12 @@ import torch
 from tiny_models import tiny_model
 
 from steergraph.base.errors import InputError
+from steergraph.engine.activations.texts import Reading
+from steergraph.engine.loading.models import LoadedModel, load_model
+from steergraph.engine.steering.records import Component, Steering
 from steergraph.vectors.contrast import ContrastSet
-from steergraph.vectors.engine.loading import LoadedModel, load_model
 from steergraph.vectors.listen import Listener, choose_listener, learn_listener
 from steergraph.vectors.listener_file import ensure_listener, load_listener, save_listener
-from steergraph.vectors.reading import Reading
-from steergraph.vectors.steering import Component, Steering
 
 WORDS = ("pear", "plum", "walk", "tea", "bread", "chair", "rain", "train")
 PLAIN = tuple(f"a {word} and {other}" for word in WORDS for other in WORDS[:2])

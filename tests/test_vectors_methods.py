@@ -11,11 +11,12 @@ from scipy.optimize import minimize
 from tiny_models import LAYERS, tiny_model, tiny_network, tiny_tokenizer
 
 from steergraph.base.errors import InputError
+from steergraph.engine.activations.texts import Frame, read_texts
+from steergraph.engine.loading.chat import Chat
+from steergraph.engine.loading.models import LoadedModel, load_model, wrap_model
+from steergraph.engine.protocol import Message
 from steergraph.vectors.contrast import ContrastError, ContrastSet
 from steergraph.vectors.difference import extract
-from steergraph.vectors.engine.chat import Chat
-from steergraph.vectors.engine.loading import LoadedModel, load_model, wrap_model
-from steergraph.vectors.engine.protocol import Message
 from steergraph.vectors.extract import ensure_vectors
 from steergraph.vectors.library import load_vector, save_vector
 from steergraph.vectors.methods import (
@@ -27,7 +28,6 @@ from steergraph.vectors.methods import (
     paired_pca,
     whitened_difference,
 )
-from steergraph.vectors.reading import Frame, read_texts
 
 TEXTS = ["a pear", "please fix the bug in row 3", "x", "Read the issue, find the cause, name the file"]
 

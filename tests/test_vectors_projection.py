@@ -15,11 +15,11 @@ from scipy.stats import pearsonr, spearmanr
 from tiny_models import HIDDEN, LAYERS, tiny_model
 
 from steergraph.base.errors import InputError
+from steergraph.engine.loading.models import LoadedModel, load_model, wrap_model
+from steergraph.engine.local import LocalEngine
 from steergraph.vectors.contrast import ContrastSet
 from steergraph.vectors.difference import extract
 from steergraph.vectors.dose import Doses
-from steergraph.vectors.engine.loading import LoadedModel, load_model, wrap_model
-from steergraph.vectors.engine.local import LocalEngine
 from steergraph.vectors.geometry import compare, compare_tables, cosines, disparity, scaling
 from steergraph.vectors.library import make_vector
 from steergraph.vectors.projection import MAP_METHODS, PENALTIES, fit_map, paired_layer, project_vector, r_squared

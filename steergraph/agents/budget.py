@@ -9,7 +9,7 @@ from steergraph.agents.specialists import Section, Specialist
 from steergraph.agents.state import Cut
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
-from steergraph.vectors.engine.protocol import Message
+from steergraph.engine.protocol import Message
 
 Count = Callable[[Sequence[Message]], int]
 

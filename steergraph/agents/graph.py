@@ -23,9 +23,9 @@ from steergraph.agents.speak import Emit, Turn, aspeak, prepare, speak
 from steergraph.agents.specialists import RETRIEVE, Roster, Specialist
 from steergraph.agents.state import Input, Output, State, Step
 from steergraph.base.cancellation import in_thread
+from steergraph.engine.protocol import Engine
 from steergraph.retrieval.retriever import BM25Retriever, Retriever
 from steergraph.retrieval.term_cache import TermCache
-from steergraph.vectors.engine.protocol import Engine
 
 
 def build_graph(

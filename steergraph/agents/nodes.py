@@ -25,9 +25,9 @@ from steergraph.agents.speak import Emit, ensure_spoken_with, prepare, sections_
 from steergraph.agents.specialists import RETRIEVE
 from steergraph.agents.state import Input, State, Task, Tests
 from steergraph.base.errors import InputError
+from steergraph.engine.protocol import ScoreRequest
 from steergraph.repo.repository import Repository
 from steergraph.sandbox.run import Sandbox
-from steergraph.vectors.engine.protocol import ScoreRequest
 
 
 class Node(Protocol):

@@ -9,7 +9,7 @@ from typing import Literal
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
 from steergraph.configs import load_validated
-from steergraph.vectors.steering import Steering
+from steergraph.engine.steering.records import Steering
 
 Axis = Literal["none", "static", "dynamic"]
 Mode = Literal["on", "off", "outside_spans"]

@@ -15,7 +15,7 @@ from steergraph.agents.state import Task
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
 from steergraph.configs import load_config
-from steergraph.vectors.engine.protocol import Engine, Message, ScoreRequest
+from steergraph.engine.protocol import Engine, Message, ScoreRequest
 
 if TYPE_CHECKING:
     from steergraph.vectors.listen import Listener
@@ -109,8 +109,8 @@ def hear_with(engine: Callable[[], Engine], cache_dir: Path | None = None) -> He
     known: dict[tuple[str, ...], Listener] = {}
 
     def hear(problem: str, domains: Mapping[str, str | None]) -> Mapping[str, float]:
+        from steergraph.engine.local import LocalEngine
         from steergraph.vectors.contrast import load_contrast
-        from steergraph.vectors.engine.local import LocalEngine
         from steergraph.vectors.listener_file import ensure_listener
 
         speaker = engine()

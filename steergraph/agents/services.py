@@ -11,9 +11,9 @@ from steergraph.agents.policy import Policy
 from steergraph.agents.router import Router
 from steergraph.agents.specialists import Roster
 from steergraph.base.errors import InputError
+from steergraph.engine.protocol import Engine
 from steergraph.repo.repository import Repository
 from steergraph.retrieval.retriever import Retriever
-from steergraph.vectors.engine.protocol import Engine
 
 Progress = Callable[[str, int, int], None]
 """Called with a domain's name, how many prompts of it are done and how many there are."""
@@ -50,7 +50,7 @@ class Services:
             return self._engine
         with self._engine_lock:
             if self._engine is None:
-                from steergraph.vectors.engine.opening import open_engine
+                from steergraph.engine.opening import open_engine
 
                 self._engine = open_engine(self.model)
             return self._engine
@@ -60,8 +60,8 @@ class Services:
 
         A domain without a contrast set stays without a vector, and the policy then says so.
         """
+        from steergraph.engine.local import LocalEngine
         from steergraph.vectors.contrast import has_contrast
-        from steergraph.vectors.engine.local import LocalEngine
         from steergraph.vectors.extract import ensure_vectors
 
         engine = self.engine

@@ -18,7 +18,7 @@ from steergraph.agents.services import Services
 from steergraph.agents.specialists import Specialist, resolve_steering
 from steergraph.agents.state import State, Step, Task, Tokens
 from steergraph.base.records import Frozen
-from steergraph.vectors.engine.protocol import Completion, Handle, Request, Sampling
+from steergraph.engine.protocol import Completion, Handle, Request, Sampling
 
 Emit = Callable[[dict[str, Any]], None]
 _BACKTICKED = re.compile(r"`([^`\n]{2,80})`")

@@ -14,10 +14,10 @@ from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
 from steergraph.configs import ConfigError, load_config, load_yaml
 from steergraph.configs.prompts import fill_system, format_sections
+from steergraph.engine.protocol import Message, ModelInfo, Span
+from steergraph.engine.steering.records import Component, Steering
 from steergraph.vectors.cells import Evidence, best_cell
-from steergraph.vectors.engine.protocol import Message, ModelInfo, Span
 from steergraph.vectors.library import Library
-from steergraph.vectors.steering import Component, Steering
 
 Section = Literal["issue", "context", "notes", "feedback", "question", "examples"]
 RETRIEVE = "retrieve"

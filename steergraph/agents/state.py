@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 from steergraph.agents.check import TestRun
 from steergraph.agents.policy import Decision
 from steergraph.base.records import Frozen
-from steergraph.vectors.steering import Receipt
+from steergraph.engine.steering.records import Receipt
 
 Kind = Literal["issue", "reasoning"]
 Status = Literal[

@@ -17,7 +17,7 @@ from langgraph.graph.state import CompiledStateGraph
 from steergraph.agents.context import Context
 from steergraph.agents.policy import Policy
 from steergraph.agents.state import Outcome
-from steergraph.vectors.engine.protocol import Engine, ModelInfo
+from steergraph.engine.protocol import Engine, ModelInfo
 
 Take = Callable[[Mapping[str, Any]], None]
 """Called with an event of the graph's custom stream."""

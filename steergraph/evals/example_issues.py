@@ -19,9 +19,9 @@ from steergraph.agents.context import Context
 from steergraph.agents.graph import build_graph
 from steergraph.base.errors import InputError
 from steergraph.configs import load_yaml
+from steergraph.engine.protocol import Engine
 from steergraph.repo.repository import Repository
 from steergraph.sandbox.run import Sandbox
-from steergraph.vectors.engine.protocol import Engine
 
 
 class ExampleIssue(BaseModel):
@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the repairs, which sample")
     parser.add_argument("--least", type=int, default=0, help="how many have to be resolved for exit code 0")
     given = parser.parse_args(arguments)
-    from steergraph.vectors.engine.local import LocalEngine
+    from steergraph.engine.local import LocalEngine
 
     try:
         if given.max_repairs < 0:

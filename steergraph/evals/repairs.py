@@ -29,12 +29,12 @@ from typing import Any
 from steergraph.base.errors import InputError
 from steergraph.base.files import need_writable, write_or_print
 from steergraph.configs.prompts import build_messages
+from steergraph.engine.protocol import Engine, Message, Request, Sampling
 from steergraph.evals.driving import versions
 from steergraph.evals.hidden_tests import Verdict, can_be_judged, judge
 from steergraph.evals.stats import wilson
 from steergraph.pocket.corpus import Sample, Split, draw_repair
 from steergraph.sandbox.run import Sandbox
-from steergraph.vectors.engine.protocol import Engine, Message, Request, Sampling
 
 SPLITS: tuple[Split, ...] = ("seen", "names", "phrasings", "families")
 _SPECIALISTS = ("bug_analysis", "test_reasoning", "code_reading")
@@ -157,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=777)
     parser.add_argument("--out", type=Path, help="JSON file; the screen where left out")
     given = parser.parse_args(arguments)
-    from steergraph.vectors.engine.local import LocalEngine
+    from steergraph.engine.local import LocalEngine
 
     try:
         if given.n < 1:

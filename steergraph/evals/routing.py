@@ -15,10 +15,10 @@ from steergraph.agents.router import ask_names, reasoning_domain, shortened
 from steergraph.agents.specialists import Roster
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.protocol import Message
 from steergraph.evals.stats import compare, wilson
 from steergraph.vectors.contrast import ContrastSet, load_contrast
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.protocol import Message
 from steergraph.vectors.listen import Listener, choose_listener, read_sets
 from steergraph.vectors.methods import Method
 from steergraph.vectors.recipes import load_recipe, sets_from, usable_texts

@@ -29,8 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from steergraph.agents.specialists import Roster
     from steergraph.base.errors import InputError
+    from steergraph.engine.local import LocalEngine
     from steergraph.evals.routing import agent_problems, measure, mmlu_problem, roster_problem
-    from steergraph.vectors.engine.local import LocalEngine
     from steergraph.vectors.files import write_whole
 
     if arguments.tests < 1:

@@ -12,8 +12,8 @@ from pydantic import Field, FiniteFloat, ValidationError
 
 from steergraph.base.records import Frozen
 from steergraph.configs import ConfigError, load_config
-from steergraph.vectors.engine.protocol import ModelInfo
-from steergraph.vectors.steering import Positions, Unit
+from steergraph.engine.protocol import ModelInfo
+from steergraph.engine.steering.records import Positions, Unit
 
 
 class Evidence(Frozen):

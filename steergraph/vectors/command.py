@@ -68,7 +68,7 @@ def run_extract(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-    from steergraph.vectors.engine.loading import load_model
+    from steergraph.engine.loading.models import load_model
     from steergraph.vectors.extract import ensure_vectors, model_folder
 
     sets = _sets(arguments)  # a wrong name is told before a model is loaded

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from steergraph.base.errors import InputError
+from steergraph.engine.activations.texts import Frame, Reading, Report, read_texts
+from steergraph.engine.loading.models import LoadedModel
 from steergraph.vectors.contrast import ContrastSet
-from steergraph.vectors.engine.loading import LoadedModel
 from steergraph.vectors.library import SteeringVector
 from steergraph.vectors.methods import Method, auroc, direction
-from steergraph.vectors.reading import Frame, Reading, Report, read_texts
 
 METHOD: Method = "mean_difference"
 SILENT = 1e-5

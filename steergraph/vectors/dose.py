@@ -16,15 +16,15 @@ import torch
 
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
-from steergraph.vectors.engine.chat import Chat
-from steergraph.vectors.engine.hooks import SteeringHooks
-from steergraph.vectors.engine.local import LocalEngine
-from steergraph.vectors.engine.plans import RowPlan, plan_row
-from steergraph.vectors.engine.protocol import Message, Request, Sampling, ScoreRequest
-from steergraph.vectors.engine.score import ScoreRow, forced_logits
+from steergraph.engine.activations.texts import read_texts
+from steergraph.engine.loading.chat import Chat
+from steergraph.engine.local import LocalEngine
+from steergraph.engine.protocol import Message, Request, Sampling, ScoreRequest
+from steergraph.engine.scoring.score import ScoreRow, forced_logits
+from steergraph.engine.steering.hooks import SteeringHooks
+from steergraph.engine.steering.plans import RowPlan, plan_row
+from steergraph.engine.steering.records import Component, Positions, Steering, Unit
 from steergraph.vectors.library import Library, SteeringVector, check_fits
-from steergraph.vectors.reading import read_texts
-from steergraph.vectors.steering import Component, Positions, Steering, Unit
 
 NGRAM = 4
 

@@ -31,10 +31,10 @@ def add_command(commands: Any) -> None:
 
 def run_calibrate(arguments: argparse.Namespace) -> int:
     """Search, print, and write the evidence."""
+    from steergraph.engine.local import LocalEngine
     from steergraph.vectors.calibrate import Limits, calibrate, save_calibration
     from steergraph.vectors.cells import best_cell
     from steergraph.vectors.dose import Doses, Switch, perplexity
-    from steergraph.vectors.engine.local import LocalEngine
     from steergraph.vectors.files import file_name
     from steergraph.vectors.library import check_fits
     from steergraph.vectors.show_command import find_vector

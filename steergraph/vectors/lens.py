@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from steergraph.vectors.engine.layers import text_config
-from steergraph.vectors.engine.loading import LoadedModel
+from steergraph.engine.loading.layers import text_config
+from steergraph.engine.loading.models import LoadedModel
 from steergraph.vectors.library import SteeringError, SteeringVector, check_fits
 
 NORMS = (

@@ -37,9 +37,9 @@ def run_lens(arguments: argparse.Namespace) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from steergraph.vectors.engine.loading import load_model
+    from steergraph.engine.activations.texts import read_texts
+    from steergraph.engine.loading.models import load_model
     from steergraph.vectors.lens import residual_lens, vector_lens
-    from steergraph.vectors.reading import read_texts
     from steergraph.vectors.show_command import find_vector
 
     if (arguments.vector is None) == (arguments.text is None):
@@ -69,8 +69,8 @@ def run_lens(arguments: argparse.Namespace) -> int:
 
 def run_verify(arguments: argparse.Namespace) -> int:
     """Say what holds. 1 where the vector changes nothing at some layer, or does not let go."""
-    from steergraph.vectors.engine.loading import load_model
-    from steergraph.vectors.engine.local import LocalEngine
+    from steergraph.engine.loading.models import load_model
+    from steergraph.engine.local import LocalEngine
     from steergraph.vectors.library import Library, check_fits, layer_ranges
     from steergraph.vectors.show_command import find_vector, plain
     from steergraph.vectors.verify import DOSE, verify

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from steergraph.base.errors import InputError
 
 if TYPE_CHECKING:
-    from steergraph.vectors.engine.protocol import ModelInfo
+    from steergraph.engine.protocol import ModelInfo
 
 LOCAL_REVISION = 16
 """Length of the revision of a local model: a hash of its weights. A hub commit is longer."""

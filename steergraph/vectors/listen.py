@@ -15,11 +15,11 @@ import torch
 
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
+from steergraph.engine.activations.texts import Reading, ReadPosition, Report, read_texts
+from steergraph.engine.loading.models import LoadedModel
+from steergraph.engine.steering.records import Steering
 from steergraph.vectors.contrast import ContrastSet
-from steergraph.vectors.engine.loading import LoadedModel
 from steergraph.vectors.methods import Method, auroc_of, direction
-from steergraph.vectors.reading import Reading, ReadPosition, Report, read_texts
-from steergraph.vectors.steering import Steering
 
 POSITIONS: tuple[ReadPosition, ...] = ("last_prompt_token", "prompt_mean")
 

@@ -14,13 +14,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from steergraph.base.errors import InputError
+from steergraph.engine.activations.texts import READ_POSITIONS, Report
+from steergraph.engine.loading.models import LoadedModel
 from steergraph.vectors.contrast import ContrastSet
-from steergraph.vectors.engine.loading import LoadedModel
 from steergraph.vectors.extract import model_folder
 from steergraph.vectors.files import file_name, write_whole
 from steergraph.vectors.listen import POSITIONS, Condition, Listener, learn_listener
 from steergraph.vectors.methods import Method
-from steergraph.vectors.reading import READ_POSITIONS, Report
 
 log = logging.getLogger(__name__)
 

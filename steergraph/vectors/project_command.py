@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from steergraph.base.errors import InputError
 
 if TYPE_CHECKING:
-    from steergraph.vectors.engine.loading import LoadedModel
+    from steergraph.engine.loading.models import LoadedModel
     from steergraph.vectors.library import Library, SteeringVector
 
 
@@ -34,9 +34,9 @@ def add_command(commands: Any) -> None:
 
 def run_project(arguments: argparse.Namespace) -> int:
     """Learn the maps, carry the vectors over, print how good they are."""
+    from steergraph.engine.loading.models import load_model
     from steergraph.vectors.cells import best_cell
     from steergraph.vectors.contrast import load_contrast
-    from steergraph.vectors.engine.loading import load_model
     from steergraph.vectors.extract import ensure_vectors
     from steergraph.vectors.files import file_name
     from steergraph.vectors.library import save_vector
@@ -94,8 +94,8 @@ def _try(
     arguments: argparse.Namespace,
 ) -> None:
     from steergraph.configs import load_config
+    from steergraph.engine.local import LocalEngine
     from steergraph.vectors.dose import Doses
-    from steergraph.vectors.engine.local import LocalEngine
     from steergraph.vectors.transfer import compare_directions, random_vector
 
     candidates = {"native": native.model_copy(update={"name": "native"}), "projected": carried}

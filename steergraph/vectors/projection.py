@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.engine.protocol import ModelInfo
+from steergraph.engine.protocol import ModelInfo
 from steergraph.vectors.library import SteeringVector, make_vector
 
 MapMethod = Literal["ridge", "procrustes", "low_rank"]

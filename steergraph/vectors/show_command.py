@@ -155,8 +155,8 @@ def find_vector(named: str, model: str | None) -> "tuple[Path, SteeringVector]":
 
 def _cell(vector: "SteeringVector") -> Any:
     """The cell at which the vector would be used, or None where its file does not say of which model it is."""
+    from steergraph.engine.protocol import ModelInfo
     from steergraph.vectors.cells import best_cell
-    from steergraph.vectors.engine.protocol import ModelInfo
 
     n_layers = vector.metadata.get("n_layers")
     if not vector.model or not isinstance(n_layers, int) or n_layers < 1:

@@ -12,15 +12,15 @@ import torch
 
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
+from steergraph.engine.activations.texts import READ_POSITIONS, Reading, read_texts
+from steergraph.engine.loading.models import LoadedModel
+from steergraph.engine.protocol import Message, ScoreRequest
+from steergraph.engine.steering.records import Steering
 from steergraph.vectors.calibrate import calibrate
 from steergraph.vectors.contrast import ContrastSet, load_contrast, packaged_sets
 from steergraph.vectors.dose import Doses, Switch
-from steergraph.vectors.engine.loading import LoadedModel
-from steergraph.vectors.engine.protocol import Message, ScoreRequest
 from steergraph.vectors.library import SteeringVector, make_vector
 from steergraph.vectors.projection import LinearMap, MapMethod, fit_map, paired_layer, r_squared
-from steergraph.vectors.reading import READ_POSITIONS, Reading, read_texts
-from steergraph.vectors.steering import Steering
 
 ASKED = "Write one message that somebody might send you."
 """The prompt under which texts are scored: it speaks of no domain."""

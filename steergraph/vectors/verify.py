@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
-from steergraph.vectors.engine.protocol import Engine, Message, ScoreRequest
+from steergraph.engine.protocol import Engine, Message, ScoreRequest
+from steergraph.engine.steering.records import Component, Steering
 from steergraph.vectors.library import SteeringVector, check_directions, check_fits
-from steergraph.vectors.steering import Component, Steering
 
 ASKED = "What is the weather like in the mountains today?"
 ANSWER = "It is cold and clear, with some wind from the north."

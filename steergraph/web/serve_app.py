@@ -18,11 +18,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.engine.chat import Chat
-from steergraph.vectors.engine.handle import LocalHandle
-from steergraph.vectors.engine.local import EngineClosed, LocalEngine
-from steergraph.vectors.engine.protocol import Completion, Handle, ScoreRequest, Usage
-from steergraph.vectors.engine.streaming import pieces
+from steergraph.engine.handle import LocalHandle
+from steergraph.engine.loading.chat import Chat
+from steergraph.engine.local import EngineClosed, LocalEngine
+from steergraph.engine.protocol import Completion, Handle, ScoreRequest, Usage
+from steergraph.engine.streaming import pieces
 from steergraph.web import serve_bodies as bodies
 from steergraph.web.serve_replies import Reply, error_body, event
 from steergraph.web.serve_sources import Sources

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from steergraph.base.errors import InputError, first_problem
 from steergraph.base.records import Loose
-from steergraph.vectors.engine.protocol import Message, ModelInfo, Request, Sampling, Span
-from steergraph.vectors.engine.remote.spec import from_spec, parse_spec
-from steergraph.vectors.steering import Steering
+from steergraph.engine.protocol import Message, ModelInfo, Request, Sampling, Span
+from steergraph.engine.steering.records import Steering
+from steergraph.engine.wire.steering_field import from_spec, parse_spec
 from steergraph.web.serve_sources import Sources
 
 Body = TypeVar("Body", bound=BaseModel)

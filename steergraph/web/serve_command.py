@@ -45,8 +45,8 @@ def run_serve(arguments: argparse.Namespace) -> int:
         raise InputError(
             f"steergraph serve needs {error.name}: install steergraph with its extra, steergraph[serve]"
         ) from error
-    from steergraph.vectors.engine.local import LocalEngine
-    from steergraph.vectors.engine.remote.address import is_address
+    from steergraph.engine.local import LocalEngine
+    from steergraph.engine.remote.address import is_address
     from steergraph.web.serve_sources import Sources
 
     if is_address(arguments.model):

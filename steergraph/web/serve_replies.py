@@ -5,7 +5,7 @@ import secrets
 import time
 from typing import Any
 
-from steergraph.vectors.engine.protocol import Completion, Scores, Usage
+from steergraph.engine.protocol import Completion, Scores, Usage
 
 ERRORS = {
     400: "invalid_request_error",

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.engine.protocol import ModelInfo
-from steergraph.vectors.engine.remote.server import direction_hash
+from steergraph.engine.protocol import ModelInfo
+from steergraph.engine.remote.server import direction_hash
 from steergraph.vectors.formats import detect, read_vectors
 from steergraph.vectors.library import Library, SteeringError, check_fits
 

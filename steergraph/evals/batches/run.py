@@ -22,6 +22,7 @@ from steergraph.agents.checkpoints import checked_url, open_checkpoints, shown
 from steergraph.agents.policy import Policy
 from steergraph.agents.specialists import Roster
 from steergraph.base.errors import InputError
+from steergraph.engine.protocol import ModelInfo
 from steergraph.evals.batches.batch import Forget, Plan, run_batch
 from steergraph.evals.batches.folder import BatchFolder
 from steergraph.evals.batches.local_pool import LocalPool
@@ -33,7 +34,6 @@ from steergraph.evals.driving import closing_on_interrupt
 from steergraph.evals.repos import Repos
 from steergraph.repo.git import redact
 from steergraph.sandbox.run import Sandbox
-from steergraph.vectors.engine.protocol import ModelInfo
 
 STATE_VARIABLE = "STEERGRAPH_STATE"
 

@@ -24,6 +24,7 @@ from steergraph.agents.specialists import Roster
 from steergraph.base.errors import InputError
 from steergraph.base.files import CannotWrite, append_line, held
 from steergraph.base.records import Frozen
+from steergraph.engine.protocol import Engine
 from steergraph.evals.batches.candidates import edit_key, patch_problems
 from steergraph.evals.batches.sources import Source
 from steergraph.evals.driving import drive, provenance, record_of
@@ -32,7 +33,6 @@ from steergraph.repo.git import redact
 from steergraph.repo.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever
 from steergraph.retrieval.term_cache import TermCache
-from steergraph.vectors.engine.protocol import Engine
 
 _ZOMBIE_S = 60.0
 
@@ -243,9 +243,9 @@ def forget(saver: BaseCheckpointSaver[str] | None, uid: str, unit: Unit, folder:
 
 def make_engine(settings: Settings) -> Engine:
     """The engine that a run's settings ask for. Raises InputError where the model or a vector can't be used."""
-    from steergraph.vectors.engine.local import LocalEngine
-    from steergraph.vectors.engine.opening import open_engine
-    from steergraph.vectors.engine.remote.address import is_address
+    from steergraph.engine.local import LocalEngine
+    from steergraph.engine.opening import open_engine
+    from steergraph.engine.remote.address import is_address
     from steergraph.vectors.library import Library, check_fits
 
     library = Library.open(Path(settings.vectors)) if settings.vectors else None
@@ -265,7 +265,7 @@ def make_engine(settings: Settings) -> Engine:
 
 def _closed(error: Exception) -> bool:
     """Whether the engine was closed under the sample: the run is ending, and the sample is not at fault."""
-    from steergraph.vectors.engine.local import EngineClosed
+    from steergraph.engine.local import EngineClosed
 
     return isinstance(error, EngineClosed)
 

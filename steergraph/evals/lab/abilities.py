@@ -18,13 +18,13 @@ from typing import Any
 
 from steergraph.base.errors import InputError
 from steergraph.base.files import need_writable, write_or_print
+from steergraph.engine.protocol import Engine
 from steergraph.evals.driving import versions
 from steergraph.evals.lab.experiment import Arm, Item, speak
 from steergraph.evals.lab.registers import REGISTERS, corpus_registers
 from steergraph.evals.lab.tasks import chance, choices_of, draw_items, fact_of, grade_answers
 from steergraph.evals.stats import mean_interval, wilson
 from steergraph.sandbox.run import Sandbox
-from steergraph.vectors.engine.protocol import Engine
 
 _BATCH = 64
 _JSON = "calendar_json"
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=778)
     parser.add_argument("--out", type=Path, help="JSON file; the screen where left out")
     given = parser.parse_args(arguments)
-    from steergraph.vectors.engine.local import LocalEngine
+    from steergraph.engine.local import LocalEngine
 
     try:
         if given.n < 1:

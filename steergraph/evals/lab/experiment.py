@@ -18,9 +18,9 @@ from pydantic import ValidationError
 from steergraph.base.errors import InputError
 from steergraph.base.files import CannotWrite, append_line, held, read_record, write_whole
 from steergraph.base.records import Frozen
+from steergraph.engine.protocol import Completion, Engine, Message, Request, Sampling
+from steergraph.engine.steering.records import Receipt, Steering
 from steergraph.evals.driving import versions
-from steergraph.vectors.engine.protocol import Completion, Engine, Message, Request, Sampling
-from steergraph.vectors.steering import Receipt, Steering
 
 ROWS, MANIFEST = "rows.jsonl", "manifest.json"
 Report = Callable[[int, int], None]

@@ -10,10 +10,10 @@ from statistics import fmean, median
 from typing import Literal
 
 from steergraph.base.records import Frozen
+from steergraph.engine.steering.records import Unit
 from steergraph.evals.lab.experiment import Row
 from steergraph.evals.lab.sweep import BASELINE, Cell, Coherent, Source
 from steergraph.evals.stats import Comparison, compare, corrected
-from steergraph.vectors.steering import Unit
 
 Goal = Literal["register", "task"]
 """What a cell is chosen for: that the answer to an open prompt is in the domain's register, or that the answer to the

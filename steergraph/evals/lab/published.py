@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from steergraph.engine.protocol import ModelInfo
 from steergraph.evals.lab.findings import CellScore, Found, Thirds
 from steergraph.evals.stats import Comparison
-from steergraph.vectors.engine.protocol import ModelInfo
 
 _COMMAND = "steergraph lab sweep"
 _MORE = ("more", "fewer")

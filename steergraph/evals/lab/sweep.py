@@ -12,18 +12,18 @@ from pydantic import Field, model_validator
 
 from steergraph.base.records import Frozen
 from steergraph.configs import load_validated
+from steergraph.engine.activations.capture import plain_medians
+from steergraph.engine.loading.models import LoadedModel
+from steergraph.engine.protocol import Completion, Engine, ScoreRequest
+from steergraph.engine.steering.records import Component, Steering, Unit
 from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of, speak
 from steergraph.evals.lab.registers import Registers, draw_register
 from steergraph.evals.lab.tasks import DOMAINS, Prompt, draw_items, grade_answers
 from steergraph.sandbox.run import Sandbox
 from steergraph.vectors.contrast import NEUTRAL_SYSTEM, ContrastSet
 from steergraph.vectors.dose import repetition
-from steergraph.vectors.engine.capture import plain_medians
-from steergraph.vectors.engine.loading import LoadedModel
-from steergraph.vectors.engine.protocol import Completion, Engine, ScoreRequest
 from steergraph.vectors.extract import ensure_vectors
 from steergraph.vectors.library import Library
-from steergraph.vectors.steering import Component, Steering, Unit
 
 Source = Literal["contrast", "prompts"]
 Split = Literal["select", "report"]

@@ -10,6 +10,8 @@ from typing import Any
 
 from steergraph.base.files import write_whole
 from steergraph.base.records import Frozen
+from steergraph.engine.loading.models import load_model
+from steergraph.engine.local import LocalEngine
 from steergraph.evals.lab import published
 from steergraph.evals.lab.experiment import Row, manifest, run
 from steergraph.evals.lab.findings import CellScore, Found, Thirds, choose, judged, scores, thirds
@@ -17,8 +19,6 @@ from steergraph.evals.lab.registers import Registers, corpus_registers, corpus_t
 from steergraph.evals.lab.sweep import BASELINE, Cell, Sweep, SweepSettings, grid, make_vectors, middle_norm
 from steergraph.evals.stats import wilson
 from steergraph.sandbox.run import Sandbox
-from steergraph.vectors.engine.loading import load_model
-from steergraph.vectors.engine.local import LocalEngine
 
 _TEACH, _JUDGE = "the classifier's lessons", "the classifier's exam"
 """Seeds of the classifier's texts: those it learns from and those it is judged on."""

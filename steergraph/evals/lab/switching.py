@@ -17,11 +17,11 @@ from steergraph.agents.services import Services
 from steergraph.agents.speak import Turn, prepare, step_of, unsteered
 from steergraph.agents.specialists import RETRIEVE, Specialist, resolve_steering
 from steergraph.agents.state import State, Step, Task
+from steergraph.engine.protocol import Engine, Message
 from steergraph.evals.hidden_tests import judge
 from steergraph.evals.lab.cases import Case, edited
 from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of
 from steergraph.sandbox.run import Sandbox
-from steergraph.vectors.engine.protocol import Engine, Message
 
 WITHOUT = ("baseline", "static", "dynamic")
 WITH = ("rag_baseline", "rag_static", "rag_dynamic", "auto")

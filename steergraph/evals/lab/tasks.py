@@ -12,6 +12,7 @@ from typing import Literal
 
 from steergraph.agents.answers import extract_answer
 from steergraph.base.errors import InputError
+from steergraph.engine.protocol import Message
 from steergraph.evals.hidden_tests import judge
 from steergraph.evals.lab.experiment import Item
 from steergraph.evals.lab.registers import REGISTERS, draw_register
@@ -19,7 +20,6 @@ from steergraph.pocket.corpus import Sample
 from steergraph.pocket.reasoning import questions
 from steergraph.pocket.speech import CAUSES, told_calls, wrong_lines
 from steergraph.sandbox.run import Sandbox
-from steergraph.vectors.engine.protocol import Message
 
 DOMAINS = REGISTERS
 Prompt = Literal["own", "open"]

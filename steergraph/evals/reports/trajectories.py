@@ -73,7 +73,7 @@ def trajectory(entry: Entry, sample: Sample | None) -> dict[str, Any]:
                 },
                 "agent_type": "steergraph.agents.graph",
                 "model": {"model_name": entry.model, **(provenance.get("model") or {})},
-                "model_type": "steergraph.vectors.engine",
+                "model_type": "steergraph.engine",
                 "environment": {},
                 "environment_type": "steergraph.sandbox.run",
             },

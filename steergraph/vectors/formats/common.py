@@ -18,9 +18,9 @@ from pydantic import Field, FiniteFloat
 
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
+from steergraph.engine.steering.records import Component, Positions, Steering, Unit
 from steergraph.vectors.files import MAX_FILE_BYTES, MAX_HIDDEN, MAX_LAYERS
 from steergraph.vectors.library import SteeringVector, layer_ranges, make_vector
-from steergraph.vectors.steering import Component, Positions, Steering, Unit
 
 MAX_JSON_BYTES = 64 * 2**20
 """A parsed JSON number takes up to ten times its text, so text is held to less than binary files are."""

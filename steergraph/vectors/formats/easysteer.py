@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from steergraph.base.errors import InputError
+from steergraph.engine.steering.records import Positions
 from steergraph.vectors.files import write_whole
 from steergraph.vectors.formats import gguf
 from steergraph.vectors.formats.common import (
@@ -26,7 +27,6 @@ from steergraph.vectors.formats.common import (
     text_of,
 )
 from steergraph.vectors.library import SteeringVector, layer_ranges
-from steergraph.vectors.steering import Positions
 
 KEYS = {"source", "scale", "layers", "normalize", "apply", "algorithm", "name"}
 APPLY: dict[Positions, dict[str, Any]] = {

@@ -1,0 +1,296 @@
+"""The engine in this process: a queue in front of one model, and one thread that owns it.
+
+Knows jobs and lifetimes. Knows nothing of agents or tasks. How a request is checked is `jobs`' business, how messages
+become tokens `chat`'s, how steering becomes tensors `plans`', who goes next `scheduler`'s, how a batch runs `decode`'s.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from types import TracebackType
+from typing import Self, TypeVar
+
+from steergraph.base.errors import InputError
+from steergraph.engine.activations.capture import plain_medians
+from steergraph.engine.cache.prefix_cache import PrefixStore
+from steergraph.engine.decode.decoder import Counters, Decoder
+from steergraph.engine.decode.jobs import CallJob, GenerationJob, Intake, Job
+from steergraph.engine.decode.rows import Row
+from steergraph.engine.decode.scheduler import choose
+from steergraph.engine.decode.text import AnswerText, Detokenizer, SpanWatch, hidden_tokens
+from steergraph.engine.handle import LocalHandle, close_at_exit
+from steergraph.engine.loading.chat import Chat
+from steergraph.engine.loading.models import LoadedModel, load_model
+from steergraph.engine.protocol import Completion, Message, ModelInfo, Request, ScoreRequest, Scores
+from steergraph.engine.scoring.jobs import Scoring
+from steergraph.engine.steering.hooks import SteeringHooks
+from steergraph.engine.steering.kl import spent_kl
+from steergraph.engine.steering.plans import RowPlan, plan_row
+from steergraph.engine.steering.records import SpentKL, Steering
+from steergraph.vectors.library import Library, SteeringVector
+
+IDLE_SECONDS = 5.0
+"""The worker thread ends after so long without work; the next request starts another."""
+LOOKAHEAD = 8
+"""Waiting requests that are looked at, beside two for each free place in the batch."""
+CHUNK = 64
+"""Prompt tokens in one forward where rows run alone: known prompts then begin where a forward would have."""
+Done = TypeVar("Done")
+
+
+class EngineClosed(RuntimeError):
+    """The engine was closed before the request was done, or before it was made."""
+
+
+class LocalEngine:
+    """Implements `protocol.Engine` over a model in this process. A context manager: leaving it closes it.
+
+    **The model is changed** while a steered batch runs: the layers it steers carry a hook.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel | str,
+        library: Library | None = None,
+        *,
+        max_batch: int = 16,
+        deterministic: bool = False,
+        prefix_bytes: int = 2**29,
+        prefill_chunk: int | None = None,
+    ) -> None:
+        """`model` is a loaded one, or a name for `load_model`.
+
+        `max_batch`: rows that run together. `deterministic` runs every row alone, so that its tokens are the same in
+        whatever company it was submitted; it costs the speed of batching. `prefix_bytes`: what the states of prompts
+        may take that are kept for later requests which begin in the same way; 0 keeps none. `prefill_chunk`: prompt
+        tokens of a row that go through the model at once; less needs less memory."""
+        if max_batch < 1:
+            raise InputError(f"max_batch {max_batch}: at least 1")
+        if prefill_chunk is not None and prefill_chunk < 1:
+            raise InputError(f"prefill_chunk {prefill_chunk}: at least 1")
+        if prefix_bytes < 0:
+            raise InputError(f"prefix_bytes {prefix_bytes}: at least 0")
+        self._loaded = load_model(model) if isinstance(model, str) else model
+        self._library = Library() if library is None else library
+        self._max_batch = 1 if deterministic else max_batch
+        self._chat = Chat(self._loaded.tokenizer)
+        self._intake = Intake(self._loaded, self._chat)
+        self._hidden = hidden_tokens(self._loaded.tokenizer)
+        self._hooks = SteeringHooks(self._loaded.model)
+        self._decoder = Decoder(
+            self._loaded,
+            self._hooks,
+            max_rows=self._max_batch,
+            prefixes=PrefixStore(prefix_bytes),
+            chunk=prefill_chunk or (CHUNK if deterministic else None),
+            tick=self._sweep,
+        )
+        self._queue: deque[Job] = deque()
+        self._changed = threading.Condition()
+        self._worker: threading.Thread | None = None
+        self._closing = False
+        self._forget = close_at_exit(self)
+        self._scoring = Scoring(self._loaded, self._hooks, self._plan, self._max_batch, self._decoder.counters)
+
+    @property
+    def counters(self) -> Counters:
+        return self._decoder.counters
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._loaded.info
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The model itself, for extraction. Whoever runs it holds `loaded.lock`, as `capture` does."""
+        return self._loaded
+
+    @property
+    def library(self) -> Library:
+        return self._library
+
+    @library.setter
+    def library(self, library: Library) -> None:
+        """Later requests see the new library; those already submitted keep theirs."""
+        self._library = library
+
+    def add_vectors(self, vectors: Mapping[str, SteeringVector]) -> None:
+        """Put `vectors` beside those of the library, in place of those with the same names."""
+        self._library = Library({**self._library, **vectors})
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return len(self._chat.prompt(messages))
+
+    def submit(self, request: Request) -> LocalHandle:
+        job = self._intake.generation(request, self._library, self._sweep)
+        self._enqueue([job])
+        return job.handle
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Completions in the order of `requests`. All are checked before any is run; the first error is raised."""
+        jobs = [self._intake.generation(request, self._library, self._sweep) for request in requests]
+        self._enqueue(jobs)
+        try:
+            return [job.handle.result() for job in jobs]
+        except BaseException:  # Ctrl-C too: nobody waits for the rest any more
+            for job in jobs:
+                job.handle.cancel()
+            raise
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
+        """Scores in the order of `requests`. All are checked before any is run; the first error is raised."""
+        jobs = [self._intake.scoring(request, self._library) for request in requests]
+        self._enqueue(jobs)
+        return [job.future.result() for job in jobs]
+
+    def run(self, work: Callable[[], Done]) -> Done:
+        """What `work` returns or raises, called in the thread that owns the model, between two steps of the batch."""
+        job = CallJob(work)
+        self._enqueue([job])
+        done: Done = job.future.result()
+        return done
+
+    def close(self) -> None:
+        """End: requests that wait or run fail with EngineClosed, the worker stops, the hooks come off the model."""
+        with self._changed:
+            if self._closing:
+                return
+            self._closing = True
+            waiting, worker = list(self._queue), self._worker
+            self._queue.clear()
+            self._changed.notify_all()
+        for job in waiting:
+            job.fail(EngineClosed("the engine was closed"))
+        if worker is not None and worker is not threading.current_thread():
+            worker.join()
+        self._hooks.remove()
+        self._forget()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _enqueue(self, jobs: Sequence[Job]) -> None:
+        with self._changed:
+            if self._closing:
+                raise EngineClosed("the engine was closed")
+            self._queue.extend(jobs)
+            if self._worker is None and jobs:
+                self._worker = threading.Thread(target=self._work, name="steergraph-engine", daemon=True)
+                self._worker.start()
+            self._changed.notify_all()
+
+    def _sweep(self) -> None:
+        """Answer queued requests that were cancelled or whose time is up: a running batch does not delay them."""
+        now = time.monotonic()
+        with self._changed:
+            over = [job for job in self._queue if job.end_early(now)]
+            for job in over:
+                self._queue.remove(job)
+
+    # From here on everything runs in the worker's thread.
+
+    def _work(self) -> None:
+        while True:
+            self._sweep()
+            with self._changed:
+                if not self._queue and not self._decoder.busy and not self._closing:
+                    self._changed.wait(IDLE_SECONDS)
+                if not self._queue and not self._decoder.busy:
+                    self._worker = None
+                    return
+                scoring = self._scoring.take(self._queue)
+                calls = [job for job in self._queue if isinstance(job, CallJob)]
+                for call in calls:
+                    self._queue.remove(call)
+                ahead = [job for job in self._queue if isinstance(job, GenerationJob)]
+            if scoring:
+                self._decoder.pause()
+                self._scoring.run(scoring)
+            for call in calls:
+                self._decoder.pause()
+                call.run()
+            self._decoder.admit(self._next_rows(ahead))
+            self._decoder.step()
+
+    def _next_rows(self, ahead: Sequence[GenerationJob]) -> list[Row]:
+        """Rows that join the batch now: those that had to leave it, or else the oldest jobs and who fits with them."""
+        free = self._decoder.free
+        if not free:
+            return []
+        if self._decoder.resumed:
+            return self._decoder.take_resumed()
+        near = {row: job for job in ahead[: 2 * free + LOOKAHEAD] if (row := self._row_of(job))}
+        chosen = choose(list(near), self._decoder)
+        with self._changed:
+            # Some may have been answered in the meantime: they were cancelled, or their time was up.
+            chosen = [row for row in chosen if near[row] in self._queue]
+            for row in chosen:
+                self._queue.remove(near[row])
+        return chosen
+
+    def _row_of(self, job: GenerationJob) -> Row | None:
+        try:
+            job.row = job.row or self._row(job)
+        except Exception as error:
+            job.fail(error)
+            with self._changed:
+                if job in self._queue:
+                    self._queue.remove(job)
+        return job.row
+
+    def _plan(self, steering: Steering | None, library: Library) -> RowPlan:
+        if steering is None:
+            return RowPlan()
+        return plan_row(steering, library, self.info, lambda layer: self._median_norms[layer])
+
+    @cached_property
+    def _median_norms(self) -> list[float]:
+        return plain_medians(self._loaded)
+
+    def _row(self, job: GenerationJob) -> Row:
+        request, tokenizer = job.request, self._loaded.tokenizer
+        return Row(
+            prompt=job.prompt,
+            plan=self._plan(request.steering, job.library),
+            sampling=request.sampling,
+            seed=request.seed,
+            answer=AnswerText(Detokenizer(tokenizer, self._hidden), request.stop, job.handle.feed),
+            spans=SpanWatch(Detokenizer(tokenizer), request.suspend),
+            room=min(request.sampling.max_new_tokens, self.info.window - len(job.prompt)),
+            deadline=job.deadline,
+            cancelled=lambda: job.handle.cancelled or self._closing,
+            done=self._finisher(job),
+        )
+
+    def _finisher(self, job: GenerationJob) -> Callable[[Row], None]:
+        def finish(row: Row) -> None:
+            try:
+                if row.error is not None:
+                    job.fail(row.error)
+                elif self._closing and row.finish == "cancelled" and not job.handle.cancelled:
+                    job.fail(EngineClosed("the engine was closed"))
+                elif job.measures_kl and row.token_ids and row.finish in ("stop", "length"):
+                    measuring = CallJob(partial(self._answer_with_kl, job, row))
+                    measuring.on_error = job.fail
+                    self._enqueue([measuring])
+                else:
+                    self._answer(job, row)
+            except Exception as error:
+                job.fail(error)
+
+        return finish
+
+    def _answer(self, job: GenerationJob, row: Row, kl: SpentKL | None = None) -> None:
+        opened = self._chat.opens_thinking(job.prompt)
+        job.handle.succeed(job.completion(row, opened, kl))
+
+    def _answer_with_kl(self, job: GenerationJob, row: Row) -> None:
+        kl = spent_kl(self._loaded, self._hooks, job.prompt, row.token_ids, row.plan, row.suspended)
+        self._answer(job, row, kl)

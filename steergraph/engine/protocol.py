@@ -1,0 +1,178 @@
+"""The engine's protocol: what a generation asks for and what it answers. No torch here.
+
+Everything above the engine is written against `Engine`. The in-process one is `steergraph.engine.local`.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, Protocol
+
+from pydantic import Field, model_validator
+
+from steergraph.base.records import Frozen
+from steergraph.engine.steering.records import Receipt, Steering
+from steergraph.vectors.library import Library
+
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length", "deadline", "cancelled"]
+
+
+class Message(Frozen):
+    role: Role
+    content: str
+
+
+class Sampling(Frozen):
+    temperature: float = Field(default=0.0, ge=0)
+    """0 is greedy."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    """0 keeps all."""
+    max_new_tokens: int = Field(default=128, ge=1)
+    # The rest are transformers' logit processors under their own names there; the defaults leave everything as it is.
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    """Of every token that the prompt or the answer holds."""
+    no_repeat_ngram_size: int = Field(default=0, ge=0)
+    min_new_tokens: int = Field(default=0, ge=0)
+    """No end of turn before so many tokens."""
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    typical_p: float = Field(default=1.0, gt=0, le=1)
+    epsilon_cutoff: float = Field(default=0.0, ge=0, lt=1)
+    eta_cutoff: float = Field(default=0.0, ge=0, lt=1)
+
+
+class Span(Frozen):
+    """A machine-read stretch of the answer in which steering is suspended: from the token that completes `open` to the
+    token that completes `close`. Both are plain strings; an unclosed span lasts to the end of the answer."""
+
+    open: str = Field(min_length=1)
+    close: str = Field(min_length=1)
+
+
+class Request(Frozen):
+    """One generation. Exactly one of `messages` and `token_ids`."""
+
+    messages: tuple[Message, ...] | None = None
+    token_ids: tuple[int, ...] | None = None
+    steering: Steering | None = None
+    suspend: tuple[Span, ...] = ()
+    """Where in the generated text steering is switched off and on again."""
+    sampling: Sampling = Sampling()
+    seed: int = 0
+    """Same seed, same text, whatever else is in the batch."""
+    stop: tuple[str, ...] = ()
+    """The text ends before the first of these."""
+    deadline_s: float | None = Field(default=None, gt=0)
+    """Seconds after submission at which generation ends with what it has."""
+    enable_thinking: bool = False
+    """Handed to the chat template."""
+    measure_kl: bool = False
+    """Have the receipt say what the steering spent; costs one more pass over prompt and answer, for two rows."""
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> "Request":
+        if (self.messages is None) == (self.token_ids is None):
+            raise ValueError("a request has either messages or token_ids")
+        if not (self.messages or self.token_ids):
+            raise ValueError("a request needs at least one message or token")
+        return self
+
+
+class Usage(Frozen):
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    """From the start of this request's batch to this row's end."""
+    cached_tokens: int = 0
+    """Prompt tokens that did not go through the model, because an earlier request had sent them."""
+
+
+class Completion(Frozen):
+    text: str
+    """The answer, without thinking and special tokens."""
+    thinking: str
+    """What stood inside <think>, "" where there was none."""
+    token_ids: tuple[int, ...]
+    """Every generated token, the end-of-turn token excluded."""
+    finish_reason: FinishReason
+    usage: Usage
+    receipt: Receipt | None
+    """None where no steering was asked for."""
+
+
+class ScoreRequest(Frozen):
+    """Log-likelihood of `continuation` after `messages` (with the generation prompt) or after `token_ids`."""
+
+    messages: tuple[Message, ...] | None = None
+    token_ids: tuple[int, ...] | None = None
+    continuation: str | tuple[int, ...]
+    steering: Steering | None = None
+
+
+class Scores(Frozen):
+    logprobs: tuple[float, ...]
+    """Natural logarithm of each continuation token's probability."""
+    token_ids: tuple[int, ...]
+    receipt: Receipt | None
+
+    @property
+    def total(self) -> float:
+        return sum(self.logprobs)
+
+
+class ModelInfo(Frozen):
+    """What the floors above may know of the model."""
+
+    name: str
+    """As the user named it: "pocket", a hub id, or a folder's name (never an absolute path)."""
+    revision: str
+    """Hub commit, or SHA-256 (first 16 hex characters) of the local weights' index."""
+    architecture: str
+    n_layers: int
+    hidden_size: int
+    window: int
+    """Tokens of prompt and answer together."""
+    kind: Literal["instruct", "base"]
+    """`base` where the tokenizer has no chat template."""
+
+
+class Handle(Protocol):
+    """A submitted request. Awaitable: `completion = await handle`; cancelling the awaiting task cancels the request."""
+
+    def result(self, timeout: float | None = None) -> Completion: ...
+
+    def stream(self) -> Iterator[str]:
+        """Text as it grows, piece by piece; the pieces join to the raw generated text."""
+        ...
+
+    def cancel(self) -> None:
+        """The row leaves its batch within one decoding step; `result()` then has finish_reason "cancelled"."""
+        ...
+
+    def __await__(self) -> Any: ...
+
+
+class Engine(Protocol):
+    """Anything that can speak, steered. Methods may be called from any thread; one worker thread owns the model."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    @property
+    def library(self) -> Library:
+        """The vectors this engine can switch on, by name."""
+        ...
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Prompt length of `messages` with the chat template and the generation prompt, in the model's own tokens."""
+        ...
+
+    def submit(self, request: Request) -> Handle:
+        """Queue one generation. Raises SteeringError or InputError at once where it can't be carried out: unknown
+        vector, wrong width, layer out of range, prompt longer than the window."""
+        ...
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]: ...
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]: ...
+
+    def close(self) -> None: ...

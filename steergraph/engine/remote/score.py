@@ -1,0 +1,93 @@
+"""Log-likelihoods from a server that gives its prompt's own: vLLM, EasySteer and `steergraph serve`.
+
+Knows `prompt_logprobs`. The continuation is sent as the end of the prompt, so `generated` becomes a window of it.
+"""
+
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from steergraph.base.errors import InputError, first_problem
+from steergraph.base.records import Loose
+from steergraph.engine.protocol import ScoreRequest, Scores, Usage
+from steergraph.engine.remote.address import Address, RemoteError
+from steergraph.engine.remote.bodies import receipt_of, steering_field
+from steergraph.engine.remote.http import Http
+from steergraph.engine.remote.server import Server
+from steergraph.engine.remote.tokens import Tokens
+from steergraph.vectors.library import Library, SteeringError
+
+
+class _Entry(Loose):
+    logprob: float = Field(le=1e-3)
+
+
+class _Choice(Loose):
+    prompt_logprobs: tuple[dict[int, _Entry] | None, ...]
+
+
+class _Scored(Loose):
+    choices: tuple[_Choice, ...] = Field(min_length=1)
+
+
+def check_scoring(request: ScoreRequest, library: Library, server: Server) -> None:
+    """Raise InputError where the request can't be scored there."""
+    if (request.messages is None) == (request.token_ids is None):
+        raise InputError("a request to score has either messages or token_ids")
+    if not request.continuation:
+        raise InputError("a continuation to score needs at least one token")
+    if not server.extends:
+        raise RemoteError(
+            f"{server.model}: this server gives no log-probabilities of a prompt (prompt_logprobs), so it can't score; "
+            "use vLLM, EasySteer, steergraph serve or a model in this process"
+        )
+    if request.steering is not None:
+        steering_field(request.steering, library, server)
+
+
+async def score(
+    http: Http, address: Address, server: Server, tokens: Tokens, library: Library, request: ScoreRequest
+) -> Scores:
+    """Scores of one request that `check_scoring` let through. Raises RemoteError."""
+    if request.messages is not None:
+        prompt = await tokens.prompt_ids(request.messages)
+    else:
+        prompt = list(request.token_ids or ())
+    given = request.continuation
+    continuation = await tokens.text_ids(given) if isinstance(given, str) else list(given)
+    if not continuation:
+        raise InputError("a continuation to score needs at least one token")
+    body: dict[str, Any] = {
+        "model": server.model,
+        "prompt": [*prompt, *continuation],
+        "max_tokens": 0 if server.kind == "steergraph" else 1,  # vLLM insists on one
+        "temperature": 0.0,
+        "prompt_logprobs": 0,
+    }
+    if request.steering is not None:
+        body["steering"] = _within_prompt(steering_field(request.steering, library, server), len(prompt))
+    answer = await http.json("POST", f"{address.url}/completions", body)
+    try:
+        entries = _Scored.model_validate(answer).choices[0].prompt_logprobs[len(prompt) :]
+        found = [(entry or {})[token].logprob for entry, token in zip(entries, continuation, strict=True)]
+    except ValidationError as error:
+        raise RemoteError(f"{address.url}: no prompt_logprobs in its answer ({first_problem(error)})") from error
+    except (KeyError, ValueError) as error:
+        raise RemoteError(f"{address.url}: its prompt_logprobs are not those of the prompt that was sent") from error
+    receipt = None
+    if request.steering is not None:
+        usage = Usage(prompt_tokens=len(prompt), completion_tokens=len(continuation), seconds=0.0)
+        receipt = receipt_of(request.steering, library, server, usage, None)
+    return Scores(logprobs=tuple(min(0.0, one) for one in found), token_ids=tuple(continuation), receipt=receipt)
+
+
+def _within_prompt(spec: dict[str, Any], prompt_tokens: int) -> dict[str, Any]:
+    """The same steering where the generated tokens are part of the prompt."""
+    for entry in spec["vectors"]:
+        apply = entry["apply"]
+        if apply.get("prompt") == "all":
+            continue
+        if apply.get("prompt_positions") != [-1]:
+            raise SteeringError("a range of tokens can't be scored on a server; steer all or the generated ones")
+        entry["apply"] = {"prompt_window": [prompt_tokens - 1, None], "generation": "all"}
+    return spec

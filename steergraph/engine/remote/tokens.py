@@ -1,0 +1,125 @@
+"""How many tokens a prompt has, as exactly as can be had: by a local tokenizer, by the server, or estimated.
+
+Knows how to count and to encode. Knows nothing of generation.
+"""
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from steergraph.base.errors import InputError, first_problem, one_line
+from steergraph.engine.protocol import Message
+from steergraph.engine.remote.address import Address, RemoteError
+from steergraph.engine.remote.http import Http
+from steergraph.engine.remote.server import Server
+
+LETTERS_PER_TOKEN = 2.0
+TOKENS_PER_MESSAGE = 8
+KEPT = 4096
+
+
+class _Tokenized(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    count: int
+    tokens: tuple[int, ...]
+
+
+def estimate(messages: Sequence[Message]) -> int:
+    """Tokens of a prompt by its letters: one for every two of ASCII, one for every byte of others, eight a message for
+    the template, and eight more.
+
+    Meant to be too many rather than too few: with today's tokenizers English and code have 3 to 5 letters a token, and
+    no byte-level tokenizer has more tokens than bytes. ASCII that is all rare marks can still have more than this.
+    """
+    plain = other = 0
+    for message in messages:
+        size = len(message.content.encode("utf-8", errors="replace"))
+        ascii_letters = sum(map(str.isascii, message.content))
+        plain, other = plain + ascii_letters, other + size - ascii_letters
+    return math.ceil(plain / LETTERS_PER_TOKEN) + other + TOKENS_PER_MESSAGE * (len(messages) + 1)
+
+
+def local_chat(folder: str) -> Any:
+    """The chat encoder of a local folder's tokenizer. Raises InputError where it has none."""
+    from transformers import AutoTokenizer
+
+    from steergraph.engine.loading.chat import Chat
+
+    if not Path(folder).is_dir():
+        raise InputError(f"tokenizer={folder}: no such folder")
+    try:
+        return Chat(AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
+    except Exception as error:  # a broken file surfaces as whatever its parser raises
+        raise InputError(f"tokenizer={folder}: can't be loaded ({one_line(str(error), 160)})") from error
+
+
+class Tokens:
+    """Counts for one server. Safe to use from several threads."""
+
+    def __init__(self, http: Http, address: Address, server: Server) -> None:
+        self._http, self._address, self._server = http, address, server
+        self._chat = local_chat(address.tokenizer) if address.tokenizer else None
+        self._asks = server.extends
+        self._known: OrderedDict[tuple[Message, ...], int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def without_asking(self, messages: Sequence[Message]) -> int | None:
+        """The count where it is known here, or nobody can be asked for it; else None."""
+        if self._chat is not None:
+            return len(self._chat.prompt(messages))
+        with self._lock:
+            found = self._known.get(tuple(messages))
+        return found if found is not None else None if self._asks else estimate(messages)
+
+    async def count(self, messages: Sequence[Message]) -> int:
+        """The count, from the server if need be. Raises RemoteError where it fails; a server that turns out to have no
+        /tokenize is not asked again, and its counts are estimated."""
+        found = self.without_asking(messages)
+        if found is not None:
+            return found
+        try:
+            found = (await self._tokenize(_chat_body(messages))).count
+        except RemoteError as error:
+            if error.status not in (404, 405, 501):
+                raise
+            self._asks = False
+            return estimate(messages)
+        with self._lock:
+            self._known[tuple(messages)] = found
+            while len(self._known) > KEPT:
+                self._known.popitem(last=False)
+        return found
+
+    async def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """The token ids of a chat prompt. Raises RemoteError."""
+        if self._chat is not None:
+            return list(self._chat.prompt(messages))
+        return list((await self._tokenize(_chat_body(messages))).tokens)
+
+    async def text_ids(self, text: str) -> list[int]:
+        """The token ids of a text without any template. Raises RemoteError."""
+        if self._chat is not None:
+            return list(self._chat.text(text))
+        return list((await self._tokenize({"prompt": text, "add_special_tokens": False})).tokens)
+
+    async def _tokenize(self, body: dict[str, Any]) -> _Tokenized:
+        url = f"{self._address.root}/tokenize"
+        answer = await self._http.json("POST", url, {"model": self._server.model, **body})
+        try:
+            return _Tokenized.model_validate(answer)
+        except ValidationError as error:
+            raise RemoteError(f"{url}: its answer is of another shape ({first_problem(error)})") from error
+
+
+def _chat_body(messages: Sequence[Message]) -> dict[str, Any]:
+    return {
+        "messages": [message.model_dump() for message in messages],
+        "add_generation_prompt": True,
+        "chat_template_kwargs": {"enable_thinking": False},
+    }

@@ -1,0 +1,203 @@
+"""From a `Steering` and a library to tensors: what each row adds and removes at which layer, and where.
+
+Knows units, doses, positions and what makes a vector fit a model. Knows nothing of hooks, batches or forwards.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+
+import torch
+
+from steergraph.engine.protocol import ModelInfo
+from steergraph.engine.steering.records import AppliedComponent, Component, Positions, Steering, TokenRange
+from steergraph.vectors.library import Library, SteeringError, check_fits
+
+FOREVER = 2**62
+"""The end of a range that has none."""
+Active = int
+"""A set of a plan's ranges as bits: bit k is set where `ranges[k]` holds the position."""
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """One row's steering as tensors, float32 on the CPU. The same for every prompt."""
+
+    applied: tuple[AppliedComponent, ...] = ()
+    ranges: tuple[TokenRange, ...] = ()
+    """The distinct ranges of its components, as `Component.positions` means them."""
+    adds: Mapping[int, torch.Tensor] = field(default_factory=dict)
+    """[ranges, hidden] by layer: the sum of what is added in each range."""
+    ablated: Mapping[int, tuple[tuple[torch.Tensor, ...], ...]] = field(default_factory=dict)
+    """By layer and range: the directions [hidden] that are removed there."""
+    _known: dict[tuple[int, Active], "LayerEdit"] = field(default_factory=dict, repr=False, compare=False)
+    _edits: dict[Active, bool] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def layers(self) -> tuple[int, ...]:
+        """Every layer at which something may be done, in order."""
+        return tuple(sorted({*self.adds, *self.ablated}))
+
+    def edit(self, layer: int, active: Active) -> "LayerEdit":
+        """What is done at `layer` where the ranges in `active` overlap. Made once, then kept."""
+        found = self._known.get((layer, active))
+        if found is None:
+            within = [index for index in range(len(self.ranges)) if active >> index & 1]
+            total = self.adds[layer][within].sum(dim=0) if layer in self.adds and within else None
+            if total is not None and not bool(total.any()):
+                total = None
+            basis = _orthonormal([one for index in within for one in self._removed(layer, index)])
+            found = self._known[layer, active] = LayerEdit(total, basis)
+        return found
+
+    def _removed(self, layer: int, index: int) -> tuple[torch.Tensor, ...]:
+        return self.ablated[layer][index] if layer in self.ablated else ()
+
+    def edits(self, active: Active) -> bool:
+        """Whether anything at all is done where the ranges in `active` overlap."""
+        found = self._edits.get(active)
+        if found is None:
+            found = any(not self.edit(layer, active).empty for layer in self.layers)
+            self._edits[active] = found
+        return found
+
+    def place(self, prompt_tokens: int) -> "PlacedPlan":
+        """The plan of a row whose prompt has so many tokens."""
+        return PlacedPlan(self, tuple(_absolute(given, prompt_tokens) for given in self.ranges))
+
+
+@dataclass(frozen=True)
+class LayerEdit:
+    """What is done to a residual: directions removed first, then one sum added."""
+
+    delta: torch.Tensor | None
+    """[hidden]"""
+    basis: torch.Tensor | None
+    """[k, hidden], orthonormal."""
+
+    @property
+    def empty(self) -> bool:
+        return self.delta is None and self.basis is None
+
+
+@dataclass(frozen=True)
+class PlacedPlan:
+    """A row's plan once its prompt is known."""
+
+    plan: RowPlan
+    spans: tuple[tuple[int, int], ...]
+    """[start, end) of each of the plan's ranges, in the row's own numbering."""
+
+    def active(self, position: int) -> Active:
+        """The ranges that hold `position`."""
+        found = 0
+        for index, (start, end) in enumerate(self.spans):
+            if start <= position < end:
+                found |= 1 << index
+        return found
+
+    def pieces(self, start: int, end: int) -> list[tuple[int, int, Active]]:
+        """[start, end) cut where what is done changes, without the pieces where nothing is."""
+        if end - start == 1:
+            active = self.active(start)
+            return [(start, end, active)] if self.plan.edits(active) else []
+        edges = {start, end, *(edge for span in self.spans for edge in span if start < edge < end)}
+        cuts = sorted(edges)
+        found = []
+        for first, last in pairwise(cuts):
+            active = self.active(first)
+            if self.plan.edits(active):
+                found.append((first, last, active))
+        return found
+
+
+def check_steering(steering: Steering, library: Library, info: ModelInfo) -> None:
+    """Raise SteeringError (one line) unless every component can be carried out on the model."""
+    for component in steering.components:
+        direction = _direction(component, library, info)
+        median = library[component.vector].median_residual_norms.get(component.layer) or 1.0
+        if not math.isfinite(float(_added(component, direction, median).norm())):
+            raise SteeringError(f"vector {component.vector!r}: alpha {component.alpha:g} is beyond any model's numbers")
+
+
+def plan_row(
+    steering: Steering,
+    library: Library,
+    info: ModelInfo,
+    measured_median: Callable[[int], float],
+) -> RowPlan:
+    """Tensors for one row. `measured_median(layer)` stands in where a vector does not know the residual's median norm.
+
+    Components of one row, layer and position are summed before anything is added to the model. Directions to ablate
+    are made orthonormal first, and removed before the sum is added. Raises SteeringError as `check_steering` does.
+    """
+    ranges = tuple(dict.fromkeys(token_range(component.positions) for component in steering.components))
+    adds: dict[int, torch.Tensor] = {}
+    ablated: dict[int, list[list[torch.Tensor]]] = {}
+    applied = []
+    for component in steering.components:
+        layer, place = component.layer, ranges.index(token_range(component.positions))
+        direction = _direction(component, library, info)
+        vector = library[component.vector]
+        dose = 0.0
+        if component.operation == "ablate":
+            ablated.setdefault(layer, [[] for _ in ranges])[place].append(direction)
+        else:
+            median = vector.median_residual_norms.get(layer) or measured_median(layer)
+            added = _added(component, direction, median)
+            adds.setdefault(layer, torch.zeros(len(ranges), len(direction)))[place] += added
+            dose = float(added.norm()) / median if median else 0.0
+        applied.append(AppliedComponent(**component.model_dump(), vector_hash=vector.hash, relative_dose=dose))
+    kept = {layer: tuple(tuple(one) for one in by_range) for layer, by_range in ablated.items()}
+    return RowPlan(tuple(applied), ranges, adds, kept)
+
+
+def token_range(positions: Positions | TokenRange) -> TokenRange:
+    """`positions` as a range: from the first token, or from the last of the prompt, without an end."""
+    if positions == "all":
+        return (0, None)
+    return (-1, None) if positions == "generated" else positions
+
+
+def _absolute(given: TokenRange, prompt_tokens: int) -> tuple[int, int]:
+    start, end = given
+    start = max(0, prompt_tokens + start) if start < 0 else start
+    if end is None:
+        return start, FOREVER
+    return start, prompt_tokens + end if end < 0 else end
+
+
+def _direction(component: Component, library: Library, info: ModelInfo) -> torch.Tensor:
+    """The component's direction [hidden], float32, raw; SteeringError where it does not fit."""
+    vector, layer = library[component.vector], component.layer
+    check_fits(vector, info, layer=layer)
+    where = f"vector {component.vector!r}: its direction at layer {layer}"
+    direction: torch.Tensor = vector.directions[layer].detach().float().cpu()
+    if direction.shape != (info.hidden_size,):
+        raise SteeringError(f"{where} has shape {tuple(direction.shape)}")
+    length = float(direction.norm())
+    if not math.isfinite(length):
+        raise SteeringError(f"{where} has NaN or infinite entries")
+    if length == 0.0:
+        raise SteeringError(f"{where} is zero")
+    return direction
+
+
+def _added(component: Component, direction: torch.Tensor, median: float) -> torch.Tensor:
+    per_alpha = direction if component.unit == "raw" else direction / direction.norm()
+    scale = median if component.unit == "residual" else 1.0
+    return per_alpha * (component.alpha * scale)
+
+
+def _orthonormal(directions: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """Orthonormal rows [k, hidden] that span `directions`; nearly parallel ones count once. None for no directions."""
+    kept: list[torch.Tensor] = []
+    for direction in directions:
+        rest = direction.double() / direction.double().norm()
+        for other in kept:
+            rest = rest - (rest @ other) * other
+        if rest.norm() > 1e-4:
+            kept.append(rest / rest.norm())
+    return torch.stack(kept).float() if kept else None
