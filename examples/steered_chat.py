@@ -9,7 +9,7 @@ import sys
 from langchain_core.runnables import ConfigurableField
 
 from steergraph import LocalEngine, SteeredChat
-from steergraph.vectors.extract import ensure_vectors
+from steergraph.vectors.extract.first_use import ensure_vectors
 
 QUESTION = "The total is wrong when the list is empty. Where would you look first?"
 STEERING = {"components": [{"vector": "bug_analysis", "layer": 6, "alpha": 0.4, "unit": "residual"}]}

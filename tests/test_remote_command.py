@@ -13,7 +13,7 @@ from remote_help import Scripted, chunk, says, serving
 from steergraph import build_graph
 from steergraph.cli import main
 from steergraph.engine.local import LocalEngine
-from steergraph.vectors.extract import ensure_vectors
+from steergraph.vectors.extract.first_use import ensure_vectors
 from steergraph.vectors.library import Library
 
 ROOT = Path(__file__).resolve().parents[1]

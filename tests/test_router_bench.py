@@ -24,7 +24,7 @@ from steergraph.evals.routing import (
     mmlu_problem,
     roster_problem,
 )
-from steergraph.vectors.contrast import ContrastSet
+from steergraph.vectors.extract.contrast import ContrastSet
 
 OPENINGS = {"math": "77 8 77 8", "law": "def total(items)", "physics": "東京 é ü ß 🙂"}
 

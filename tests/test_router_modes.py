@@ -25,7 +25,7 @@ from steergraph.base.errors import InputError
 from steergraph.engine.local import LocalEngine
 from steergraph.engine.protocol import Message
 from steergraph.engine.scripted import ScriptedEngine
-from steergraph.vectors.contrast import load_contrast
+from steergraph.vectors.extract.contrast import load_contrast
 
 ROSTER = Roster.load()
 QUESTION = Task(kind="reasoning", problem="What is the sum of 3 and 4?")

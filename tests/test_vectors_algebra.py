@@ -14,7 +14,7 @@ from steergraph.engine.loading.models import load_model
 from steergraph.engine.local import LocalEngine
 from steergraph.engine.protocol import ScoreRequest
 from steergraph.engine.steering.records import Component, Steering
-from steergraph.vectors.algebra import cosine_table, norm_table, scaled, weighted_sum
+from steergraph.vectors.compare.algebra import cosine_table, norm_table, scaled, weighted_sum
 from steergraph.vectors.library import Library, SteeringVector, load_vector, make_vector, save_vector
 
 weights = st.floats(-4, 4).filter(lambda w: abs(w) > 1e-3)

@@ -14,8 +14,8 @@ from tiny_models import HIDDEN, LAYERS, tiny_model
 from steergraph.base.errors import InputError
 from steergraph.engine.loading.chat import Chat
 from steergraph.engine.local import LocalEngine
-from steergraph.vectors.calibrate import LADDER, Limits, calibrate, save_calibration
-from steergraph.vectors.dose import Doses, Spoken, Switch, repetition
+from steergraph.vectors.dose.calibrate import LADDER, Limits, calibrate, save_calibration
+from steergraph.vectors.dose.measure import Doses, Spoken, Switch, repetition
 from steergraph.vectors.library import SteeringVector, make_vector
 
 PROMPTS = ["fix the bug", "read the issue and name the cause please", "a pear"]

@@ -9,7 +9,7 @@ import pytest
 
 from steergraph.configs import load_config
 from steergraph.engine.protocol import ModelInfo
-from steergraph.vectors.cells import best_cell, published
+from steergraph.vectors.dose.cells import best_cell, published
 
 AGENTS = ("code_reading", "bug_analysis", "patch_writing", "test_reasoning")
 CLUSTERS = ("django_web", "scientific_computing", "dev_tooling")

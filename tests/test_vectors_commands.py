@@ -15,10 +15,10 @@ from steergraph.base.errors import InputError
 from steergraph.engine.loading.models import load_model
 from steergraph.engine.local import LocalEngine
 from steergraph.vectors import command
-from steergraph.vectors.algebra import weighted_sum
+from steergraph.vectors.compare.algebra import weighted_sum
+from steergraph.vectors.compare.verify import verify
+from steergraph.vectors.extract.methods import METHODS
 from steergraph.vectors.library import Library, load_vector, make_vector, save_vector
-from steergraph.vectors.methods import METHODS
-from steergraph.vectors.verify import verify
 
 MODEL = str(tiny_model("qwen3"))
 

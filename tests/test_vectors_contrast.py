@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from steergraph.base.errors import InputError
 from steergraph.configs import ConfigError, load_config
 from steergraph.configs.prompts import fill_system
-from steergraph.vectors.contrast import NEUTRAL_SYSTEM, ContrastSet, has_contrast, load_contrast, packaged_sets
+from steergraph.vectors.extract.contrast import NEUTRAL_SYSTEM, ContrastSet, has_contrast, load_contrast, packaged_sets
 
 DOMAINS = ("code_reading", "bug_analysis", "patch_writing", "test_reasoning", "math", "law", "history")
 TEXTS = [f"positive number {index}" for index in range(8)]

@@ -16,11 +16,11 @@ from steergraph.base.errors import InputError
 from steergraph.engine.loading.chat import Chat
 from steergraph.engine.loading.models import LoadedModel, load_model, wrap_model
 from steergraph.engine.protocol import Message
-from steergraph.vectors.contrast import ContrastSet, load_contrast
-from steergraph.vectors.difference import extract, read_side
-from steergraph.vectors.extract import cached_vectors, ensure_vectors, model_folder
+from steergraph.vectors.extract.contrast import ContrastSet, load_contrast
+from steergraph.vectors.extract.difference import extract, read_side
+from steergraph.vectors.extract.first_use import cached_vectors, ensure_vectors, model_folder
+from steergraph.vectors.extract.methods import auroc
 from steergraph.vectors.library import load_vector
-from steergraph.vectors.methods import auroc
 
 
 @cache

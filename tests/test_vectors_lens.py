@@ -10,7 +10,14 @@ from steergraph.engine.activations.texts import read_texts
 from steergraph.engine.loading.chat import Chat
 from steergraph.engine.loading.models import LoadedModel, load_model
 from steergraph.engine.protocol import Message
-from steergraph.vectors.lens import direction_logits, final_norm, look, residual_lens, residual_logits, vector_lens
+from steergraph.vectors.compare.lens import (
+    direction_logits,
+    final_norm,
+    look,
+    residual_lens,
+    residual_logits,
+    vector_lens,
+)
 from steergraph.vectors.library import SteeringError, make_vector
 
 TEXT = "fix the bug in row 3"

@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 
 from steergraph.base.errors import InputError
 from steergraph.engine.protocol import ModelInfo
-from steergraph.vectors.files import FORMAT, write_whole
 from steergraph.vectors.library import (
     Library,
     SteeringError,
@@ -24,6 +23,7 @@ from steergraph.vectors.library import (
     make_vector,
     save_vector,
 )
+from steergraph.vectors.store.files import FORMAT, write_whole
 
 INFO = ModelInfo(
     name="org/model",

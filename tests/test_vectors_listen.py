@@ -11,9 +11,9 @@ from steergraph.base.errors import InputError
 from steergraph.engine.activations.texts import Reading
 from steergraph.engine.loading.models import LoadedModel, load_model
 from steergraph.engine.steering.records import Component, Steering
-from steergraph.vectors.contrast import ContrastSet
-from steergraph.vectors.listen import Listener, choose_listener, learn_listener
-from steergraph.vectors.listener_file import ensure_listener, load_listener, save_listener
+from steergraph.vectors.compare.probe import Listener, choose_listener, learn_listener
+from steergraph.vectors.extract.contrast import ContrastSet
+from steergraph.vectors.store.probes import ensure_listener, load_listener, save_listener
 
 WORDS = ("pear", "plum", "walk", "tea", "bread", "chair", "rain", "train")
 PLAIN = tuple(f"a {word} and {other}" for word in WORDS for other in WORDS[:2])

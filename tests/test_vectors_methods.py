@@ -15,11 +15,10 @@ from steergraph.engine.activations.texts import Frame, read_texts
 from steergraph.engine.loading.chat import Chat
 from steergraph.engine.loading.models import LoadedModel, load_model, wrap_model
 from steergraph.engine.protocol import Message
-from steergraph.vectors.contrast import ContrastError, ContrastSet
-from steergraph.vectors.difference import extract
-from steergraph.vectors.extract import ensure_vectors
-from steergraph.vectors.library import load_vector, save_vector
-from steergraph.vectors.methods import (
+from steergraph.vectors.extract.contrast import ContrastError, ContrastSet
+from steergraph.vectors.extract.difference import extract
+from steergraph.vectors.extract.first_use import ensure_vectors
+from steergraph.vectors.extract.methods import (
     METHODS,
     auroc,
     auroc_of,
@@ -28,6 +27,7 @@ from steergraph.vectors.methods import (
     paired_pca,
     whitened_difference,
 )
+from steergraph.vectors.library import load_vector, save_vector
 
 TEXTS = ["a pear", "please fix the bug in row 3", "x", "Read the issue, find the cause, name the file"]
 

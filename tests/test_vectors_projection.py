@@ -17,13 +17,16 @@ from tiny_models import HIDDEN, LAYERS, tiny_model
 from steergraph.base.errors import InputError
 from steergraph.engine.loading.models import LoadedModel, load_model, wrap_model
 from steergraph.engine.local import LocalEngine
-from steergraph.vectors.contrast import ContrastSet
-from steergraph.vectors.difference import extract
-from steergraph.vectors.dose import Doses
-from steergraph.vectors.geometry import compare, compare_tables, cosines, disparity, scaling
-from steergraph.vectors.library import make_vector
-from steergraph.vectors.projection import MAP_METHODS, PENALTIES, fit_map, paired_layer, project_vector, r_squared
-from steergraph.vectors.transfer import (
+from steergraph.vectors.compare.geometry import compare, compare_tables, cosines, disparity, scaling
+from steergraph.vectors.compare.projection import (
+    MAP_METHODS,
+    PENALTIES,
+    fit_map,
+    paired_layer,
+    project_vector,
+    r_squared,
+)
+from steergraph.vectors.compare.transfer import (
     Texts,
     compare_directions,
     learn_maps,
@@ -31,6 +34,10 @@ from steergraph.vectors.transfer import (
     random_vector,
     read_both,
 )
+from steergraph.vectors.dose.measure import Doses
+from steergraph.vectors.extract.contrast import ContrastSet
+from steergraph.vectors.extract.difference import extract
+from steergraph.vectors.library import make_vector
 
 
 def pair(

@@ -10,8 +10,8 @@ import yaml
 
 from steergraph.base.errors import InputError
 from steergraph.configs import load_config
-from steergraph.vectors.contrast import load_contrast
-from steergraph.vectors.recipes import Recipe, excluded_ids, load_recipe, packaged_recipes, read_rows, sets_from
+from steergraph.vectors.extract.contrast import load_contrast
+from steergraph.vectors.extract.recipes import Recipe, excluded_ids, load_recipe, packaged_recipes, read_rows, sets_from
 
 GOLD = "gold-patch-canary"
 

@@ -18,7 +18,7 @@ from steergraph.configs import load_config
 from steergraph.engine.protocol import Engine, Message, ScoreRequest
 
 if TYPE_CHECKING:
-    from steergraph.vectors.listen import Listener
+    from steergraph.vectors.compare.probe import Listener
 
 Mode = Literal["rules", "model", "activation"]
 Hear = Callable[[str, Mapping[str, str | None]], Mapping[str, float]]
@@ -110,8 +110,8 @@ def hear_with(engine: Callable[[], Engine], cache_dir: Path | None = None) -> He
 
     def hear(problem: str, domains: Mapping[str, str | None]) -> Mapping[str, float]:
         from steergraph.engine.local import LocalEngine
-        from steergraph.vectors.contrast import load_contrast
-        from steergraph.vectors.listener_file import ensure_listener
+        from steergraph.vectors.extract.contrast import load_contrast
+        from steergraph.vectors.store.probes import ensure_listener
 
         speaker = engine()
         if not isinstance(speaker, LocalEngine):

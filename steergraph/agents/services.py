@@ -61,8 +61,8 @@ class Services:
         A domain without a contrast set stays without a vector, and the policy then says so.
         """
         from steergraph.engine.local import LocalEngine
-        from steergraph.vectors.contrast import has_contrast
-        from steergraph.vectors.extract import ensure_vectors
+        from steergraph.vectors.extract.contrast import has_contrast
+        from steergraph.vectors.extract.first_use import ensure_vectors
 
         engine = self.engine
         if not isinstance(engine, LocalEngine):

@@ -16,7 +16,7 @@ from steergraph.configs import ConfigError, load_config, load_yaml
 from steergraph.configs.prompts import fill_system, format_sections
 from steergraph.engine.protocol import Message, ModelInfo, Span
 from steergraph.engine.steering.records import Component, Steering
-from steergraph.vectors.cells import Evidence, best_cell
+from steergraph.vectors.dose.cells import Evidence, best_cell
 from steergraph.vectors.library import Library
 
 Section = Literal["issue", "context", "notes", "feedback", "question", "examples"]

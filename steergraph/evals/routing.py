@@ -18,10 +18,10 @@ from steergraph.base.records import Frozen
 from steergraph.engine.local import LocalEngine
 from steergraph.engine.protocol import Message
 from steergraph.evals.stats import compare, wilson
-from steergraph.vectors.contrast import ContrastSet, load_contrast
-from steergraph.vectors.listen import Listener, choose_listener, read_sets
-from steergraph.vectors.methods import Method
-from steergraph.vectors.recipes import load_recipe, sets_from, usable_texts
+from steergraph.vectors.compare.probe import Listener, choose_listener, read_sets
+from steergraph.vectors.extract.contrast import ContrastSet, load_contrast
+from steergraph.vectors.extract.methods import Method
+from steergraph.vectors.extract.recipes import load_recipe, sets_from, usable_texts
 
 AGENT_DOMAINS = ("bug_analysis", "code_reading", "patch_writing", "test_reasoning")
 FOLDS = 4

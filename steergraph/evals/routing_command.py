@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from steergraph.base.errors import InputError
     from steergraph.engine.local import LocalEngine
     from steergraph.evals.routing import agent_problems, measure, mmlu_problem, roster_problem
-    from steergraph.vectors.files import write_whole
+    from steergraph.vectors.store.files import write_whole
 
     if arguments.tests < 1:
         raise InputError(f"--tests {arguments.tests}: at least 1")

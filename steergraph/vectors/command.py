@@ -20,7 +20,7 @@ from steergraph.vectors.show_command import find_vector as find_vector
 from steergraph.vectors.show_command import print_table as print_table
 
 if TYPE_CHECKING:
-    from steergraph.vectors.contrast import ContrastSet
+    from steergraph.vectors.extract.contrast import ContrastSet
 
 METHOD_NAMES = ("mean_difference", "paired_pca", "whitened", "logistic")
 """As in `methods.METHODS`, which can't be asked without torch; a test holds them together."""
@@ -69,7 +69,7 @@ def run_extract(arguments: argparse.Namespace) -> int:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
     from steergraph.engine.loading.models import load_model
-    from steergraph.vectors.extract import ensure_vectors, model_folder
+    from steergraph.vectors.extract.first_use import ensure_vectors, model_folder
 
     sets = _sets(arguments)  # a wrong name is told before a model is loaded
     out = _out(arguments.out, len(sets))
@@ -98,10 +98,10 @@ def run_extract(arguments: argparse.Namespace) -> int:
 
 def _sets(arguments: argparse.Namespace) -> "list[ContrastSet]":
     """The contrast sets that are asked for. Raises InputError."""
-    from steergraph.vectors.contrast import ContrastError, load_contrast, packaged_sets
+    from steergraph.vectors.extract.contrast import ContrastError, load_contrast, packaged_sets
 
     if arguments.recipe:
-        from steergraph.vectors.recipes import excluded_ids, load_recipe, sets_from
+        from steergraph.vectors.extract.recipes import excluded_ids, load_recipe, sets_from
 
         if arguments.contrast or not arguments.data:
             raise InputError("--recipe makes its sets from --data FILE, and takes no --contrast")

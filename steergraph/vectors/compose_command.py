@@ -36,7 +36,7 @@ def add_command(commands: Any) -> None:
 
 def run_compose(arguments: argparse.Namespace) -> int:
     """Print norms and cosines, and write the sum where it is asked for."""
-    from steergraph.vectors.algebra import weighted_sum
+    from steergraph.vectors.compare.algebra import weighted_sum
     from steergraph.vectors.library import save_vector
     from steergraph.vectors.show_command import find_vector
 
@@ -76,7 +76,7 @@ def _tables(vectors: "list[SteeringVector]", layer: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from steergraph.vectors.algebra import cosine_table, norm_table
+    from steergraph.vectors.compare.algebra import cosine_table, norm_table
     from steergraph.vectors.show_command import plain
 
     cosines = cosine_table(vectors, layer)

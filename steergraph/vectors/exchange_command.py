@@ -79,10 +79,10 @@ def run_export(arguments: argparse.Namespace) -> int:
 
 def run_import(arguments: argparse.Namespace) -> int:
     """Write what the file holds as vectors of ours, list them, and say which steering the file asks for."""
-    from steergraph.vectors.files import SUFFIX, file_name
     from steergraph.vectors.formats import read_vectors, steering_of
     from steergraph.vectors.library import save_vector
     from steergraph.vectors.show_command import print_table
+    from steergraph.vectors.store.files import SUFFIX, file_name
 
     vectors = read_vectors(
         arguments.file,

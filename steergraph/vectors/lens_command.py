@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from steergraph.base.errors import InputError
 
 if TYPE_CHECKING:
-    from steergraph.vectors.lens import Look
+    from steergraph.vectors.compare.lens import Look
 
 
 def add_commands(commands: Any) -> None:
@@ -39,7 +39,7 @@ def run_lens(arguments: argparse.Namespace) -> int:
 
     from steergraph.engine.activations.texts import read_texts
     from steergraph.engine.loading.models import load_model
-    from steergraph.vectors.lens import residual_lens, vector_lens
+    from steergraph.vectors.compare.lens import residual_lens, vector_lens
     from steergraph.vectors.show_command import find_vector
 
     if (arguments.vector is None) == (arguments.text is None):
@@ -71,9 +71,9 @@ def run_verify(arguments: argparse.Namespace) -> int:
     """Say what holds. 1 where the vector changes nothing at some layer, or does not let go."""
     from steergraph.engine.loading.models import load_model
     from steergraph.engine.local import LocalEngine
+    from steergraph.vectors.compare.verify import DOSE, verify
     from steergraph.vectors.library import Library, check_fits, layer_ranges
     from steergraph.vectors.show_command import find_vector, plain
-    from steergraph.vectors.verify import DOSE, verify
 
     path, vector = find_vector(arguments.vector, arguments.model)
     print(f"{plain(str(path))}: whole, hash {vector.hash}, finite, layers {layer_ranges(vector.directions)}")

@@ -237,7 +237,7 @@ class Library(Mapping[str, SteeringVector]):
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write every vector into `folder`, each into a file of its name. Returns the paths."""
-        from steergraph.vectors.files import file_name
+        from steergraph.vectors.store.files import file_name
 
         paths = []
         for name, vector in self._vectors.items():
@@ -267,7 +267,7 @@ def load_vector(path: str | Path) -> SteeringVector:
     Raises InputError (one line) where the file is missing, of another format, truncated, damaged or absurdly large, and
     where a number in it is not finite.
     """
-    from steergraph.vectors.files import read_vector
+    from steergraph.vectors.store.files import read_vector
 
     return read_vector(Path(path))
 
@@ -277,7 +277,7 @@ def save_vector(vector: SteeringVector, path: str | Path) -> Path:
 
     Raises InputError where it can't be written, and where the vector is one that `load_vector` would refuse.
     """
-    from steergraph.vectors.files import write_vector
+    from steergraph.vectors.store.files import write_vector
 
     return write_vector(vector, Path(path))
 

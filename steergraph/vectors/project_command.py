@@ -35,13 +35,13 @@ def add_command(commands: Any) -> None:
 def run_project(arguments: argparse.Namespace) -> int:
     """Learn the maps, carry the vectors over, print how good they are."""
     from steergraph.engine.loading.models import load_model
-    from steergraph.vectors.cells import best_cell
-    from steergraph.vectors.contrast import load_contrast
-    from steergraph.vectors.extract import ensure_vectors
-    from steergraph.vectors.files import file_name
+    from steergraph.vectors.compare.projection import project_vector
+    from steergraph.vectors.compare.transfer import learn_maps, packaged_texts, read_both
+    from steergraph.vectors.dose.cells import best_cell
+    from steergraph.vectors.extract.contrast import load_contrast
+    from steergraph.vectors.extract.first_use import ensure_vectors
     from steergraph.vectors.library import save_vector
-    from steergraph.vectors.projection import project_vector
-    from steergraph.vectors.transfer import learn_maps, packaged_texts, read_both
+    from steergraph.vectors.store.files import file_name
 
     sets = {one.name: one for one in map(load_contrast, arguments.domains)}
     if arguments.random < 0:
@@ -95,8 +95,8 @@ def _try(
 ) -> None:
     from steergraph.configs import load_config
     from steergraph.engine.local import LocalEngine
-    from steergraph.vectors.dose import Doses
-    from steergraph.vectors.transfer import compare_directions, random_vector
+    from steergraph.vectors.compare.transfer import compare_directions, random_vector
+    from steergraph.vectors.dose.measure import Doses
 
     candidates = {"native": native.model_copy(update={"name": "native"}), "projected": carried}
     candidates |= {f"random {k}": random_vector(native, layer, k) for k in range(arguments.random)}
@@ -109,9 +109,9 @@ def _try(
 
 
 def _geometry(source: "LoadedModel", target: "LoadedModel") -> None:
-    from steergraph.vectors.contrast import load_contrast, packaged_sets
-    from steergraph.vectors.extract import ensure_vectors
-    from steergraph.vectors.geometry import compare
+    from steergraph.vectors.compare.geometry import compare
+    from steergraph.vectors.extract.contrast import load_contrast, packaged_sets
+    from steergraph.vectors.extract.first_use import ensure_vectors
 
     sets = [one for one in map(load_contrast, packaged_sets()) if one.language == "en"]
     first, second = (_middle(ensure_vectors(model, sets), model) for model in (source, target))

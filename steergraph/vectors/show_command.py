@@ -30,7 +30,7 @@ def add_commands(commands: Any) -> None:
 
 def run_list(arguments: argparse.Namespace) -> int:
     """List the vectors of the cache or of a folder."""
-    from steergraph.vectors.extract import cached_vectors
+    from steergraph.vectors.extract.first_use import cached_vectors
     from steergraph.vectors.library import Library
 
     model = model_name(arguments.model)
@@ -87,7 +87,7 @@ def run_show(arguments: argparse.Namespace) -> int:
         table.add_row(*row, style="bold" if cell and cell.layer == layer else None)
     console.print(table)
     if arguments.plot:
-        from steergraph.vectors.plots import plot_vector
+        from steergraph.vectors.compare.plots import plot_vector
 
         console.print(Text(f"wrote {plot_vector(vector, arguments.plot)}"), soft_wrap=True)
     return 0
@@ -134,9 +134,9 @@ def find_vector(named: str, model: str | None) -> "tuple[Path, SteeringVector]":
     InputError."""
     import difflib
 
-    from steergraph.vectors.extract import cached_vectors
-    from steergraph.vectors.files import PICKLES, SUFFIX
+    from steergraph.vectors.extract.first_use import cached_vectors
     from steergraph.vectors.library import load_vector
+    from steergraph.vectors.store.files import PICKLES, SUFFIX
 
     model = model_name(model)
     if Path(named).is_file() or Path(named).suffix.lower() in (SUFFIX, *PICKLES):
@@ -156,7 +156,7 @@ def find_vector(named: str, model: str | None) -> "tuple[Path, SteeringVector]":
 def _cell(vector: "SteeringVector") -> Any:
     """The cell at which the vector would be used, or None where its file does not say of which model it is."""
     from steergraph.engine.protocol import ModelInfo
-    from steergraph.vectors.cells import best_cell
+    from steergraph.vectors.dose.cells import best_cell
 
     n_layers = vector.metadata.get("n_layers")
     if not vector.model or not isinstance(n_layers, int) or n_layers < 1:

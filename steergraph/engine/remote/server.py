@@ -15,8 +15,8 @@ from steergraph.base.records import Frozen, Loose
 from steergraph.engine.protocol import ModelInfo
 from steergraph.engine.remote.address import Address, RemoteError
 from steergraph.engine.remote.http import Http
-from steergraph.vectors.files import file_name
 from steergraph.vectors.library import Library, SteeringError, SteeringVector
+from steergraph.vectors.store.files import file_name
 
 WINDOW = 4096
 """Taken where neither the server nor the address says."""

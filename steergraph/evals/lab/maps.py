@@ -10,7 +10,7 @@ from steergraph.base.errors import InputError
 from steergraph.engine.steering.records import Unit
 from steergraph.evals.lab.findings import CellScore
 from steergraph.evals.lab.sweep import Source
-from steergraph.vectors.files import write_whole
+from steergraph.vectors.store.files import write_whole
 
 SHOWN = {
     "register": ("open", "register_rate", "in the domain's register, open prompt"),

@@ -20,9 +20,9 @@ from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of, speak
 from steergraph.evals.lab.registers import Registers, draw_register
 from steergraph.evals.lab.tasks import DOMAINS, Prompt, draw_items, grade_answers
 from steergraph.sandbox.run import Sandbox
-from steergraph.vectors.contrast import NEUTRAL_SYSTEM, ContrastSet
-from steergraph.vectors.dose import repetition
-from steergraph.vectors.extract import ensure_vectors
+from steergraph.vectors.dose.measure import repetition
+from steergraph.vectors.extract.contrast import NEUTRAL_SYSTEM, ContrastSet
+from steergraph.vectors.extract.first_use import ensure_vectors
 from steergraph.vectors.library import Library
 
 Source = Literal["contrast", "prompts"]

@@ -19,8 +19,8 @@ from pydantic import Field, FiniteFloat
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
 from steergraph.engine.steering.records import Component, Positions, Steering, Unit
-from steergraph.vectors.files import MAX_FILE_BYTES, MAX_HIDDEN, MAX_LAYERS
 from steergraph.vectors.library import SteeringVector, layer_ranges, make_vector
+from steergraph.vectors.store.files import MAX_FILE_BYTES, MAX_HIDDEN, MAX_LAYERS
 
 MAX_JSON_BYTES = 64 * 2**20
 """A parsed JSON number takes up to ten times its text, so text is held to less than binary files are."""

@@ -11,7 +11,6 @@ from typing import Any
 
 from steergraph.base.errors import InputError
 from steergraph.engine.steering.records import Positions
-from steergraph.vectors.files import write_whole
 from steergraph.vectors.formats import gguf
 from steergraph.vectors.formats.common import (
     Export,
@@ -27,6 +26,7 @@ from steergraph.vectors.formats.common import (
     text_of,
 )
 from steergraph.vectors.library import SteeringVector, layer_ranges
+from steergraph.vectors.store.files import write_whole
 
 KEYS = {"source", "scale", "layers", "normalize", "apply", "algorithm", "name"}
 APPLY: dict[Positions, dict[str, Any]] = {

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.files import MAX_METADATA, write_whole
 from steergraph.vectors.formats import gguf_file
 from steergraph.vectors.formats.common import (
     Export,
@@ -29,6 +28,7 @@ from steergraph.vectors.formats.common import (
     vector_of,
 )
 from steergraph.vectors.library import SteeringVector
+from steergraph.vectors.store.files import MAX_METADATA, write_whole
 
 ARCHITECTURES = ("controlvector", "steeringvector")
 PROVENANCE = "steergraph.provenance"

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.files import MAX_HIDDEN, MAX_LAYERS
 from steergraph.vectors.formats.common import short
+from steergraph.vectors.store.files import MAX_HIDDEN, MAX_LAYERS
 
 MAGIC = b"GGUF"
 ALIGNMENT = 32

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.files import MAX_HIDDEN, MAX_LAYERS, write_whole
 from steergraph.vectors.formats import torch_zip
 from steergraph.vectors.formats.common import (
     Export,
@@ -27,6 +26,7 @@ from steergraph.vectors.formats.common import (
     vector_of,
 )
 from steergraph.vectors.library import SteeringVector
+from steergraph.vectors.store.files import MAX_HIDDEN, MAX_LAYERS, write_whole
 
 KEYS = {"steering_vector", "steering_coefficient", "action", "bias", "head_index"}
 HOOKPOINT = re.compile(r"(?:[A-Za-z_]\w*\.)*(?:layers|layer|h|blocks)\.([0-9]{1,4})", re.ASCII)

@@ -8,7 +8,6 @@ between -300 and 300, is the alpha of `unit_vector`. The body is only made here;
 from pathlib import Path
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.files import write_whole
 from steergraph.vectors.formats.common import (
     Export,
     chosen,
@@ -27,6 +26,7 @@ from steergraph.vectors.formats.common import (
     vector_of,
 )
 from steergraph.vectors.library import SteeringVector
+from steergraph.vectors.store.files import write_whole
 
 MAX_WIDTH = 24576
 MAX_STRENGTH = 300.0

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import torch
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.files import write_whole
 from steergraph.vectors.formats.common import (
     Export,
     chosen,
@@ -30,6 +29,7 @@ from steergraph.vectors.formats.common import (
     vector_of,
 )
 from steergraph.vectors.library import SteeringVector
+from steergraph.vectors.store.files import write_whole
 
 Side = Literal["input", "output"]
 BAKED = "steergraph_alpha_baked"

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.files import write_whole
 from steergraph.vectors.library import SteeringVector
+from steergraph.vectors.store.files import write_whole
 
 FORMATS = (".png", ".svg", ".pdf")
 

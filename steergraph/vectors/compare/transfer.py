@@ -16,11 +16,11 @@ from steergraph.engine.activations.texts import READ_POSITIONS, Reading, read_te
 from steergraph.engine.loading.models import LoadedModel
 from steergraph.engine.protocol import Message, ScoreRequest
 from steergraph.engine.steering.records import Steering
-from steergraph.vectors.calibrate import calibrate
-from steergraph.vectors.contrast import ContrastSet, load_contrast, packaged_sets
-from steergraph.vectors.dose import Doses, Switch
+from steergraph.vectors.compare.projection import LinearMap, MapMethod, fit_map, paired_layer, r_squared
+from steergraph.vectors.dose.calibrate import calibrate
+from steergraph.vectors.dose.measure import Doses, Switch
+from steergraph.vectors.extract.contrast import ContrastSet, load_contrast, packaged_sets
 from steergraph.vectors.library import SteeringVector, make_vector
-from steergraph.vectors.projection import LinearMap, MapMethod, fit_map, paired_layer, r_squared
 
 ASKED = "Write one message that somebody might send you."
 """The prompt under which texts are scored: it speaks of no domain."""

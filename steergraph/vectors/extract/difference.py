@@ -12,9 +12,9 @@ import torch
 from steergraph.base.errors import InputError
 from steergraph.engine.activations.texts import Frame, Reading, Report, read_texts
 from steergraph.engine.loading.models import LoadedModel
-from steergraph.vectors.contrast import ContrastSet
+from steergraph.vectors.extract.contrast import ContrastSet
+from steergraph.vectors.extract.methods import Method, auroc, direction
 from steergraph.vectors.library import SteeringVector
-from steergraph.vectors.methods import Method, auroc, direction
 
 METHOD: Method = "mean_difference"
 SILENT = 1e-5

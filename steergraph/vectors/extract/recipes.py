@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
 from steergraph.configs import ConfigError, load_config, load_yaml
-from steergraph.vectors.contrast import MAX_CHARACTERS, MIN_TEXTS, ContrastError, ContrastSet, Read
+from steergraph.vectors.extract.contrast import MAX_CHARACTERS, MIN_TEXTS, ContrastError, ContrastSet, Read
 
 MAX_ROWS = 2_000_000
 

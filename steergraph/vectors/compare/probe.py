@@ -18,8 +18,8 @@ from steergraph.base.records import Frozen
 from steergraph.engine.activations.texts import Reading, ReadPosition, Report, read_texts
 from steergraph.engine.loading.models import LoadedModel
 from steergraph.engine.steering.records import Steering
-from steergraph.vectors.contrast import ContrastSet
-from steergraph.vectors.methods import Method, auroc_of, direction
+from steergraph.vectors.extract.contrast import ContrastSet
+from steergraph.vectors.extract.methods import Method, auroc_of, direction
 
 POSITIONS: tuple[ReadPosition, ...] = ("last_prompt_token", "prompt_mean")
 

@@ -16,11 +16,11 @@ from safetensors.torch import save
 from steergraph.base.errors import InputError
 from steergraph.engine.activations.texts import READ_POSITIONS, Report
 from steergraph.engine.loading.models import LoadedModel
-from steergraph.vectors.contrast import ContrastSet
-from steergraph.vectors.extract import model_folder
-from steergraph.vectors.files import file_name, write_whole
-from steergraph.vectors.listen import POSITIONS, Condition, Listener, learn_listener
-from steergraph.vectors.methods import Method
+from steergraph.vectors.compare.probe import POSITIONS, Condition, Listener, learn_listener
+from steergraph.vectors.extract.contrast import ContrastSet
+from steergraph.vectors.extract.first_use import model_folder
+from steergraph.vectors.extract.methods import Method
+from steergraph.vectors.store.files import file_name, write_whole
 
 log = logging.getLogger(__name__)
 
