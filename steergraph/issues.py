@@ -46,7 +46,7 @@ def add_issue_arguments(parser: argparse.ArgumentParser) -> None:
 def asked_issue(arguments: argparse.Namespace) -> AskedIssue:
     """What the words of `add_issue_arguments` name. Raises InputError where they don't name one issue, or it can't be
     read."""
-    from steergraph.evals.instances import find_instance
+    from steergraph.agents.instances import find_instance
 
     if (arguments.issue is not None) == bool(arguments.swebench):
         raise InputError("give either --issue, or --swebench FILE with --instance ID")

@@ -97,7 +97,7 @@ def _ask(arguments: argparse.Namespace) -> int:
 
 def _issue_input(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """A name for the run, and the graph's input."""
-    from steergraph.evals.instances import task_of
+    from steergraph.agents.instances import task_of
 
     asked = asked_issue(arguments)
     repo, sha = _pinned(asked.repo, asked.commit)
@@ -173,7 +173,7 @@ def _drive(arguments: argparse.Namespace, folder: Any, name: str = "run", given:
     view.line(f"run      {folder.path}", "dim")
     found = outcome.status in ("patched", "answered")
     if found and getattr(arguments, "apply", False):
-        from steergraph.apply import apply_to_tree
+        from steergraph.agents.edits.apply import apply_to_tree
         from steergraph.repo.repository import Repository
 
         sha, files = changed_files(folder)

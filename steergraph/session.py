@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from steergraph.agents.context import Context
+from steergraph.agents.driving import closing_on_interrupt, drive, outcome_of, record_of
 from steergraph.agents.graph import build_graph
+from steergraph.agents.instances import prediction
 from steergraph.agents.policy import Policy
 from steergraph.agents.state import Outcome
 from steergraph.engine.protocol import Engine
-from steergraph.evals.driving import closing_on_interrupt, drive, outcome_of, record_of
-from steergraph.evals.instances import prediction
 from steergraph.runs import RunFolder
 
 Show = Callable[[Mapping[str, Any]], None]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from batch_help import EXAMPLES, batch, pantry_rows, write_dataset
 
-from steergraph.agents.diffs import unified_diff
+from steergraph.agents.edits.diffs import unified_diff
 from steergraph.evals.grading.rows import Prediction
 from steergraph.evals.grading.verdict import Kind, Verdict, keep
 from steergraph.repo.repository import Repository

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from steergraph.agents.check import CheckResult, TestCommand, TestRun, check_patch
-from steergraph.agents.patch import unified_diff
+from steergraph.agents.edits.patch import unified_diff
 from steergraph.sandbox.run import Sandbox
 
 SUM = "def add(a, b):\n    return a - b\n"

@@ -126,7 +126,7 @@ def test_bad_input_is_one_line_and_code_2(case, capsys):
 
 
 def test_apply_changes_the_users_tree_all_or_nothing(tmp_path, capsys):
-    from steergraph.apply import apply_to_tree
+    from steergraph.agents.edits.apply import apply_to_tree
     from steergraph.base.errors import InputError
     from steergraph.repo.repository import Repository
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steergraph.agents.edits import Edit, parse_edits, render_edit
+from steergraph.agents.edits.blocks import Edit, parse_edits, render_edit
 
 BLOCK = "src/a.py\n<<<<<<< SEARCH\nold\n=======\nnew\n>>>>>>> REPLACE"
 CHANGE = Edit(path="src/a.py", kind="change", search="old\n", replace="new\n")

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from steergraph.agents.instances import COLUMNS, find_instance, prediction, read_instances, task_of
 from steergraph.base.errors import InputError
-from steergraph.evals.instances import COLUMNS, find_instance, prediction, read_instances, task_of
 
 ROW = {
     "instance_id": "pallets__flask-1",

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steergraph.agents.edits import Edit
-from steergraph.agents.patch import Applied, UnsafePath, apply_edits, read_from, safe_path
+from steergraph.agents.edits.blocks import Edit
+from steergraph.agents.edits.patch import Applied, UnsafePath, apply_edits, read_from, safe_path
 
 
 def change(search: str, replace: str, path: str = "a.py") -> Edit:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from unidiff import PatchSet
 
-from steergraph.agents.patch import unified_diff
+from steergraph.agents.edits.patch import unified_diff
 
 Files = dict[str, str | None]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steergraph.agents.diffs import unified_diff
+from steergraph.agents.edits.diffs import unified_diff
 from steergraph.base.errors import InputError
 from steergraph.evals.reports.patch_metrics import (
     apply_patch,

@@ -16,9 +16,9 @@ from typing import Protocol
 from unidiff import PatchSet
 from unidiff.errors import UnidiffParseError
 
-from steergraph.agents.diffs import quote_path
-from steergraph.agents.parsing import PARSERS
-from steergraph.agents.paths import UnsafePath, safe_path
+from steergraph.agents.edits.diffs import quote_path
+from steergraph.agents.edits.parsing import PARSERS
+from steergraph.agents.edits.paths import UnsafePath, safe_path
 from steergraph.base.records import Frozen
 from steergraph.repo.git import GitError, run_git
 from steergraph.sandbox.run import Kind, RunResult, Sandbox

@@ -17,8 +17,8 @@ from steergraph.agents.answers import LETTERS, extract_answer
 from steergraph.agents.budget import room_for_context
 from steergraph.agents.check import TestCommand, TestRun, check_patch
 from steergraph.agents.context import Context
-from steergraph.agents.edits import parse_edits
-from steergraph.agents.patch import apply_edits, unified_diff
+from steergraph.agents.edits.blocks import parse_edits
+from steergraph.agents.edits.patch import apply_edits, unified_diff
 from steergraph.agents.policy import Decision
 from steergraph.agents.services import Services, require_repo
 from steergraph.agents.speak import Emit, ensure_spoken_with, prepare, sections_of, suspects

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from steergraph.agents.instances import COLUMNS, find_rows
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
-from steergraph.evals.instances import COLUMNS, find_rows
 
 ALIASES = {
     "lite": "SWE-bench/SWE-bench_Lite",

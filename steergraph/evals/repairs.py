@@ -26,11 +26,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from steergraph.agents.driving import versions
 from steergraph.base.errors import InputError
 from steergraph.base.files import need_writable, write_or_print
 from steergraph.configs.prompts import build_messages
 from steergraph.engine.protocol import Engine, Message, Request, Sampling
-from steergraph.evals.driving import versions
 from steergraph.evals.hidden_tests import Verdict, can_be_judged, judge
 from steergraph.evals.stats import wilson
 from steergraph.pocket.corpus import Sample, Split, draw_repair

@@ -18,7 +18,7 @@ from pydantic import Field
 from unidiff import PatchSet
 from unidiff.errors import UnidiffParseError
 
-from steergraph.agents.paths import UnsafePath, safe_path
+from steergraph.agents.edits.paths import UnsafePath, safe_path
 from steergraph.base.records import Frozen
 from steergraph.evals.batches.sources import Source
 

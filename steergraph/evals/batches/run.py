@@ -19,6 +19,7 @@ from typing import Any
 import transformers
 
 from steergraph.agents.checkpoints import checked_url, open_checkpoints, shown
+from steergraph.agents.driving import closing_on_interrupt
 from steergraph.agents.policy import Policy
 from steergraph.agents.specialists import Roster
 from steergraph.base.errors import InputError
@@ -30,7 +31,6 @@ from steergraph.evals.batches.selection import select
 from steergraph.evals.batches.sources import plan_sources
 from steergraph.evals.batches.worker import Settings, Worker, forget, make_engine
 from steergraph.evals.datasets import load_dataset, row_hash
-from steergraph.evals.driving import closing_on_interrupt
 from steergraph.evals.repos import Repos
 from steergraph.repo.git import redact
 from steergraph.sandbox.run import Sandbox

@@ -16,7 +16,9 @@ from pydantic import Field
 
 from steergraph.agents.checkpoints import open_checkpoints, state_errors
 from steergraph.agents.context import Context
+from steergraph.agents.driving import drive, provenance, record_of
 from steergraph.agents.graph import graph_builder
+from steergraph.agents.instances import task_of
 from steergraph.agents.policy import Policy
 from steergraph.agents.router import rules
 from steergraph.agents.services import Services
@@ -27,8 +29,6 @@ from steergraph.base.records import Frozen
 from steergraph.engine.protocol import Engine
 from steergraph.evals.batches.candidates import edit_key, patch_problems
 from steergraph.evals.batches.sources import Source
-from steergraph.evals.driving import drive, provenance, record_of
-from steergraph.evals.instances import task_of
 from steergraph.repo.git import redact
 from steergraph.repo.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever

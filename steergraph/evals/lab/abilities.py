@@ -16,10 +16,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from steergraph.agents.driving import versions
 from steergraph.base.errors import InputError
 from steergraph.base.files import need_writable, write_or_print
 from steergraph.engine.protocol import Engine
-from steergraph.evals.driving import versions
 from steergraph.evals.lab.experiment import Arm, Item, speak
 from steergraph.evals.lab.registers import REGISTERS, corpus_registers
 from steergraph.evals.lab.tasks import chance, choices_of, draw_items, fact_of, grade_answers

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from git import Actor, Repo
 
-from steergraph.agents.edits import parse_edits
-from steergraph.agents.patch import apply_edits
+from steergraph.agents.edits.blocks import parse_edits
+from steergraph.agents.edits.patch import apply_edits
 from steergraph.configs.prompts import format_passage
 from steergraph.pocket.corpus import Sample
 from steergraph.pocket.issues import draw_issue

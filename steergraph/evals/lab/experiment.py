@@ -15,12 +15,12 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from steergraph.agents.driving import versions
 from steergraph.base.errors import InputError
 from steergraph.base.files import CannotWrite, append_line, held, read_record, write_whole
 from steergraph.base.records import Frozen
 from steergraph.engine.protocol import Completion, Engine, Message, Request, Sampling
 from steergraph.engine.steering.records import Receipt, Steering
-from steergraph.evals.driving import versions
 
 ROWS, MANIFEST = "rows.jsonl", "manifest.json"
 Report = Callable[[int, int], None]

@@ -15,7 +15,7 @@ from typing import Any
 from unidiff import PatchedFile, PatchSet
 from unidiff.errors import UnidiffParseError
 
-from steergraph.agents.parsing import PARSERS
+from steergraph.agents.edits.parsing import PARSERS
 from steergraph.base.records import Frozen
 from steergraph.evals.grading.patch import refusal
 from steergraph.evals.retrieval.gold import gold_functions

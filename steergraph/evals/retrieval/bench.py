@@ -15,11 +15,11 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+from steergraph.agents.instances import read_instances
 from steergraph.agents.rerank import load_reranker
 from steergraph.base.errors import InputError
 from steergraph.base.files import CannotWrite, append_line, held, write_whole
 from steergraph.evals.batches.selection import select
-from steergraph.evals.instances import read_instances
 from steergraph.evals.repos import Repos
 from steergraph.evals.retrieval.arms import Unit, measure, settings_of
 from steergraph.evals.retrieval.gold import gold_patches

@@ -1,7 +1,7 @@
 """Edit blocks: what a model writes, read into `Edit`s, and an `Edit` written back as a block.
 
 Knows the format of configs/edit_format.yaml and the ways in which models bend it. Knows nothing of files: whether an
-edit fits a file is for `steergraph.agents.patch` to say.
+edit fits a file is for `steergraph.agents.edits.patch` to say.
 """
 
 import re

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from steergraph.agents.diffs import unified_diff
-from steergraph.agents.edits import Edit
-from steergraph.agents.matching import How, Place, locate
-from steergraph.agents.paths import UnsafePath, safe_path
+from steergraph.agents.edits.blocks import Edit
+from steergraph.agents.edits.diffs import unified_diff
+from steergraph.agents.edits.matching import How, Place, locate
+from steergraph.agents.edits.paths import UnsafePath, safe_path
 from steergraph.base.records import Frozen
 
 __all__ = ["Applied", "Matched", "UnsafePath", "apply_edits", "read_from", "safe_path", "unified_diff"]

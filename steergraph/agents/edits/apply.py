@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from steergraph.agents.patch import safe_path
+from steergraph.agents.edits.patch import safe_path
 from steergraph.base.errors import InputError
 from steergraph.repo.repository import Repository
 
