@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from steergraph.cli import main
-from steergraph.vectors.exchange_command import FORMAT_NAMES
+from steergraph.cli.vectors.exchange import FORMAT_NAMES
 from steergraph.vectors.formats import FORMATS
 from steergraph.vectors.library import load_vector, make_vector, save_vector
 
@@ -79,5 +79,5 @@ def test_bad_input_is_one_line_and_exit_2(
 
 
 def test_neither_command_loads_torch_before_it_is_called() -> None:
-    code = "import sys; from steergraph.cli import build_parser; build_parser(); sys.exit('torch' in sys.modules)"
+    code = "import sys; from steergraph.cli.app import build_parser; build_parser(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

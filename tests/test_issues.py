@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from steergraph.base.errors import InputError
-from steergraph.issues import MAX_BYTES, read_issue
+from steergraph.cli.issues import MAX_BYTES, read_issue
 
 
 @pytest.fixture

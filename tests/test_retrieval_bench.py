@@ -170,7 +170,7 @@ def test_a_dataset_without_gold_is_refused(tmp_path):
 
 def test_the_parser_imports_nothing_heavy():
     code = (
-        "import sys, steergraph.cli as c; c.build_parser(); "
+        "import sys, steergraph.cli.app as c; c.build_parser(); "
         "print([m for m in ('torch', 'numpy', 'scipy', 'rank_bm25') if m in sys.modules])"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

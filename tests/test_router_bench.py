@@ -13,8 +13,8 @@ from tiny_models import tiny_model
 
 from steergraph.agents.specialists import Roster
 from steergraph.base.errors import InputError
+from steergraph.cli.app import route_bench as routing_command
 from steergraph.engine.local import LocalEngine
-from steergraph.evals import routing_command
 from steergraph.evals.routing import (
     AGENT_DOMAINS,
     BagOfWords,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from steergraph.base.errors import InputError
-from steergraph.runs import RunFolder
+from steergraph.cli.run_folder import RunFolder
 
 
 def test_a_cut_last_line_of_the_trace_is_dropped(tmp_path):

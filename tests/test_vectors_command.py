@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from steergraph.cli.app.vectors import extract as command
 from tiny_models import tiny_model
 
 from steergraph.base.errors import InputError
 from steergraph.engine.loading.models import load_model
-from steergraph.vectors import command
 from steergraph.vectors.extract.first_use import ensure_vectors
 from steergraph.vectors.library import load_vector, make_vector, save_vector
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from steergraph.cli.app.vectors import extract as command
 from tiny_models import HIDDEN, LAYERS, tiny_model
 
 from steergraph.base.errors import InputError
 from steergraph.engine.loading.models import load_model
 from steergraph.engine.local import LocalEngine
-from steergraph.vectors import command
 from steergraph.vectors.compare.algebra import weighted_sum
 from steergraph.vectors.compare.verify import verify
 from steergraph.vectors.extract.methods import METHODS

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from steergraph.base.text import harmless
-from steergraph.view import View
+from steergraph.cli.view import View
 
 
 @given(st.text())

@@ -36,9 +36,9 @@ def add_command(commands: Any) -> None:
 
 def run_compose(arguments: argparse.Namespace) -> int:
     """Print norms and cosines, and write the sum where it is asked for."""
+    from steergraph.cli.vectors.show import find_vector
     from steergraph.vectors.compare.algebra import weighted_sum
     from steergraph.vectors.library import save_vector
-    from steergraph.vectors.show_command import find_vector
 
     parts = [_part(given) for given in arguments.vectors]
     found = [find_vector(name, arguments.model)[1] for name, _ in parts]
@@ -76,8 +76,8 @@ def _tables(vectors: "list[SteeringVector]", layer: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from steergraph.cli.vectors.show import plain
     from steergraph.vectors.compare.algebra import cosine_table, norm_table
-    from steergraph.vectors.show_command import plain
 
     cosines = cosine_table(vectors, layer)
     table = Table("vector", "norm", "norm / residual", *(str(index) for index in range(len(vectors))))

@@ -4,8 +4,8 @@ from importlib import import_module
 from typing import Any
 
 BENCHMARKS = (
-    "steergraph.evals.batches.command",
-    "steergraph.evals.retrieval.command",
+    "steergraph.cli.bench_swebench",
+    "steergraph.cli.bench_retrieval",
 )
 """In the order of the help."""
 

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steergraph.base.errors import InputError
-from steergraph.vectors import (
-    compose_command,
-    dose_command,
-    exchange_command,
-    lens_command,
-    project_command,
-    show_command,
-)
-from steergraph.vectors.show_command import find_vector as find_vector
-from steergraph.vectors.show_command import print_table as print_table
+from steergraph.cli.app.vectors import calibrate as dose_command
+from steergraph.cli.app.vectors import compose as compose_command
+from steergraph.cli.app.vectors import exchange as exchange_command
+from steergraph.cli.app.vectors import lens as lens_command
+from steergraph.cli.app.vectors import project as project_command
+from steergraph.cli.app.vectors import show as show_command
+from steergraph.cli.vectors.show import find_vector as find_vector
+from steergraph.cli.vectors.show import print_table as print_table
 
 if TYPE_CHECKING:
     from steergraph.vectors.extract.contrast import ContrastSet

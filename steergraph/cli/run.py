@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from steergraph.base.errors import InputError
-from steergraph.cli import EXIT_FOUND, EXIT_NONE, Interrupted, version
-from steergraph.issues import add_issue_arguments, asked_issue
+from steergraph.cli.app import EXIT_FOUND, EXIT_NONE, Interrupted, version
+from steergraph.cli.issues import add_issue_arguments, asked_issue
 
 
 def add_parser(commands: Any) -> None:
@@ -70,7 +70,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from steergraph.runs import RunFolder
+    from steergraph.cli.run_folder import RunFolder
 
     if arguments.resume:
         return _drive(arguments, RunFolder.open(arguments.resume, _state(arguments)))
@@ -79,11 +79,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _ask(arguments: argparse.Namespace) -> int:
-    from steergraph.runs import RunFolder
+    from steergraph.cli.run_folder import RunFolder
 
     if arguments.resume:
         return _drive(arguments, RunFolder.open(arguments.resume, _state(arguments)))
-    from steergraph.issues import read_examples, read_stdin
+    from steergraph.cli.issues import read_examples, read_stdin
 
     question = read_stdin() if arguments.question == "-" else arguments.question
     if not question or not question.strip():
@@ -128,12 +128,12 @@ def _drive(arguments: argparse.Namespace, folder: Any, name: str = "run", given:
 
     from steergraph.agents.policy import Policy
     from steergraph.agents.specialists import Roster
+    from steergraph.cli.run_folder import RunFolder
+    from steergraph.cli.session import changed_files, command_line, run
+    from steergraph.cli.view import View
     from steergraph.engine.opening import open_engine
-    from steergraph.runs import RunFolder
     from steergraph.sandbox.run import Sandbox
-    from steergraph.session import changed_files, command_line, run
     from steergraph.vectors.library import check_fits
-    from steergraph.view import View
 
     state = _state(arguments)
     console = Console(stderr=arguments.json, highlight=False)

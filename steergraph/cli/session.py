@@ -15,8 +15,8 @@ from steergraph.agents.graph import build_graph
 from steergraph.agents.instances import prediction
 from steergraph.agents.policy import Policy
 from steergraph.agents.state import Outcome
+from steergraph.cli.run_folder import RunFolder
 from steergraph.engine.protocol import Engine
-from steergraph.runs import RunFolder
 
 Show = Callable[[Mapping[str, Any]], None]
 

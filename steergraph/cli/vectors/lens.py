@@ -37,10 +37,10 @@ def run_lens(arguments: argparse.Namespace) -> int:
     from rich.table import Table
     from rich.text import Text
 
+    from steergraph.cli.vectors.show import find_vector
     from steergraph.engine.activations.texts import read_texts
     from steergraph.engine.loading.models import load_model
     from steergraph.vectors.compare.lens import residual_lens, vector_lens
-    from steergraph.vectors.show_command import find_vector
 
     if (arguments.vector is None) == (arguments.text is None):
         raise InputError("give a vector, or --text TEXT, to look at")
@@ -69,11 +69,11 @@ def run_lens(arguments: argparse.Namespace) -> int:
 
 def run_verify(arguments: argparse.Namespace) -> int:
     """Say what holds. 1 where the vector changes nothing at some layer, or does not let go."""
+    from steergraph.cli.vectors.show import find_vector, plain
     from steergraph.engine.loading.models import load_model
     from steergraph.engine.local import LocalEngine
     from steergraph.vectors.compare.verify import DOSE, verify
     from steergraph.vectors.library import Library, check_fits, layer_ranges
-    from steergraph.vectors.show_command import find_vector, plain
 
     path, vector = find_vector(arguments.vector, arguments.model)
     print(f"{plain(str(path))}: whole, hash {vector.hash}, finite, layers {layer_ranges(vector.directions)}")

@@ -53,8 +53,8 @@ def add_commands(commands: Any) -> None:
 
 def run_export(arguments: argparse.Namespace) -> int:
     """Write the vector and say where, and what dose is in the file."""
+    from steergraph.cli.vectors.show import find_vector
     from steergraph.vectors.formats import write_vector
-    from steergraph.vectors.show_command import find_vector
 
     _, vector = find_vector(arguments.vector, arguments.model)
     path = write_vector(
@@ -79,9 +79,9 @@ def run_export(arguments: argparse.Namespace) -> int:
 
 def run_import(arguments: argparse.Namespace) -> int:
     """Write what the file holds as vectors of ours, list them, and say which steering the file asks for."""
+    from steergraph.cli.vectors.show import print_table
     from steergraph.vectors.formats import read_vectors, steering_of
     from steergraph.vectors.library import save_vector
-    from steergraph.vectors.show_command import print_table
     from steergraph.vectors.store.files import SUFFIX, file_name
 
     vectors = read_vectors(

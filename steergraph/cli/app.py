@@ -24,16 +24,16 @@ from steergraph.base.errors import InputError
 EXIT_FOUND, EXIT_NONE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 COMMANDS = (
-    "steergraph.run_command",
-    "steergraph.find_command",
-    "steergraph.vectors.command",
-    "steergraph.evals.grading.command",
-    "steergraph.evals.reports.command",
-    "steergraph.evals.routing_command",
-    "steergraph.evals.lab.command",
-    "steergraph.bench_command",
-    "steergraph.web.serve_command",
-    "steergraph.doctor",
+    "steergraph.cli.run",
+    "steergraph.cli.find",
+    "steergraph.cli.vectors.extract",
+    "steergraph.cli.eval",
+    "steergraph.cli.report",
+    "steergraph.cli.route_bench",
+    "steergraph.cli.lab",
+    "steergraph.cli.bench",
+    "steergraph.cli.serve",
+    "steergraph.cli.doctor",
 )
 """Modules with `add_parser(subparsers)`, in the order of the help. They import nothing heavy before they run."""
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steergraph.base.errors import InputError
-from steergraph.cli import EXIT_FOUND, EXIT_NONE
-from steergraph.issues import add_issue_arguments, asked_issue
+from steergraph.cli.app import EXIT_FOUND, EXIT_NONE
+from steergraph.cli.issues import add_issue_arguments, asked_issue
 
 if TYPE_CHECKING:
+    from steergraph.cli.view import View
     from steergraph.repo.contents import FileEntry
     from steergraph.retrieval.retriever import Retrieved
-    from steergraph.view import View
 
 _CHARACTERS = 4
 """Of a token, where no tokenizer was named."""
@@ -100,7 +100,7 @@ def _show(
 ) -> None:
     from rich.console import Console
 
-    from steergraph.view import View
+    from steergraph.cli.view import View
 
     view = View(Console(highlight=False))
     view.line(f"{source} at {sha[:12]}", "bold")
