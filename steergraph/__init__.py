@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from steergraph.agents.state import Outcome as Outcome
     from steergraph.agents.state import Task as Task
     from steergraph.base.errors import InputError as InputError
-    from steergraph.chat import SteeredChat as SteeredChat
+    from steergraph.chat.model import SteeredChat as SteeredChat
     from steergraph.configs import ConfigError as ConfigError
     from steergraph.engine.local import LocalEngine as LocalEngine
     from steergraph.engine.opening import open_engine as open_engine

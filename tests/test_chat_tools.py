@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steergraph.chat_tools import Format, Tools, format_of, take_apart, visible, write_call
+from steergraph.chat.tools import Format, Tools, format_of, take_apart, visible, write_call
 
 SCHEMA = {"name": "f", "description": "", "parameters": {"type": "object", "properties": {"name": {"type": "string"}}}}
 JSON = st.recursive(

@@ -23,11 +23,11 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, Field, model_validator
 
 from steergraph.base.errors import InputError
-from steergraph.chat_messages import convert
-from steergraph.chat_replies import last, piece_of, result
-from steergraph.chat_request import Asked, Engines, Growing, merge
-from steergraph.chat_structured import structured
-from steergraph.chat_tools import Tools, format_of
+from steergraph.chat.messages import convert
+from steergraph.chat.replies import last, piece_of, result
+from steergraph.chat.request import Asked, Engines, Growing, merge
+from steergraph.chat.structured import structured
+from steergraph.chat.tools import Tools, format_of
 from steergraph.engine.protocol import Engine, Message, Request
 from steergraph.engine.steering.records import Steering
 from steergraph.engine.streaming import pieces

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from steergraph.base.errors import InputError
-from steergraph.chat_tools import NEVER, Tools, visible
+from steergraph.chat.tools import NEVER, Tools, visible
 from steergraph.engine.protocol import Engine, Message, Request, Sampling, Span
 from steergraph.engine.steering.records import Steering
 

@@ -9,7 +9,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, SystemMessage, ToolMessage
 
 from steergraph.base.errors import InputError
-from steergraph.chat_tools import Tools
+from steergraph.chat.tools import Tools
 from steergraph.engine.protocol import Message, Role
 
 NO_TOOLS = Tools(())

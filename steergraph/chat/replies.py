@@ -11,8 +11,8 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
-from steergraph.chat_request import Asked, Growing
-from steergraph.chat_tools import Said, take_apart
+from steergraph.chat.request import Asked, Growing
+from steergraph.chat.tools import Said, take_apart
 from steergraph.engine.protocol import Completion
 
 
