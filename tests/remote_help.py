@@ -14,8 +14,8 @@ import uvicorn
 
 from steergraph.engine.local import LocalEngine
 from steergraph.engine.remote.http import Backoff
-from steergraph.web.serve_app import build_app
-from steergraph.web.serve_sources import Sources
+from steergraph.web.app import build_app
+from steergraph.web.sources import Sources
 
 QUICK = Backoff(first=0.01, most=0.05)
 

@@ -21,7 +21,7 @@ from steergraph.engine.steering.records import Component, Steering
 from steergraph.engine.wire.steering_field import to_spec
 from steergraph.vectors.formats import write_vector
 from steergraph.vectors.library import Library, SteeringError
-from steergraph.web.serve_sources import Sources
+from steergraph.web.sources import Sources
 
 ALL = {"prompt": "all", "generation": "all"}
 BOTH = Steering(components=(*steer("v", 1, 8.0).components, *steer("w", 2, -5.0, unit="residual").components))

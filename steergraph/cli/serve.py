@@ -40,14 +40,14 @@ def run_serve(arguments: argparse.Namespace) -> int:
     try:
         import uvicorn
 
-        from steergraph.web.serve_app import build_app
+        from steergraph.web.app import build_app
     except ImportError as error:
         raise InputError(
             f"steergraph serve needs {error.name}: install steergraph with its extra, steergraph[serve]"
         ) from error
     from steergraph.engine.local import LocalEngine
     from steergraph.engine.remote.address import is_address
-    from steergraph.web.serve_sources import Sources
+    from steergraph.web.sources import Sources
 
     if is_address(arguments.model):
         raise InputError(

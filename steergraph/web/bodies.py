@@ -14,7 +14,7 @@ from steergraph.base.records import Loose
 from steergraph.engine.protocol import Message, ModelInfo, Request, Sampling, Span
 from steergraph.engine.steering.records import Steering
 from steergraph.engine.wire.steering_field import from_spec, parse_spec
-from steergraph.web.serve_sources import Sources
+from steergraph.web.sources import Sources
 
 Body = TypeVar("Body", bound=BaseModel)
 MAX_MESSAGES = 4096

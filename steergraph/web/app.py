@@ -23,9 +23,9 @@ from steergraph.engine.loading.chat import Chat
 from steergraph.engine.local import EngineClosed, LocalEngine
 from steergraph.engine.protocol import Completion, Handle, ScoreRequest, Usage
 from steergraph.engine.streaming import pieces
-from steergraph.web import serve_bodies as bodies
-from steergraph.web.serve_replies import Reply, error_body, event
-from steergraph.web.serve_sources import Sources
+from steergraph.web import bodies as bodies
+from steergraph.web.replies import Reply, error_body, event
+from steergraph.web.sources import Sources
 
 MAX_BODY = 8 * 2**20
 GOING_DOWN = "the server is going down"
