@@ -20,14 +20,14 @@ from random_model import interleaved, machine, parser, random_model, ratio
 
 from steergraph.engine.loading.models import load_model
 from steergraph.engine.local import LocalEngine
-from steergraph.evals.batches.batch import Plan, run_batch
-from steergraph.evals.batches.folder import BatchFolder
-from steergraph.evals.batches.local_pool import LocalPool
-from steergraph.evals.batches.selection import select
-from steergraph.evals.batches.sources import plan_sources
-from steergraph.evals.batches.worker import Settings, Worker
-from steergraph.evals.datasets import load_dataset, row_hash
-from steergraph.evals.repos import Repos
+from steergraph.evals.swebench.batch import Plan, run_batch
+from steergraph.evals.swebench.datasets import load_dataset, row_hash
+from steergraph.evals.swebench.folder import BatchFolder
+from steergraph.evals.swebench.local_pool import LocalPool
+from steergraph.evals.swebench.repos import Repos
+from steergraph.evals.swebench.selection import select
+from steergraph.evals.swebench.sources import plan_sources
+from steergraph.evals.swebench.worker import Settings, Worker
 from steergraph.repo.repository import Repository
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

@@ -7,13 +7,13 @@ from typing import Any
 
 from steergraph.engine.protocol import Request
 from steergraph.engine.scripted import ScriptedEngine
-from steergraph.evals.batches.batch import Plan, run_batch
-from steergraph.evals.batches.folder import BatchFolder
-from steergraph.evals.batches.local_pool import LocalPool
-from steergraph.evals.batches.sources import Source, plan_sources
-from steergraph.evals.batches.worker import Settings, Worker
-from steergraph.evals.datasets import row_hash
-from steergraph.evals.repos import Repos
+from steergraph.evals.swebench.batch import Plan, run_batch
+from steergraph.evals.swebench.datasets import row_hash
+from steergraph.evals.swebench.folder import BatchFolder
+from steergraph.evals.swebench.local_pool import LocalPool
+from steergraph.evals.swebench.repos import Repos
+from steergraph.evals.swebench.sources import Source, plan_sources
+from steergraph.evals.swebench.worker import Settings, Worker
 from steergraph.repo.repository import Repository
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

@@ -7,8 +7,8 @@ from batch_help import batch, pantry_rows, repairs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steergraph.evals.batches.candidates import Candidate, choose, contributions, edit_key, normalised, patch_problems
-from steergraph.evals.batches.sources import DOSES, Source, plan_sources
+from steergraph.evals.swebench.candidates import Candidate, choose, contributions, edit_key, normalised, patch_problems
+from steergraph.evals.swebench.sources import DOSES, Source, plan_sources
 
 BASE = "def f(x):\n    return x < 1\n"
 

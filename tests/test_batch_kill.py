@@ -14,8 +14,8 @@ import pytest
 from batch_help import EXAMPLES, batch, pantry_rows, predictions, repairs, write_dataset
 
 from steergraph.base import files as writing
-from steergraph.evals.batches import folder as batch_folder
-from steergraph.evals.batches import worker
+from steergraph.evals.swebench import folder as batch_folder
+from steergraph.evals.swebench import worker
 
 NAMES = ("stock", "fridge", "labels")
 SAMPLES = 2
@@ -121,7 +121,7 @@ def killed_and_resumed(tmp_path: Path, name: str, rows, expected, requests: Coun
     assert status in (0, signal.SIGKILL), name
     assert in_child(lambda: logged_run(runs, log, rows)) == 0, name
     both = Counter(log.read_text().split("\n")[:-1])
-    from steergraph.evals.batches.folder import BatchFolder
+    from steergraph.evals.swebench.folder import BatchFolder
 
     assert whole(BatchFolder(runs / "r"), rows) == expected, name
     # What was answered is not asked again, but for the step that each of the two in flight was taking.
@@ -135,7 +135,7 @@ def undisturbed(tmp_path):
     rows = pantry_rows(*NAMES)
     log = tmp_path / "undisturbed.log"
     assert in_child(lambda: logged_run(tmp_path / "undisturbed", log, rows)) == 0
-    from steergraph.evals.batches.folder import BatchFolder
+    from steergraph.evals.swebench.folder import BatchFolder
 
     folder = BatchFolder(tmp_path / "undisturbed" / "r")
     return rows, whole(folder, rows), Counter(log.read_text().split("\n")[:-1])

@@ -8,8 +8,8 @@ import pytest
 from batch_help import batch, pantry_rows, predictions
 
 from steergraph.base.errors import InputError
-from steergraph.evals.batches.ray_pool import RayPool
-from steergraph.evals.batches.worker import Settings, make_engine
+from steergraph.evals.swebench.ray_pool import RayPool
+from steergraph.evals.swebench.worker import Settings, make_engine
 
 pytestmark = pytest.mark.slow
 NAMES = ("stock", "fridge", "shelf")

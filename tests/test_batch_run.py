@@ -12,8 +12,8 @@ from git_repos import make_repository
 from steergraph.base.errors import InputError
 from steergraph.cli import main
 from steergraph.engine.scripted import ScriptedEngine
-from steergraph.evals.batches.folder import BatchFolder
-from steergraph.evals.repos import Repos
+from steergraph.evals.swebench.folder import BatchFolder
+from steergraph.evals.swebench.repos import Repos
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +152,7 @@ def test_the_harness_loads_what_is_written(tmp_path, monkeypatch):
 
 def test_nobody_waits_for_another_repository(tmp_path, monkeypatch):
     """One repository takes for ever to open: the others' instances are done meanwhile, in one place in flight."""
-    from steergraph.evals.batches.worker import Worker
+    from steergraph.evals.swebench.worker import Worker
 
     make_repository(tmp_path / "far", {"a.py": "x = 1\n"})
     (tmp_path / "steergraph__pantry.bundle").write_bytes((EXAMPLES / "pantry.bundle").read_bytes())

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steergraph.base.errors import InputError
-from steergraph.evals.batches.selection import balanced, select
-from steergraph.evals.datasets import load_dataset
+from steergraph.evals.swebench.datasets import load_dataset
+from steergraph.evals.swebench.selection import balanced, select
 
 REPOS = ("django/django", "sympy/sympy", "pylint-dev/pylint", "me/mine")
 

@@ -20,7 +20,7 @@ from steergraph.evals.grading.official import Official, OfficialError
 from steergraph.evals.grading.pins import Pins
 from steergraph.evals.grading.rows import Prediction, Row, gold_predictions, read_rows
 from steergraph.evals.grading.sandbox import LADDER, Bounds
-from steergraph.evals.repos import Repos
+from steergraph.evals.swebench.repos import Repos
 from steergraph.sandbox.run import Sandbox, SandboxUnavailable
 
 pytest.importorskip("swebench", reason="the official harness is not installed (steergraph[swebench])")

@@ -11,7 +11,6 @@ from report_help import EVIL, GOLD_LOW, graded, report_run
 
 from steergraph.base.errors import InputError
 from steergraph.cli import main
-from steergraph.evals.datasets import load_dataset
 from steergraph.evals.reports.grades import Grades
 from steergraph.evals.reports.markdown import escaped
 from steergraph.evals.reports.measure import Measure
@@ -22,6 +21,7 @@ from steergraph.evals.reports.svg import bars, intervals, stacked
 from steergraph.evals.reports.table import compare_variants, summarise
 from steergraph.evals.reports.trajectories import trajectory
 from steergraph.evals.stats import holm, wilson
+from steergraph.evals.swebench.datasets import load_dataset
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from steergraph.evals.batches.run import run_swebench
+    from steergraph.evals.swebench.run import run_swebench
 
     return run_swebench(arguments)
 

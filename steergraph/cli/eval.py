@@ -115,7 +115,7 @@ def _in_sandbox(
     from steergraph.evals.grading.grade import Grader, Places
     from steergraph.evals.grading.pins import Pins
     from steergraph.evals.grading.sandbox import Bounds
-    from steergraph.evals.repos import Repos
+    from steergraph.evals.swebench.repos import Repos
     from steergraph.sandbox.run import Sandbox
 
     given = [Path(name) if name else None for name in (arguments.environments, arguments.specs)]

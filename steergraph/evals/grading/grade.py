@@ -32,7 +32,7 @@ from steergraph.evals.grading.rows import SAFE_NAME, Prediction, Row, gold_predi
 from steergraph.evals.grading.sandbox import Bounds, run_patch, write_text
 from steergraph.evals.grading.verdict import Verdict, count, keep, kept, why_unresolved
 from steergraph.evals.grading.wheels import FetchFailed
-from steergraph.evals.repos import Repos
+from steergraph.evals.swebench.repos import Repos
 from steergraph.repo.git import run_git
 from steergraph.repo.repository import Repository
 from steergraph.sandbox.run import Sandbox, SandboxUnavailable

@@ -13,7 +13,7 @@ from typing import Any
 
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
-from steergraph.evals.datasets import ALIASES
+from steergraph.evals.swebench.datasets import ALIASES
 
 NEEDED = ("instance_id", "repo", "base_commit", "version", "patch", "FAIL_TO_PASS", "PASS_TO_PASS")
 ADDED_IN_5 = ("eval_script", "log_parser", "eval_type")

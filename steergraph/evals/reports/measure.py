@@ -10,14 +10,14 @@ from pathlib import Path
 
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
-from steergraph.evals.datasets import load_dataset
 from steergraph.evals.grading.verdict import Kind
 from steergraph.evals.reports.grades import Graded, Grades
 from steergraph.evals.reports.patch_metrics import PatchLook, look, named_paths, touched_lines
 from steergraph.evals.reports.read import Entry
 from steergraph.evals.reports.samples import Sample, read_samples
-from steergraph.evals.repos import Repos
 from steergraph.evals.retrieval.gold import gold_patches
+from steergraph.evals.swebench.datasets import load_dataset
+from steergraph.evals.swebench.repos import Repos
 from steergraph.repo.repository import Repository
 
 _RESOLVED: dict[str, bool] = {

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from steergraph.base.errors import InputError
 from steergraph.base.files import read_record
 from steergraph.base.records import Frozen
-from steergraph.evals.batches.batch import STATUSES
+from steergraph.evals.swebench.batch import STATUSES
 
 _UNUSABLE = ("", ".", "..")
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
-from steergraph.evals.datasets import load_dataset
 from steergraph.evals.reports.patch_metrics import StudyScores, look, named_paths, study_scores
-from steergraph.evals.repos import Repos
+from steergraph.evals.swebench.datasets import load_dataset
+from steergraph.evals.swebench.repos import Repos
 from steergraph.repo.repository import Repository
 
 RESULTS = "swebench_evaluation_results.json"

@@ -19,13 +19,13 @@ from steergraph.agents.instances import read_instances
 from steergraph.agents.rerank import load_reranker
 from steergraph.base.errors import InputError
 from steergraph.base.files import CannotWrite, append_line, held, write_whole
-from steergraph.evals.batches.selection import select
-from steergraph.evals.repos import Repos
 from steergraph.evals.retrieval.arms import Unit, measure, settings_of
 from steergraph.evals.retrieval.gold import gold_patches
 from steergraph.evals.retrieval.measure import counter
 from steergraph.evals.retrieval.table import tables
 from steergraph.evals.retrieval.weights import fit
+from steergraph.evals.swebench.repos import Repos
+from steergraph.evals.swebench.selection import select
 from steergraph.repo.repository import Repository
 
 _RANKINGS, _TABLE = "rankings.jsonl", "table.md"

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from steergraph.evals.batches.worker import Done, Unit, Worker
+from steergraph.evals.swebench.worker import Done, Unit, Worker
 
 OPENERS = 4
 _Order = tuple[int, Unit | None]

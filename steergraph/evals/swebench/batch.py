@@ -10,11 +10,11 @@ from typing import Any, Protocol
 from steergraph.agents.instances import prediction
 from steergraph.base.files import append_line
 from steergraph.base.records import Frozen
-from steergraph.evals.batches.candidates import Choice, candidate_of, choose, contributions
-from steergraph.evals.batches.folder import BatchFolder
-from steergraph.evals.batches.sources import Source
-from steergraph.evals.batches.worker import Done, Unit
-from steergraph.evals.repos import Repos
+from steergraph.evals.swebench.candidates import Choice, candidate_of, choose, contributions
+from steergraph.evals.swebench.folder import BatchFolder
+from steergraph.evals.swebench.repos import Repos
+from steergraph.evals.swebench.sources import Source
+from steergraph.evals.swebench.worker import Done, Unit
 
 STATUSES = ("patched", "checks_failed", "edit_did_not_apply", "no_edit", "no_context", "out_of_budget", "error")
 

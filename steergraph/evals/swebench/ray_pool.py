@@ -17,7 +17,7 @@ from typing import Any
 from steergraph.base.errors import InputError
 from steergraph.base.files import read_record
 from steergraph.engine.protocol import ModelInfo
-from steergraph.evals.batches.worker import Done, RunStopped, Settings, Unit, Worker, make_engine
+from steergraph.evals.swebench.worker import Done, RunStopped, Settings, Unit, Worker, make_engine
 
 DEATHS = 4
 """A sample whose worker died so often is given up: it may be what kills them."""

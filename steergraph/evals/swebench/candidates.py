@@ -20,7 +20,7 @@ from unidiff.errors import UnidiffParseError
 
 from steergraph.agents.edits.paths import UnsafePath, safe_path
 from steergraph.base.records import Frozen
-from steergraph.evals.batches.sources import Source
+from steergraph.evals.swebench.sources import Source
 
 LARGEST_PATCH = 1_000_000
 """Characters of a patch that is looked at. The largest gold patch of SWE-bench has some hundred thousand."""

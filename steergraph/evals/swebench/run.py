@@ -24,14 +24,14 @@ from steergraph.agents.policy import Policy
 from steergraph.agents.specialists import Roster
 from steergraph.base.errors import InputError
 from steergraph.engine.protocol import ModelInfo
-from steergraph.evals.batches.batch import Forget, Plan, run_batch
-from steergraph.evals.batches.folder import BatchFolder
-from steergraph.evals.batches.local_pool import LocalPool
-from steergraph.evals.batches.selection import select
-from steergraph.evals.batches.sources import plan_sources
-from steergraph.evals.batches.worker import Settings, Worker, forget, make_engine
-from steergraph.evals.datasets import load_dataset, row_hash
-from steergraph.evals.repos import Repos
+from steergraph.evals.swebench.batch import Forget, Plan, run_batch
+from steergraph.evals.swebench.datasets import load_dataset, row_hash
+from steergraph.evals.swebench.folder import BatchFolder
+from steergraph.evals.swebench.local_pool import LocalPool
+from steergraph.evals.swebench.repos import Repos
+from steergraph.evals.swebench.selection import select
+from steergraph.evals.swebench.sources import plan_sources
+from steergraph.evals.swebench.worker import Settings, Worker, forget, make_engine
 from steergraph.repo.git import redact
 from steergraph.sandbox.run import Sandbox
 
@@ -111,7 +111,7 @@ def _pool(
     transformers.logging.set_verbosity_error()
     with ExitStack() as stack:
         if arguments.ray:
-            from steergraph.evals.batches.ray_pool import RayPool
+            from steergraph.evals.swebench.ray_pool import RayPool
 
             saver = stack.enter_context(open_checkpoints(state)) if state else None
             over = RayPool(

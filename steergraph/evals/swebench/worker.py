@@ -27,8 +27,8 @@ from steergraph.base.errors import InputError
 from steergraph.base.files import CannotWrite, append_line, held
 from steergraph.base.records import Frozen
 from steergraph.engine.protocol import Engine
-from steergraph.evals.batches.candidates import edit_key, patch_problems
-from steergraph.evals.batches.sources import Source
+from steergraph.evals.swebench.candidates import edit_key, patch_problems
+from steergraph.evals.swebench.sources import Source
 from steergraph.repo.git import redact
 from steergraph.repo.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever
