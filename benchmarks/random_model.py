@@ -13,7 +13,8 @@ from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from steergraph.engine.loading.models import LoadedModel, wrap_model
 from steergraph.pocket import weights_path
-from steergraph.vectors.library import Library, SteeringVector
+from steergraph.vectors.library import Library
+from steergraph.vectors.vector import SteeringVector
 
 VOCABULARY = 16384
 

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from steergraph.engine.steering.records import Receipt as Receipt
     from steergraph.engine.steering.records import Steering as Steering
     from steergraph.vectors.library import Library as Library
-    from steergraph.vectors.library import SteeringVector as SteeringVector
+    from steergraph.vectors.store.files import load_vector as load_vector
+    from steergraph.vectors.store.files import save_vector as save_vector
+    from steergraph.vectors.vector import SteeringVector as SteeringVector
+    from steergraph.vectors.vector import make_vector as make_vector
 
 _WHERE = {
     "Context": "agents.context",
@@ -45,21 +48,24 @@ _WHERE = {
     "Specialist": "agents.specialists",
     "Outcome": "agents.state",
     "Task": "agents.state",
-    "SteeredChat": "chat",
+    "SteeredChat": "chat.model",
     "ConfigError": "configs",
-    "InputError": "configs",
-    "LocalEngine": "vectors.engine.local",
-    "Completion": "vectors.engine.protocol",
-    "Message": "vectors.engine.protocol",
-    "Request": "vectors.engine.protocol",
-    "Sampling": "vectors.engine.protocol",
-    "RemoteEngine": "vectors.engine.remote.engine",
-    "open_engine": "vectors.engine.opening",
+    "InputError": "base.errors",
+    "LocalEngine": "engine.local",
+    "Completion": "engine.protocol",
+    "Message": "engine.protocol",
+    "Request": "engine.protocol",
+    "Sampling": "engine.protocol",
+    "RemoteEngine": "engine.remote.engine",
+    "open_engine": "engine.opening",
     "Library": "vectors.library",
-    "SteeringVector": "vectors.library",
-    "Component": "vectors.steering",
-    "Receipt": "vectors.steering",
-    "Steering": "vectors.steering",
+    "load_vector": "vectors.store.files",
+    "save_vector": "vectors.store.files",
+    "SteeringVector": "vectors.vector",
+    "make_vector": "vectors.vector",
+    "Component": "engine.steering.records",
+    "Receipt": "engine.steering.records",
+    "Steering": "engine.steering.records",
 }
 
 __all__ = sorted(_WHERE)

@@ -37,7 +37,7 @@ def vector() -> Callable[[str], Any]:
     """A steering vector for the scripted engine's model."""
     import torch
 
-    from steergraph.vectors.library import SteeringVector
+    from steergraph.vectors.vector import SteeringVector
 
     def make(name: str) -> SteeringVector:
         return SteeringVector(

@@ -12,7 +12,8 @@ from steergraph.engine.scoring.score import ScoreRow, forced_logits
 from steergraph.engine.steering.hooks import SteeringHooks
 from steergraph.engine.steering.plans import RowPlan, plan_row
 from steergraph.engine.steering.records import Component, Steering
-from steergraph.vectors.library import Library, SteeringVector
+from steergraph.vectors.library import Library
+from steergraph.vectors.vector import SteeringVector
 
 MEDIAN = 4.0
 TEXTS = (

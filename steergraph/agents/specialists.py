@@ -14,10 +14,9 @@ from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
 from steergraph.configs import ConfigError, load_config, load_yaml
 from steergraph.configs.prompts import fill_system, format_sections
-from steergraph.engine.protocol import Message, ModelInfo, Span
+from steergraph.engine.protocol import Message, ModelInfo, Named, Span
 from steergraph.engine.steering.records import Component, Steering
 from steergraph.vectors.dose.cells import Evidence, best_cell
-from steergraph.vectors.library import Library
 
 Section = Literal["issue", "context", "notes", "feedback", "question", "examples"]
 RETRIEVE = "retrieve"
@@ -127,7 +126,7 @@ class Roster(Frozen):
 
 def resolve_steering(
     specialist: Specialist,
-    library: Library,
+    library: Named,
     info: ModelInfo,
     *,
     cluster: str | None = None,

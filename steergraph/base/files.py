@@ -4,14 +4,17 @@ Knows files. Knows nothing of what is in them.
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from steergraph.base.errors import InputError
 
@@ -23,22 +26,34 @@ class CannotWrite(InputError):
     """A file of the run cannot be written: a full disk, a read-only folder. Nothing more can be kept."""
 
 
-def write_whole(target: Path, text: str) -> None:
-    """Write a file by rename, so that it is there whole or as it was. Raises CannotWrite."""
-    temporary = None
+def file_stem(name: str) -> str:
+    """Any name as a file's, without an ending: "django_web/math" gives "django_web%2Fmath"."""
+    quoted = quote(name, safe="")
+    if len(quoted) > 180:  # file systems allow 255 bytes
+        quoted = f"{quoted[:160]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return quoted
+
+
+def write_whole(target: Path, content: str | bytes, *, parents: bool = False) -> Path:
+    """Write a file by rename, so that it is there whole or as it was. Returns `target`. Raises CannotWrite.
+
+    With `parents` the folder is made where there is none.
+    """
+    draft = target.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", dir=target.parent, prefix=f".{target.name}.", delete=False, encoding="utf-8", newline=""
-        ) as file:
-            temporary = Path(file.name)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        if parents:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with draft.open("xb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise CannotWrite(f"cannot write {target}: {error.strerror}") from error
+        raise CannotWrite(f"cannot write {target}: {error.strerror or error}") from error
+    return target
 
 
 def need_writable(target: Path | None) -> None:

@@ -29,9 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     from steergraph.agents.specialists import Roster
     from steergraph.base.errors import InputError
+    from steergraph.base.files import write_whole
     from steergraph.engine.local import LocalEngine
     from steergraph.evals.routing import agent_problems, measure, mmlu_problem, roster_problem
-    from steergraph.vectors.store.files import write_whole
 
     if arguments.tests < 1:
         raise InputError(f"--tests {arguments.tests}: at least 1")

@@ -132,8 +132,8 @@ def _drive(arguments: argparse.Namespace, folder: Any, name: str = "run", given:
     from steergraph.cli.session import changed_files, command_line, run
     from steergraph.cli.view import View
     from steergraph.engine.opening import open_engine
+    from steergraph.engine.steering.directions import check_fits
     from steergraph.sandbox.run import Sandbox
-    from steergraph.vectors.library import check_fits
 
     state = _state(arguments)
     console = Console(stderr=arguments.json, highlight=False)

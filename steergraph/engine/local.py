@@ -23,13 +23,12 @@ from steergraph.engine.decode.text import AnswerText, Detokenizer, SpanWatch, hi
 from steergraph.engine.handle import LocalHandle, close_at_exit
 from steergraph.engine.loading.chat import Chat
 from steergraph.engine.loading.models import LoadedModel, load_model
-from steergraph.engine.protocol import Completion, Message, ModelInfo, Request, ScoreRequest, Scores
+from steergraph.engine.protocol import Completion, Directions, Message, ModelInfo, Named, Request, ScoreRequest, Scores
 from steergraph.engine.scoring.jobs import Scoring
 from steergraph.engine.steering.hooks import SteeringHooks
 from steergraph.engine.steering.kl import spent_kl
 from steergraph.engine.steering.plans import RowPlan, plan_row
 from steergraph.engine.steering.records import SpentKL, Steering
-from steergraph.vectors.library import Library, SteeringVector
 
 IDLE_SECONDS = 5.0
 """The worker thread ends after so long without work; the next request starts another."""
@@ -53,7 +52,7 @@ class LocalEngine:
     def __init__(
         self,
         model: LoadedModel | str,
-        library: Library | None = None,
+        library: Named | None = None,
         *,
         max_batch: int = 16,
         deterministic: bool = False,
@@ -73,7 +72,7 @@ class LocalEngine:
         if prefix_bytes < 0:
             raise InputError(f"prefix_bytes {prefix_bytes}: at least 0")
         self._loaded = load_model(model) if isinstance(model, str) else model
-        self._library = Library() if library is None else library
+        self._library = {} if library is None else library
         self._max_batch = 1 if deterministic else max_batch
         self._chat = Chat(self._loaded.tokenizer)
         self._intake = Intake(self._loaded, self._chat)
@@ -108,17 +107,17 @@ class LocalEngine:
         return self._loaded
 
     @property
-    def library(self) -> Library:
+    def library(self) -> Named:
         return self._library
 
     @library.setter
-    def library(self, library: Library) -> None:
+    def library(self, library: Named) -> None:
         """Later requests see the new library; those already submitted keep theirs."""
         self._library = library
 
-    def add_vectors(self, vectors: Mapping[str, SteeringVector]) -> None:
+    def add_vectors(self, vectors: Mapping[str, Directions]) -> None:
         """Put `vectors` beside those of the library, in place of those with the same names."""
-        self._library = Library({**self._library, **vectors})
+        self._library = {**self._library, **vectors}
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         return len(self._chat.prompt(messages))
@@ -245,7 +244,7 @@ class LocalEngine:
                     self._queue.remove(job)
         return job.row
 
-    def _plan(self, steering: Steering | None, library: Library) -> RowPlan:
+    def _plan(self, steering: Steering | None, library: Named) -> RowPlan:
         if steering is None:
             return RowPlan()
         return plan_row(steering, library, self.info, lambda layer: self._median_norms[layer])

@@ -3,14 +3,16 @@
 Everything above the engine is written against `Engine`. The in-process one is `steergraph.engine.local`.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import Field, model_validator
 
 from steergraph.base.records import Frozen
 from steergraph.engine.steering.records import Receipt, Steering
-from steergraph.vectors.library import Library
+
+if TYPE_CHECKING:
+    import torch
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "deadline", "cancelled"]
@@ -135,6 +137,38 @@ class ModelInfo(Frozen):
     """`base` where the tokenizer has no chat template."""
 
 
+class Directions(Protocol):
+    """One steering vector, as far as the engine looks at it; `vectors.vector.SteeringVector` is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def directions(self) -> "Mapping[int, torch.Tensor]":
+        """[hidden_size] by layer, raw (not normalised)."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """As `ModelInfo.name`; "" where it is not known."""
+        ...
+
+    @property
+    def revision(self) -> str: ...
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def median_residual_norms(self) -> Mapping[int, float]:
+        """By layer; empty where it is not known: the engine then measures it."""
+        ...
+
+    @property
+    def hash(self) -> str: ...
+
+
+Named = Mapping[str, Directions]
+"""Vectors by name: what an engine can switch on."""
+
+
 class Handle(Protocol):
     """A submitted request. Awaitable: `completion = await handle`; cancelling the awaiting task cancels the request."""
 
@@ -158,7 +192,7 @@ class Engine(Protocol):
     def info(self) -> ModelInfo: ...
 
     @property
-    def library(self) -> Library:
+    def library(self) -> Named:
         """The vectors this engine can switch on, by name."""
         ...
 

@@ -12,12 +12,12 @@ from steergraph.engine.protocol import (
     Completion,
     Message,
     ModelInfo,
+    Named,
     Request,
     ScoreRequest,
     Scores,
     Usage,
 )
-from steergraph.vectors.library import Library
 
 Reply = Callable[[Request], str]
 
@@ -45,9 +45,9 @@ class ScriptedHandle:
 class ScriptedEngine:
     """Answers each request with `reply(request)`. `requests` holds every one it was asked."""
 
-    def __init__(self, reply: Reply, *, library: Library | None = None, window: int = 4096) -> None:
+    def __init__(self, reply: Reply, *, library: Named | None = None, window: int = 4096) -> None:
         self._reply = reply
-        self._library = library or Library()
+        self._library = library or {}
         self._info = ModelInfo(
             name="scripted",
             revision="0",
@@ -64,7 +64,7 @@ class ScriptedEngine:
         return self._info
 
     @property
-    def library(self) -> Library:
+    def library(self) -> Named:
         return self._library
 
     def count_tokens(self, messages: Sequence[Message]) -> int:

@@ -102,7 +102,7 @@ def configuration(
 
 def command_line(program: str, extra: tuple[str, ...], config: Mapping[str, object]) -> list[str]:
     """The command that sets up the sandbox of `config` and then runs what it says."""
-    source = files("steergraph.agents").joinpath("sandbox_init.py").read_text(encoding="utf-8")
+    source = files("steergraph.sandbox").joinpath("init.py").read_text(encoding="utf-8")
     init = [sys.executable, "-I", "-S", "-c", source, json.dumps(config)]
     kind = config["kind"]
     if kind == "unshare":

@@ -9,9 +9,9 @@ from typing import Any
 
 from steergraph.base.errors import InputError
 from steergraph.engine.protocol import ModelInfo
-from steergraph.engine.remote.server import direction_hash
+from steergraph.engine.steering.directions import SteeringError, check_fits, direction_hash
 from steergraph.vectors.formats import detect, read_vectors
-from steergraph.vectors.library import Library, SteeringError, check_fits
+from steergraph.vectors.library import Library
 
 KINDS = {".gguf": "gguf", ".safetensors": "steergraph"}
 

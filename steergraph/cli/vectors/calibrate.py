@@ -33,10 +33,10 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     """Search, print, and write the evidence."""
     from steergraph.cli.vectors.show import find_vector
     from steergraph.engine.local import LocalEngine
+    from steergraph.engine.steering.directions import check_fits
     from steergraph.vectors.dose.calibrate import Limits, calibrate, save_calibration
     from steergraph.vectors.dose.cells import best_cell
     from steergraph.vectors.dose.measure import Doses, Switch, perplexity
-    from steergraph.vectors.library import check_fits
     from steergraph.vectors.store.files import file_name
 
     prompts = _prompts(arguments.prompts)

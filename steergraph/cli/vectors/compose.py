@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from steergraph.base.errors import InputError
 
 if TYPE_CHECKING:
-    from steergraph.vectors.library import SteeringVector
+    from steergraph.vectors.vector import SteeringVector
 
 
 def add_command(commands: Any) -> None:
@@ -38,7 +38,7 @@ def run_compose(arguments: argparse.Namespace) -> int:
     """Print norms and cosines, and write the sum where it is asked for."""
     from steergraph.cli.vectors.show import find_vector
     from steergraph.vectors.compare.algebra import weighted_sum
-    from steergraph.vectors.library import save_vector
+    from steergraph.vectors.store.files import save_vector
 
     parts = [_part(given) for given in arguments.vectors]
     found = [find_vector(name, arguments.model)[1] for name, _ in parts]

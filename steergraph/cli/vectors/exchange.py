@@ -81,8 +81,7 @@ def run_import(arguments: argparse.Namespace) -> int:
     """Write what the file holds as vectors of ours, list them, and say which steering the file asks for."""
     from steergraph.cli.vectors.show import print_table
     from steergraph.vectors.formats import read_vectors, steering_of
-    from steergraph.vectors.library import save_vector
-    from steergraph.vectors.store.files import SUFFIX, file_name
+    from steergraph.vectors.store.files import SUFFIX, file_name, save_vector
 
     vectors = read_vectors(
         arguments.file,

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steergraph.base.errors import InputError
-from steergraph.cli.app.vectors import calibrate as dose_command
-from steergraph.cli.app.vectors import compose as compose_command
-from steergraph.cli.app.vectors import exchange as exchange_command
-from steergraph.cli.app.vectors import lens as lens_command
-from steergraph.cli.app.vectors import project as project_command
-from steergraph.cli.app.vectors import show as show_command
+from steergraph.cli.vectors import calibrate as dose_command
+from steergraph.cli.vectors import compose as compose_command
+from steergraph.cli.vectors import exchange as exchange_command
+from steergraph.cli.vectors import lens as lens_command
+from steergraph.cli.vectors import project as project_command
+from steergraph.cli.vectors import show as show_command
 from steergraph.cli.vectors.show import find_vector as find_vector
 from steergraph.cli.vectors.show import print_table as print_table
 
@@ -87,7 +87,7 @@ def run_extract(arguments: argparse.Namespace) -> int:
     if out is None:
         console.print(f"kept in {model_folder(loaded.info)}", soft_wrap=True, markup=False)
     else:
-        from steergraph.vectors.library import save_vector
+        from steergraph.vectors.store.files import save_vector
 
         paths = [save_vector(next(iter(library.values())), out)] if out.suffix else library.save(out)
         console.print("\n".join(f"wrote {path}" for path in paths), soft_wrap=True, markup=False)

@@ -72,8 +72,9 @@ def run_verify(arguments: argparse.Namespace) -> int:
     from steergraph.cli.vectors.show import find_vector, plain
     from steergraph.engine.loading.models import load_model
     from steergraph.engine.local import LocalEngine
+    from steergraph.engine.steering.directions import check_fits, layer_ranges
     from steergraph.vectors.compare.verify import DOSE, verify
-    from steergraph.vectors.library import Library, check_fits, layer_ranges
+    from steergraph.vectors.library import Library
 
     path, vector = find_vector(arguments.vector, arguments.model)
     print(f"{plain(str(path))}: whole, hash {vector.hash}, finite, layers {layer_ranges(vector.directions)}")

@@ -11,7 +11,8 @@ from steergraph.base.errors import InputError
 
 if TYPE_CHECKING:
     from steergraph.engine.loading.models import LoadedModel
-    from steergraph.vectors.library import Library, SteeringVector
+    from steergraph.vectors.library import Library
+    from steergraph.vectors.vector import SteeringVector
 
 
 def add_command(commands: Any) -> None:
@@ -40,8 +41,7 @@ def run_project(arguments: argparse.Namespace) -> int:
     from steergraph.vectors.dose.cells import best_cell
     from steergraph.vectors.extract.contrast import load_contrast
     from steergraph.vectors.extract.first_use import ensure_vectors
-    from steergraph.vectors.library import save_vector
-    from steergraph.vectors.store.files import file_name
+    from steergraph.vectors.store.files import file_name, save_vector
 
     sets = {one.name: one for one in map(load_contrast, arguments.domains)}
     if arguments.random < 0:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from steergraph.base.errors import InputError
 
 if TYPE_CHECKING:
-    from steergraph.vectors.library import SteeringVector
+    from steergraph.vectors.vector import SteeringVector
 
 
 def add_commands(commands: Any) -> None:
@@ -135,8 +135,7 @@ def find_vector(named: str, model: str | None) -> "tuple[Path, SteeringVector]":
     import difflib
 
     from steergraph.vectors.extract.first_use import cached_vectors
-    from steergraph.vectors.library import load_vector
-    from steergraph.vectors.store.files import PICKLES, SUFFIX
+    from steergraph.vectors.store.files import PICKLES, SUFFIX, load_vector
 
     model = model_name(model)
     if Path(named).is_file() or Path(named).suffix.lower() in (SUFFIX, *PICKLES):

@@ -19,9 +19,9 @@ from steergraph.engine.cache.prefix_cache import Found, PrefixStore, shared
 from steergraph.engine.decode.rows import Row, fail, going, steered, switches
 from steergraph.engine.loading.forward import Forward, pad_left
 from steergraph.engine.loading.models import LoadedModel
+from steergraph.engine.steering.directions import SteeringError
 from steergraph.engine.steering.hooks import ActiveBatch, SteeringHooks
 from steergraph.engine.steering.plans import PlacedPlan
-from steergraph.vectors.library import SteeringError
 
 PATIENCE = 16
 """Steps without a failure after which a batch may be twice as large again."""

@@ -15,10 +15,9 @@ from steergraph.engine.decode.text import split_thinking
 from steergraph.engine.handle import LocalHandle
 from steergraph.engine.loading.chat import Chat
 from steergraph.engine.loading.models import LoadedModel
-from steergraph.engine.protocol import Completion, FinishReason, Message, Request, ScoreRequest, Scores, Usage
+from steergraph.engine.protocol import Completion, FinishReason, Message, Named, Request, ScoreRequest, Scores, Usage
 from steergraph.engine.steering.plans import check_steering
 from steergraph.engine.steering.records import Receipt, SpentKL, Steering
-from steergraph.vectors.library import Library
 
 NOTHING_DONE = Receipt(components=(), prompt_positions=0, generated_positions=0, steered_ranges=())
 
@@ -37,7 +36,7 @@ class Job(Protocol):
 class GenerationJob:
     request: Request
     prompt: list[int]
-    library: Library
+    library: Named
     handle: LocalHandle
     submitted: float = field(default_factory=time.monotonic)
     row: Row | None = None
@@ -97,7 +96,7 @@ class ScoreJob:
     request: ScoreRequest
     prompt: list[int]
     continuation: list[int]
-    library: Library
+    library: Named
     future: "Future[Scores]" = field(default_factory=Future)
 
     @property
@@ -150,12 +149,12 @@ class Intake:
         self._chat = chat
         self.vocabulary: int = loaded.model.get_input_embeddings().weight.shape[0]
 
-    def generation(self, request: Request, library: Library, on_cancel: Callable[[], None]) -> GenerationJob:
+    def generation(self, request: Request, library: Named, on_cancel: Callable[[], None]) -> GenerationJob:
         prompt = self._prompt(request.messages, request.token_ids, request.enable_thinking)
         self._check(request.steering, library, len(prompt), 1)
         return GenerationJob(request, prompt, library, LocalHandle(on_cancel))
 
-    def scoring(self, request: ScoreRequest, library: Library) -> ScoreJob:
+    def scoring(self, request: ScoreRequest, library: Named) -> ScoreJob:
         if (request.messages is None) == (request.token_ids is None):
             raise InputError("a request to score has either messages or token_ids")
         prompt = self._prompt(request.messages, request.token_ids, False)
@@ -183,7 +182,7 @@ class Intake:
             raise InputError(f"token id {wrong}: {self._info.name} has ids 0 to {self.vocabulary - 1}")
         return list(ids)
 
-    def _check(self, steering: Steering | None, library: Library, prompt_tokens: int, more: int) -> None:
+    def _check(self, steering: Steering | None, library: Named, prompt_tokens: int, more: int) -> None:
         if prompt_tokens + more > self._info.window:
             raise InputError(
                 f"the prompt has {prompt_tokens} tokens, which with {more} more does not fit the window of "

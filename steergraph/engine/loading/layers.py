@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from steergraph.vectors.library import SteeringError
+from steergraph.engine.steering.directions import SteeringError
 
 # Llama-like (Qwen3, Gemma3 text, Phi3, LFM2, Mistral), multimodal wrappers, OPT-, GPT-2-, NeoX-, MPT- and Mamba-like.
 PATHS = (

@@ -5,26 +5,26 @@ Knows both vocabularies. Knows nothing of connections or answers.
 
 from typing import Any
 
-from steergraph.engine.protocol import Request, Usage
+from steergraph.engine.protocol import Named, Request, Usage
 from steergraph.engine.remote.address import RemoteError
 from steergraph.engine.remote.server import Server
+from steergraph.engine.steering.directions import SteeringError, look_up
 from steergraph.engine.steering.plans import check_steering, plan_row
 from steergraph.engine.steering.records import Receipt, Steering
 from steergraph.engine.wire.steering_field import to_spec
-from steergraph.vectors.library import Library, SteeringError
 
 OPENAI_SAMPLING = frozenset({"temperature", "top_p", "top_k", "max_new_tokens"})
 VLLM_SAMPLING = {"repetition_penalty": "repetition_penalty", "min_p": "min_p", "min_new_tokens": "min_tokens"}
 
 
-def steering_field(steering: Steering, library: Library, server: Server) -> dict[str, Any]:
+def steering_field(steering: Steering, library: Named, server: Server) -> dict[str, Any]:
     """The `steering` field. Raises SteeringError where the server, the vectors or the shape can't do it."""
-    sources = {component.vector: server.source(library[component.vector]) for component in steering.components}
+    sources = {component.vector: server.source(look_up(library, component.vector)) for component in steering.components}
     check_steering(steering, library, server.info)
     return to_spec(steering, library, sources.__getitem__)
 
 
-def generation(request: Request, library: Library, server: Server) -> tuple[str, dict[str, Any]]:
+def generation(request: Request, library: Named, server: Server) -> tuple[str, dict[str, Any]]:
     """(endpoint, body) of a streamed generation. Raises SteeringError where it can't be asked for."""
     sampling = request.sampling
     body: dict[str, Any] = {
@@ -78,7 +78,7 @@ def _beyond(request: Request, server: Server) -> dict[str, Any]:
     return found
 
 
-def receipt_of(steering: Steering, library: Library, server: Server, usage: Usage, told: Receipt | None) -> Receipt:
+def receipt_of(steering: Steering, library: Named, server: Server, usage: Usage, told: Receipt | None) -> Receipt:
     """The receipt for what was asked.
 
     Where the server's own engine wrote one, and its directions are the same as ours, that is the receipt. Otherwise
@@ -87,7 +87,7 @@ def receipt_of(steering: Steering, library: Library, server: Server, usage: Usag
     """
     applied = plan_row(steering, library, server.info, lambda layer: 0.0).applied
     if told is not None:
-        same = all(server.holds(library[one.vector], one.layer) for one in applied)
+        same = all(server.holds(look_up(library, one.vector), one.layer) for one in applied)
         return told.model_copy(update={"components": applied, "claimed": not same})
     everywhere = any(one.positions in ("all", (0, None)) for one in applied)
     prompt, end = usage.prompt_tokens, max(usage.prompt_tokens, usage.prompt_tokens + usage.completion_tokens - 1)

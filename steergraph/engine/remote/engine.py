@@ -16,6 +16,7 @@ from steergraph.engine.protocol import (
     FinishReason,
     Message,
     ModelInfo,
+    Named,
     Request,
     ScoreRequest,
     Scores,
@@ -29,19 +30,16 @@ from steergraph.engine.remote.score import check_scoring, score
 from steergraph.engine.remote.server import Server, find_server
 from steergraph.engine.remote.sse import events
 from steergraph.engine.remote.tokens import Tokens, estimate
-from steergraph.vectors.library import Library
 
 
 class RemoteEngine:
     """Implements `protocol.Engine` over an OpenAI-compatible server. A context manager: leaving it closes it."""
 
-    def __init__(
-        self, address: str | Address, library: Library | None = None, *, backoff: Backoff | None = None
-    ) -> None:
+    def __init__(self, address: str | Address, library: Named | None = None, *, backoff: Backoff | None = None) -> None:
         """Asks the server for its models. `library` holds the vectors that may be asked for, as the server has them:
         doses and hashes are computed from these. Raises RemoteError where there is no such server or model."""
         self._address = parse_address(address) if isinstance(address, str) else address
-        self._library = Library() if library is None else library
+        self._library = {} if library is None else library
         self._loop = LoopThread("steergraph-remote")
         self._closing = False
         self._forget = close_at_exit(self)
@@ -63,7 +61,7 @@ class RemoteEngine:
         return self._server
 
     @property
-    def library(self) -> Library:
+    def library(self) -> Named:
         return self._library
 
     def count_tokens(self, messages: Sequence[Message]) -> int:

@@ -9,13 +9,13 @@ from pydantic import Field, ValidationError
 
 from steergraph.base.errors import InputError, first_problem
 from steergraph.base.records import Loose
-from steergraph.engine.protocol import ScoreRequest, Scores, Usage
+from steergraph.engine.protocol import Named, ScoreRequest, Scores, Usage
 from steergraph.engine.remote.address import Address, RemoteError
 from steergraph.engine.remote.bodies import receipt_of, steering_field
 from steergraph.engine.remote.http import Http
 from steergraph.engine.remote.server import Server
 from steergraph.engine.remote.tokens import Tokens
-from steergraph.vectors.library import Library, SteeringError
+from steergraph.engine.steering.directions import SteeringError
 
 
 class _Entry(Loose):
@@ -30,7 +30,7 @@ class _Scored(Loose):
     choices: tuple[_Choice, ...] = Field(min_length=1)
 
 
-def check_scoring(request: ScoreRequest, library: Library, server: Server) -> None:
+def check_scoring(request: ScoreRequest, library: Named, server: Server) -> None:
     """Raise InputError where the request can't be scored there."""
     if (request.messages is None) == (request.token_ids is None):
         raise InputError("a request to score has either messages or token_ids")
@@ -46,7 +46,7 @@ def check_scoring(request: ScoreRequest, library: Library, server: Server) -> No
 
 
 async def score(
-    http: Http, address: Address, server: Server, tokens: Tokens, library: Library, request: ScoreRequest
+    http: Http, address: Address, server: Server, tokens: Tokens, library: Named, request: ScoreRequest
 ) -> Scores:
     """Scores of one request that `check_scoring` let through. Raises RemoteError."""
     if request.messages is not None:

@@ -3,7 +3,6 @@
 Knows the list of models that every OpenAI-compatible server has, and who says what in it. Knows nothing of requests.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -11,12 +10,12 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from steergraph.base.errors import first_problem
+from steergraph.base.files import file_stem
 from steergraph.base.records import Frozen, Loose
-from steergraph.engine.protocol import ModelInfo
+from steergraph.engine.protocol import Directions, ModelInfo, Named
 from steergraph.engine.remote.address import Address, RemoteError
 from steergraph.engine.remote.http import Http
-from steergraph.vectors.library import Library, SteeringError, SteeringVector
-from steergraph.vectors.store.files import file_name
+from steergraph.engine.steering.directions import SteeringError, direction_hash
 
 WINDOW = 4096
 """Taken where neither the server nor the address says."""
@@ -67,15 +66,15 @@ class Server(Frozen):
         """Whether it takes vLLM's own fields and has its own endpoints, as /tokenize."""
         return self.kind != "other"
 
-    def holds(self, vector: SteeringVector, layer: int) -> bool:
+    def holds(self, vector: Directions, layer: int) -> bool:
         """Whether the server says that its direction for `vector` at `layer` is the very same."""
         source = self.source(vector)
         told = next((one.directions.get(layer) for one in self.offered if one.source == source), None)
         return told == direction_hash(vector, layer)
 
-    def source(self, vector: SteeringVector) -> str:
+    def source(self, vector: Directions) -> str:
         """The server's name for the file of `vector`. Raises SteeringError where it has none, or does not steer."""
-        stem = file_name(vector.name).removesuffix(".safetensors")
+        stem = file_stem(vector.name)
         if self.kind == "easysteer":
             return f"{stem}.gguf" if self.folder == "." else f"{self.folder.rstrip('/')}/{stem}.gguf"
         if self.kind != "steergraph":
@@ -94,13 +93,7 @@ class Server(Frozen):
         raise SteeringError(f"the server has no file for vector {vector.name!r}; it has {there}")
 
 
-def direction_hash(vector: SteeringVector, layer: int) -> str:
-    """SHA-256 of one direction's float32 bytes, hex, first 16 characters."""
-    data = vector.directions[layer].detach().float().cpu().contiguous().numpy().tobytes()
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
-async def find_server(http: Http, address: Address, library: Library) -> Server:
+async def find_server(http: Http, address: Address, library: Named) -> Server:
     """Ask for the models and pick one. Raises RemoteError."""
     entry = _choose(await _entries(http, address), address)
     told = entry.steergraph
@@ -147,7 +140,7 @@ def _choose(entries: tuple[_Entry, ...], address: Address) -> _Entry:
     return found
 
 
-def _info(entry: _Entry, kind: Kind, library: Mapping[str, SteeringVector]) -> ModelInfo:
+def _info(entry: _Entry, kind: Kind, library: Mapping[str, Directions]) -> ModelInfo:
     return ModelInfo(
         name=entry.id,
         revision="",

@@ -10,11 +10,11 @@ from steergraph.engine.decode.decoder import Counters
 from steergraph.engine.decode.jobs import Job, ScoreJob
 from steergraph.engine.decode.scheduler import MAX_NEW_TOKENS
 from steergraph.engine.loading.models import LoadedModel
+from steergraph.engine.protocol import Named
 from steergraph.engine.scoring.score import ScoreRow, score_rows
 from steergraph.engine.steering.hooks import SteeringHooks
 from steergraph.engine.steering.plans import RowPlan
 from steergraph.engine.steering.records import Steering
-from steergraph.vectors.library import Library
 
 MAX_KEPT_LOGITS = 2**27
 """Logits that one forward may keep, unless it has a single row."""
@@ -27,7 +27,7 @@ class Scoring:
         self,
         loaded: LoadedModel,
         hooks: SteeringHooks,
-        plan: Callable[[Steering | None, Library], RowPlan],
+        plan: Callable[[Steering | None, Named], RowPlan],
         max_rows: int,
         counters: Counters,
     ) -> None:

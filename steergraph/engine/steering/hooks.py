@@ -19,9 +19,9 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from steergraph.engine.loading.layers import decoder_layers, hidden_of, replace_hidden
+from steergraph.engine.steering.directions import SteeringError
 from steergraph.engine.steering.interventions import Patch, Piece, layer_patches, pieces_of, without
 from steergraph.engine.steering.plans import PlacedPlan
-from steergraph.vectors.library import SteeringError
 
 
 class ActiveBatch:

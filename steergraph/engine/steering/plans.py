@@ -11,9 +11,9 @@ from itertools import pairwise
 
 import torch
 
-from steergraph.engine.protocol import ModelInfo
+from steergraph.engine.protocol import ModelInfo, Named
+from steergraph.engine.steering.directions import SteeringError, check_fits, look_up
 from steergraph.engine.steering.records import AppliedComponent, Component, Positions, Steering, TokenRange
-from steergraph.vectors.library import Library, SteeringError, check_fits
 
 FOREVER = 2**62
 """The end of a range that has none."""
@@ -113,18 +113,18 @@ class PlacedPlan:
         return found
 
 
-def check_steering(steering: Steering, library: Library, info: ModelInfo) -> None:
+def check_steering(steering: Steering, library: Named, info: ModelInfo) -> None:
     """Raise SteeringError (one line) unless every component can be carried out on the model."""
     for component in steering.components:
         direction = _direction(component, library, info)
-        median = library[component.vector].median_residual_norms.get(component.layer) or 1.0
+        median = look_up(library, component.vector).median_residual_norms.get(component.layer) or 1.0
         if not math.isfinite(float(_added(component, direction, median).norm())):
             raise SteeringError(f"vector {component.vector!r}: alpha {component.alpha:g} is beyond any model's numbers")
 
 
 def plan_row(
     steering: Steering,
-    library: Library,
+    library: Named,
     info: ModelInfo,
     measured_median: Callable[[int], float],
 ) -> RowPlan:
@@ -140,7 +140,7 @@ def plan_row(
     for component in steering.components:
         layer, place = component.layer, ranges.index(token_range(component.positions))
         direction = _direction(component, library, info)
-        vector = library[component.vector]
+        vector = look_up(library, component.vector)
         dose = 0.0
         if component.operation == "ablate":
             ablated.setdefault(layer, [[] for _ in ranges])[place].append(direction)
@@ -169,9 +169,9 @@ def _absolute(given: TokenRange, prompt_tokens: int) -> tuple[int, int]:
     return start, prompt_tokens + end if end < 0 else end
 
 
-def _direction(component: Component, library: Library, info: ModelInfo) -> torch.Tensor:
+def _direction(component: Component, library: Named, info: ModelInfo) -> torch.Tensor:
     """The component's direction [hidden], float32, raw; SteeringError where it does not fit."""
-    vector, layer = library[component.vector], component.layer
+    vector, layer = look_up(library, component.vector), component.layer
     check_fits(vector, info, layer=layer)
     where = f"vector {component.vector!r}: its direction at layer {layer}"
     direction: torch.Tensor = vector.directions[layer].detach().float().cpu()

@@ -21,7 +21,7 @@ class Component(Frozen):
     """One vector at one layer at one dose."""
 
     vector: str
-    """Name of a `SteeringVector` in the engine's library."""
+    """Name of a `Directions` in the engine's library."""
     layer: int = Field(ge=0)
     """0-based block whose output is edited (the convention of `model.layers[layer]`)."""
     alpha: FiniteFloat

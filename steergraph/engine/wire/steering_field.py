@@ -12,9 +12,9 @@ from pydantic import Field, FiniteFloat, ValidationError
 
 from steergraph.base.errors import first_problem
 from steergraph.base.records import Frozen
+from steergraph.engine.protocol import Named
+from steergraph.engine.steering.directions import SteeringError, look_up, multiplier
 from steergraph.engine.steering.records import Component, Steering
-from steergraph.vectors.formats.common import Export, multiplier
-from steergraph.vectors.library import Library, SteeringError
 
 MAX_VECTORS = 256
 Window = tuple[int, int | None]
@@ -46,7 +46,7 @@ class SteeringSpec(Frozen):
     debug: bool = False
 
 
-def to_spec(steering: Steering, library: Library, source: Callable[[str], str]) -> dict[str, Any]:
+def to_spec(steering: Steering, library: Named, source: Callable[[str], str]) -> dict[str, Any]:
     """The field for `steering`; `source(name)` is the server's own name for a vector's file.
 
     Raises SteeringError for what the shape can't say: ablation, ranges of tokens other than from one to the end.
@@ -55,11 +55,12 @@ def to_spec(steering: Steering, library: Library, source: Callable[[str], str]) 
     for component in steering.components:
         if component.operation != "add":
             raise SteeringError(f"vector {component.vector!r}: a server can only be asked to add it, not to ablate it")
-        dose = Export(alpha=component.alpha, unit=component.unit)
         entries.append(
             {
                 "source": source(component.vector),
-                "scale": multiplier(library[component.vector], component.layer, dose),
+                "scale": multiplier(
+                    look_up(library, component.vector), component.layer, component.alpha, component.unit
+                ),
                 "layers": [component.layer],
                 "normalize": False,
                 "apply": _apply(component),

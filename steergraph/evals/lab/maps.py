@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from steergraph.base.errors import InputError
+from steergraph.base.files import write_whole
 from steergraph.engine.steering.records import Unit
 from steergraph.evals.lab.findings import CellScore
 from steergraph.evals.lab.sweep import Source
-from steergraph.vectors.store.files import write_whole
 
 SHOWN = {
     "register": ("open", "register_rate", "in the domain's register, open prompt"),
@@ -85,5 +85,5 @@ def save_maps(figure: Any, stem: Path) -> list[Path]:
         drawn = io.BytesIO()
         with rc_context({"svg.hashsalt": "steergraph", "svg.fonttype": "none"}):
             figure.savefig(drawn, format=suffix[1:], dpi=110, metadata={"Date": None} if suffix == ".svg" else None)
-        written.append(write_whole(stem.with_name(stem.name + suffix), drawn.getvalue()))
+        written.append(write_whole(stem.with_name(stem.name + suffix), drawn.getvalue(), parents=True))
     return written

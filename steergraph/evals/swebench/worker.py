@@ -246,7 +246,8 @@ def make_engine(settings: Settings) -> Engine:
     from steergraph.engine.local import LocalEngine
     from steergraph.engine.opening import open_engine
     from steergraph.engine.remote.address import is_address
-    from steergraph.vectors.library import Library, check_fits
+    from steergraph.engine.steering.directions import check_fits
+    from steergraph.vectors.library import Library
 
     library = Library.open(Path(settings.vectors)) if settings.vectors else None
     engine: Any

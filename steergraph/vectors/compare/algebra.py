@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.library import SteeringVector, make_vector
+from steergraph.vectors.vector import SteeringVector, make_vector
 
 Scale = Literal["raw", "unit_vector"]
 

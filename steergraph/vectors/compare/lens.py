@@ -14,7 +14,8 @@ from torch import nn
 
 from steergraph.engine.loading.layers import text_config
 from steergraph.engine.loading.models import LoadedModel
-from steergraph.vectors.library import SteeringError, SteeringVector, check_fits
+from steergraph.engine.steering.directions import SteeringError, check_fits
+from steergraph.vectors.vector import SteeringVector
 
 NORMS = (
     "model.norm",

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.library import SteeringVector
-from steergraph.vectors.store.files import write_whole
+from steergraph.base.files import write_whole
+from steergraph.vectors.vector import SteeringVector
 
 FORMATS = (".png", ".svg", ".pdf")
 
@@ -39,7 +39,7 @@ def plot_vector(vector: SteeringVector, path: str | Path) -> Path:
     scores.set_xlabel("layer (block whose output is edited)")
     drawn = io.BytesIO()
     figure.savefig(drawn, format=path.suffix.lower()[1:], dpi=130)
-    return write_whole(path, drawn.getvalue())
+    return write_whole(path, drawn.getvalue(), parents=True)
 
 
 def _line(axes: Any, values: dict[int, float], label: str) -> None:

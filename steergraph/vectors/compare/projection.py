@@ -13,7 +13,7 @@ import torch
 
 from steergraph.base.errors import InputError
 from steergraph.engine.protocol import ModelInfo
-from steergraph.vectors.library import SteeringVector, make_vector
+from steergraph.vectors.vector import SteeringVector, make_vector
 
 MapMethod = Literal["ridge", "procrustes", "low_rank"]
 MAP_METHODS: tuple[MapMethod, ...] = get_args(MapMethod)

@@ -20,7 +20,7 @@ from steergraph.vectors.compare.projection import LinearMap, MapMethod, fit_map,
 from steergraph.vectors.dose.calibrate import calibrate
 from steergraph.vectors.dose.measure import Doses, Switch
 from steergraph.vectors.extract.contrast import ContrastSet, load_contrast, packaged_sets
-from steergraph.vectors.library import SteeringVector, make_vector
+from steergraph.vectors.vector import SteeringVector, make_vector
 
 ASKED = "Write one message that somebody might send you."
 """The prompt under which texts are scored: it speaks of no domain."""

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
 from steergraph.engine.protocol import Engine, Message, ScoreRequest
+from steergraph.engine.steering.directions import check_fits
 from steergraph.engine.steering.records import Component, Steering
-from steergraph.vectors.library import SteeringVector, check_directions, check_fits
+from steergraph.vectors.vector import SteeringVector, check_directions
 
 ASKED = "What is the weather like in the mountains today?"
 ANSWER = "It is cold and clear, with some wind from the north."

@@ -13,11 +13,11 @@ from typing import Any
 from pydantic import Field
 
 from steergraph.base.errors import InputError
+from steergraph.base.files import write_whole
 from steergraph.base.records import Frozen
 from steergraph.engine.steering.records import Positions, Unit
 from steergraph.vectors.dose.cells import Evidence
 from steergraph.vectors.dose.measure import Doses, KlSpent, Spoken, Switch
-from steergraph.vectors.store.files import write_whole
 
 LADDER = tuple(2.0**step for step in range(-8, 5, 2))
 """Relative doses that are tried first: from 0.4 % of the residual to 16 times it."""

@@ -21,10 +21,12 @@ from steergraph.engine.loading.chat import Chat
 from steergraph.engine.local import LocalEngine
 from steergraph.engine.protocol import Message, Request, Sampling, ScoreRequest
 from steergraph.engine.scoring.score import ScoreRow, forced_logits
+from steergraph.engine.steering.directions import check_fits
 from steergraph.engine.steering.hooks import SteeringHooks
 from steergraph.engine.steering.plans import RowPlan, plan_row
 from steergraph.engine.steering.records import Component, Positions, Steering, Unit
-from steergraph.vectors.library import Library, SteeringVector, check_fits
+from steergraph.vectors.library import Library
+from steergraph.vectors.vector import SteeringVector
 
 NGRAM = 4
 
@@ -180,7 +182,7 @@ class Doses:
         """While open, the engine's library has `vector` under its name; afterwards it is as it was."""
         before = self.engine.library
         if vector is not None:
-            self.engine.library = Library({**before, vector.name: vector})
+            self.engine.library = {**before, vector.name: vector}
         try:
             yield
         finally:

@@ -14,7 +14,7 @@ from steergraph.engine.activations.texts import Frame, Reading, Report, read_tex
 from steergraph.engine.loading.models import LoadedModel
 from steergraph.vectors.extract.contrast import ContrastSet
 from steergraph.vectors.extract.methods import Method, auroc, direction
-from steergraph.vectors.library import SteeringVector
+from steergraph.vectors.vector import SteeringVector
 
 METHOD: Method = "mean_difference"
 SILENT = 1e-5

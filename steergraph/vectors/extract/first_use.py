@@ -16,12 +16,14 @@ from steergraph.base.folders import cache_folder
 from steergraph.engine.activations.texts import Reading
 from steergraph.engine.loading.models import LoadedModel
 from steergraph.engine.protocol import ModelInfo
+from steergraph.engine.steering.directions import check_fits
 from steergraph.vectors.extract.contrast import ContrastSet, is_path, load_contrast
 from steergraph.vectors.extract.difference import METHOD, read_side
 from steergraph.vectors.extract.difference import extract as extract
 from steergraph.vectors.extract.methods import Method
-from steergraph.vectors.library import Library, SteeringVector, check_fits, load_vector, save_vector
-from steergraph.vectors.store.files import file_name
+from steergraph.vectors.library import Library
+from steergraph.vectors.store.files import file_name, load_vector, save_vector
+from steergraph.vectors.vector import SteeringVector
 
 Progress = Callable[[str, int, int], None]
 """Called with a vector's name, how many of its texts have been read and how many there are. Once, with both equal,

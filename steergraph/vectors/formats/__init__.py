@@ -14,8 +14,8 @@ from steergraph.vectors.formats import easysteer, gguf, lm_eval, neuronpedia, sv
 from steergraph.vectors.formats.common import MAX_TEXT, Export, dump_json, parse_json, read_bytes, steering_of
 from steergraph.vectors.formats.gguf_file import MAGIC
 from steergraph.vectors.formats.svec import Side
-from steergraph.vectors.library import SteeringVector, check_directions, load_vector, save_vector
-from steergraph.vectors.store.files import MAX_HIDDEN, MAX_LAYERS, MAX_METADATA, PICKLES
+from steergraph.vectors.store.files import MAX_HIDDEN, MAX_LAYERS, MAX_METADATA, PICKLES, load_vector, save_vector
+from steergraph.vectors.vector import SteeringVector, check_directions
 
 __all__ = ["FORMATS", "Export", "Side", "detect", "read_vectors", "steering_of", "write_vector"]
 

@@ -18,9 +18,10 @@ from pydantic import Field, FiniteFloat
 
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
+from steergraph.engine.steering.directions import layer_ranges, multiplier
 from steergraph.engine.steering.records import Component, Positions, Steering, Unit
-from steergraph.vectors.library import SteeringVector, layer_ranges, make_vector
 from steergraph.vectors.store.files import MAX_FILE_BYTES, MAX_HIDDEN, MAX_LAYERS
+from steergraph.vectors.vector import SteeringVector, make_vector
 
 MAX_JSON_BYTES = 64 * 2**20
 """A parsed JSON number takes up to ten times its text, so text is held to less than binary files are."""
@@ -185,29 +186,14 @@ def chosen(vector: SteeringVector, how: Export, *, one_by_one: bool = False) -> 
     return sorted(set(how.layers))
 
 
-def multiplier(vector: SteeringVector, layer: int, how: Export) -> float:
+def scale_of(vector: SteeringVector, layer: int, how: Export) -> float:
     """What the raw direction is multiplied by to give the dose: 1 where none is asked for.
 
     Raises InputError where there is no such number, or none that a reader's float32 could hold.
     """
     if how.alpha is None:
         return 1.0
-    if how.unit == "raw":
-        return how.alpha
-    length = float(vector.directions[layer].double().norm())
-    if length == 0.0:
-        raise InputError(f"vector {vector.name!r}: its direction at layer {layer} is zero, so it has no unit vector")
-    dose = how.alpha
-    if how.unit == "residual":
-        median = vector.median_residual_norms.get(layer)
-        if not median:
-            raise InputError(
-                f"vector {vector.name!r}: no median residual norm at layer {layer}; give alpha as unit_vector or raw"
-            )
-        dose *= median
-    if abs(dose / length) > torch.finfo(torch.float32).max:
-        raise InputError(f"vector {vector.name!r}: its direction at layer {layer} is too short to be given that dose")
-    return dose / length
+    return multiplier(vector, layer, how.alpha, how.unit)
 
 
 def model_type_of(vector: SteeringVector, how: Export) -> str:

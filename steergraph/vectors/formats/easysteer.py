@@ -1,7 +1,7 @@
 """EasySteer's steering specification: JSON that names a GGUF, the layers, the scale and the positions.
 
-Its layers are ours. `scale` is the multiplier of the direction in the GGUF. Its `normalize` keeps the length of the
-*hidden state*, so it is not our `unit_vector` and is never asked for: the multiplier says the dose whatever its unit.
+Its layers are ours. `scale` is the scale_of of the direction in the GGUF. Its `normalize` keeps the length of the
+*hidden state*, so it is not our `unit_vector` and is never asked for: the scale_of says the dose whatever its unit.
 `generation` positions there begin with the first decoding step; our `generated` begins one earlier, with the last
 prompt token, which is `prompt_positions: [-1]` and `generation: "all"` together.
 """
@@ -10,6 +10,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from steergraph.base.errors import InputError
+from steergraph.base.files import write_whole
+from steergraph.engine.steering.directions import layer_ranges
 from steergraph.engine.steering.records import Positions
 from steergraph.vectors.formats import gguf
 from steergraph.vectors.formats.common import (
@@ -17,16 +19,15 @@ from steergraph.vectors.formats.common import (
     chosen,
     dump_json,
     layer_of,
-    multiplier,
     number_of,
     origin,
     parse_json,
     read_bytes,
+    scale_of,
     short,
     text_of,
 )
-from steergraph.vectors.library import SteeringVector, layer_ranges
-from steergraph.vectors.store.files import write_whole
+from steergraph.vectors.vector import SteeringVector
 
 KEYS = {"source", "scale", "layers", "normalize", "apply", "algorithm", "name"}
 APPLY: dict[Positions, dict[str, Any]] = {
@@ -108,7 +109,7 @@ def write(vector: SteeringVector, path: Path, how: Export) -> Path:
     entries = [
         {
             "source": how.source or beside.name,
-            "scale": multiplier(vector, layer, how),
+            "scale": scale_of(vector, layer, how),
             "layers": [layer],
             "apply": APPLY[how.positions],
         }
@@ -119,4 +120,4 @@ def write(vector: SteeringVector, path: Path, how: Export) -> Path:
     content: dict[str, Any] = {"vectors": entries}
     if len(entries) > 1:
         content["conflict"] = "sequential"  # the default lets the first vector at a position win
-    return write_whole(path, dump_json(content))
+    return write_whole(path, dump_json(content), parents=True)

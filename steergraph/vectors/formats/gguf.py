@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from steergraph.base.errors import InputError
+from steergraph.base.files import write_whole
 from steergraph.vectors.formats import gguf_file
 from steergraph.vectors.formats.common import (
     Export,
@@ -19,16 +20,16 @@ from steergraph.vectors.formats.common import (
     doses,
     layer_of,
     model_type_of,
-    multiplier,
     number_of,
     origin,
     parse_json,
+    scale_of,
     short,
     text_of,
     vector_of,
 )
-from steergraph.vectors.library import SteeringVector
-from steergraph.vectors.store.files import MAX_METADATA, write_whole
+from steergraph.vectors.store.files import MAX_METADATA
+from steergraph.vectors.vector import SteeringVector
 
 ARCHITECTURES = ("controlvector", "steeringvector")
 PROVENANCE = "steergraph.provenance"
@@ -76,7 +77,7 @@ def write(vector: SteeringVector, path: Path, how: Export) -> Path:
         layers.remove(0)
     if not layers:
         raise InputError(f"vector {vector.name!r}: no layer but 0, which llama.cpp can't steer; nothing to write")
-    scales = {layer: multiplier(vector, layer, how) for layer in layers}
+    scales = {layer: scale_of(vector, layer, how) for layer in layers}
     tensors = {f"direction.{k}": vector.directions[k].float() * scales[k] for k in layers}
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise InputError(f"vector {vector.name!r}: alpha {how.alpha:g} is beyond float32; give a smaller one")
@@ -89,7 +90,7 @@ def write(vector: SteeringVector, path: Path, how: Export) -> Path:
         BAKED: how.alpha is not None,
         PROVENANCE: _told(vector, how, layers),
     }
-    return write_whole(path, gguf_file.build(values, tensors))
+    return write_whole(path, gguf_file.build(values, tensors), parents=True)
 
 
 def _told(vector: SteeringVector, how: Export, layers: list[int]) -> str:

@@ -1,7 +1,7 @@
 """lm-evaluation-harness, `--model steered`: a `.pt` of one entry a hookpoint.
 
 The hookpoint `layers.<k>` below `base_model` is block k, 0-based, and its output is edited: the number goes over as it
-is. `steering_coefficient` is the multiplier of the raw direction. lm-eval adds at every position, prompt and pads too,
+is. `steering_coefficient` is the scale_of of the raw direction. lm-eval adds at every position, prompt and pads too,
 and its `add` refuses an entry that has a bias, so none is written.
 """
 
@@ -13,20 +13,21 @@ from typing import Any
 import torch
 
 from steergraph.base.errors import InputError
+from steergraph.base.files import write_whole
 from steergraph.vectors.formats import torch_zip
 from steergraph.vectors.formats.common import (
     Export,
     chosen,
     doses,
     layer_of,
-    multiplier,
     number_of,
     origin,
+    scale_of,
     short,
     vector_of,
 )
-from steergraph.vectors.library import SteeringVector
-from steergraph.vectors.store.files import MAX_HIDDEN, MAX_LAYERS, write_whole
+from steergraph.vectors.store.files import MAX_HIDDEN, MAX_LAYERS
+from steergraph.vectors.vector import SteeringVector
 
 KEYS = {"steering_vector", "steering_coefficient", "action", "bias", "head_index"}
 HOOKPOINT = re.compile(r"(?:[A-Za-z_]\w*\.)*(?:layers|layer|h|blocks)\.([0-9]{1,4})", re.ASCII)
@@ -81,11 +82,11 @@ def write(vector: SteeringVector, path: Path, how: Export) -> Path:
     content = {
         f"{how.hookpoint}.{layer}": {
             "steering_vector": vector.directions[layer].detach().to("cpu", torch.float32).clone(),
-            "steering_coefficient": multiplier(vector, layer, how),
+            "steering_coefficient": scale_of(vector, layer, how),
             "action": "add",
         }
         for layer in chosen(vector, how, one_by_one=True)
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    return write_whole(path, buffer.getvalue())
+    return write_whole(path, buffer.getvalue(), parents=True)

@@ -8,6 +8,7 @@ between -300 and 300, is the alpha of `unit_vector`. The body is only made here;
 from pathlib import Path
 
 from steergraph.base.errors import InputError
+from steergraph.base.files import write_whole
 from steergraph.vectors.formats.common import (
     Export,
     chosen,
@@ -15,18 +16,17 @@ from steergraph.vectors.formats.common import (
     dump_json,
     layer_of,
     model_type_of,
-    multiplier,
     number_of,
     numbers,
     origin,
     parse_json,
     row_of,
+    scale_of,
     short,
     text_of,
     vector_of,
 )
-from steergraph.vectors.library import SteeringVector
-from steergraph.vectors.store.files import write_whole
+from steergraph.vectors.vector import SteeringVector
 
 MAX_WIDTH = 24576
 MAX_STRENGTH = 300.0
@@ -65,7 +65,7 @@ def write(vector: SteeringVector, path: Path, how: Export) -> Path:
     if length == 0.0 or len(direction) > MAX_WIDTH:
         raise InputError(f"vector {vector.name!r}: a direction of length {length:g} and width {len(direction)}; "
                          f"Neuronpedia takes no zero and at most {MAX_WIDTH} numbers")  # fmt: skip
-    strength = multiplier(vector, layers[0], how) * length
+    strength = scale_of(vector, layers[0], how) * length
     if abs(strength) > MAX_STRENGTH:
         raise InputError(f"vector {vector.name!r}: strength {strength:g} at length 1 is beyond the {MAX_STRENGTH:g} "
                          "that Neuronpedia takes; give a smaller alpha")  # fmt: skip
@@ -77,4 +77,4 @@ def write(vector: SteeringVector, path: Path, how: Export) -> Path:
         "vectorDefaultSteerStrength": strength,
         "vectorLabel": vector.name,
     }
-    return write_whole(path, dump_json(body))
+    return write_whole(path, dump_json(body), parents=True)

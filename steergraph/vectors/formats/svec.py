@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from steergraph.base.errors import InputError
+from steergraph.base.files import write_whole
 from steergraph.vectors.formats.common import (
     Export,
     chosen,
@@ -19,17 +20,16 @@ from steergraph.vectors.formats.common import (
     dump_json,
     layer_of,
     model_type_of,
-    multiplier,
     number_of,
     numbers,
     origin,
     parse_json,
     row_of,
+    scale_of,
     text_of,
     vector_of,
 )
-from steergraph.vectors.library import SteeringVector
-from steergraph.vectors.store.files import write_whole
+from steergraph.vectors.vector import SteeringVector
 
 Side = Literal["input", "output"]
 BAKED = "steergraph_alpha_baked"
@@ -107,7 +107,7 @@ def write_aisteer360(vector: SteeringVector, path: Path, how: Export) -> Path:
 
 
 def _baked(vector: SteeringVector, layer: int, how: Export) -> list[float]:
-    scaled = vector.directions[layer].float() * multiplier(vector, layer, how)
+    scaled = vector.directions[layer].float() * scale_of(vector, layer, how)
     if not bool(scaled.isfinite().all()):
         raise InputError(f"vector {vector.name!r}: alpha {how.alpha} is beyond float32; give a smaller one")
     return numbers(scaled)

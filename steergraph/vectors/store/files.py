@@ -4,23 +4,21 @@ Header metadata is strings; structured values are JSON. Knows nothing of models.
 used: sizes before tensors are loaded, every number for being finite, the contents against the hash that was written.
 """
 
-import hashlib
 import json
 import math
-import os
 import re
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.library import SteeringVector, check_directions
+from steergraph.base.files import file_stem, write_whole
+from steergraph.base.versions import version_of
+from steergraph.vectors.vector import SteeringVector, check_directions
 
 FORMAT, FORMAT_VERSION = "steergraph.vector", "1"
 SUFFIX = ".safetensors"
@@ -37,14 +35,16 @@ NUMBERS = ("raw_norms", "median_residual_norms")
 
 def file_name(name: str) -> str:
     """The file of a vector called `name`: "django_web/math" gives "django_web%2Fmath.safetensors"."""
-    quoted = quote(name, safe="")
-    if len(quoted) > 180:  # file systems allow 255 bytes
-        quoted = f"{quoted[:160]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-    return quoted + SUFFIX
+    return file_stem(name) + SUFFIX
 
 
-def read_vector(path: Path) -> SteeringVector:
-    """See `library.load_vector`."""
+def load_vector(path: str | Path) -> SteeringVector:
+    """Read one vector. Nothing in the file is trusted; no pickle is ever opened.
+
+    Raises InputError (one line) where the file is missing, of another format, truncated, damaged or absurdly large, and
+    where a number in it is not finite.
+    """
+    path = Path(path)
     _check_path(path)
     try:
         with safe_open(str(path), framework="pt") as handle:
@@ -76,8 +76,12 @@ def read_vector(path: Path) -> SteeringVector:
     return vector
 
 
-def write_vector(vector: SteeringVector, path: Path) -> Path:
-    """See `library.save_vector`."""
+def save_vector(vector: SteeringVector, path: str | Path) -> Path:
+    """Write one vector to `path` (*.safetensors), whole or not at all. Returns the path.
+
+    Raises InputError where it can't be written, and where the vector is one that `load_vector` would refuse.
+    """
+    path = Path(path)
     if path.suffix != SUFFIX:
         raise InputError(f"{path}: a vector's file ends in {SUFFIX}")
     directions = {
@@ -90,25 +94,7 @@ def write_vector(vector: SteeringVector, path: Path) -> Path:
     for name in NUMBERS:
         _check_numbers(getattr(vector, name), f"vector {vector.name!r}: {name}")
     data = save({f"direction.{layer}": d for layer, d in directions.items()}, metadata=_header(vector))
-    return write_whole(path, data)
-
-
-def write_whole(path: Path, data: bytes) -> Path:
-    """Write `data` to `path` so that nobody ever sees a part of it. Makes the folder. Raises InputError."""
-    draft = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with draft.open("xb") as handle:
-                handle.write(data)
-                handle.flush()
-                os.fsync(handle.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot write it: {error.strerror or error}") from error
-    return path
+    return write_whole(path, data, parents=True)
 
 
 def _check_path(path: Path) -> None:
@@ -116,7 +102,7 @@ def _check_path(path: Path) -> None:
         raise InputError(
             f"{path}: a pickle, which can run code, is not opened; lm-eval's are read without running "
             f"any: steergraph vectors import {path} --out . ; convert any other where you trust it: python -c "
-            '"import torch; from steergraph.vectors.library import make_vector, save_vector; '
+            '"import torch; from steergraph import make_vector, save_vector; '
             "save_vector(make_vector('NAME', torch.load('FILE', weights_only=True), model='MODEL'), "
             "'NAME.safetensors')\" (the file holds one direction by layer)"
         )
@@ -135,12 +121,6 @@ def _check_path(path: Path) -> None:
 
 
 def _header(vector: SteeringVector) -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        made_by = f"steergraph {version('steergraph')}"
-    except PackageNotFoundError:
-        made_by = "steergraph"
     try:
         structured = {name: json.dumps(_by_layer(getattr(vector, name))) for name in NUMBERS}
         structured["metadata"] = json.dumps(dict(vector.metadata), allow_nan=False, sort_keys=True)
@@ -153,7 +133,7 @@ def _header(vector: SteeringVector) -> dict[str, str]:
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "created_by": made_by,
+        "created_by": f"steergraph {version_of()}",
         "hash": vector.hash,
         "hidden_size": str(vector.hidden_size),
         **{name: getattr(vector, name) for name in TEXTS},

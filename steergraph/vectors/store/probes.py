@@ -14,13 +14,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from steergraph.base.errors import InputError
+from steergraph.base.files import write_whole
 from steergraph.engine.activations.texts import READ_POSITIONS, Report
 from steergraph.engine.loading.models import LoadedModel
 from steergraph.vectors.compare.probe import POSITIONS, Condition, Listener, learn_listener
 from steergraph.vectors.extract.contrast import ContrastSet
 from steergraph.vectors.extract.first_use import model_folder
 from steergraph.vectors.extract.methods import Method
-from steergraph.vectors.store.files import file_name, write_whole
+from steergraph.vectors.store.files import file_name
 
 log = logging.getLogger(__name__)
 

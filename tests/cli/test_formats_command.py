@@ -1,0 +1,84 @@
+"""`steergraph vectors export` and `import`, as a user calls them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from steergraph.cli import main
+from steergraph.cli.vectors.exchange import FORMAT_NAMES
+from steergraph.vectors.formats import FORMATS
+from steergraph.vectors.store.files import load_vector, save_vector
+from steergraph.vectors.vector import make_vector
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    vector = make_vector("math", {k: torch.arange(1.0, 7.0) + k for k in range(4)}, model="org/model")
+    return save_vector(vector, tmp_path / "math.safetensors")
+
+
+def test_the_command_knows_every_format() -> None:
+    assert tuple(FORMATS) == FORMAT_NAMES
+
+
+def test_there_and_back(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "math.gguf"
+    assert main(["vectors", "export", str(made), "--to", str(out), "--skip-layer-0"]) == 0
+    assert f"wrote {out}, no dose in it" in capsys.readouterr().out
+    assert main(["vectors", "import", str(out), "--out", str(tmp_path / "back"), "--hidden-size", "6"]) == 0
+    shown = capsys.readouterr().out
+    assert "asked for" not in shown
+    back = load_vector(tmp_path / "back" / "math.safetensors")
+    assert sorted(back.directions) == [1, 2, 3]
+    assert back.model == "org/model"
+
+
+def test_a_dose_is_told(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "math.json"
+    arguments = ["--to", str(out), "--format", "easysteer", "--layer", "2", "--alpha", "4", "--positions", "generated"]
+    assert main(["vectors", "export", str(made), *arguments]) == 0
+    assert "alpha 4 (unit_vector) in it" in capsys.readouterr().out
+    assert json.loads(out.read_text())["vectors"][0]["layers"] == [2]
+    copy = tmp_path / "x.safetensors"
+    assert main(["vectors", "import", str(out), "--out", str(copy), "--name", "other", "--model", "org/else"]) == 0
+    assert "asked for: layer 2, alpha" in capsys.readouterr().out
+    assert (load_vector(copy).name, load_vector(copy).model) == ("other", "org/else")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["export", "FILE", "--to", "x.gguf"], "can't steer layer 0"),
+        (["export", "FILE", "--to", "x.svec"], "say the format"),
+        (["export", "FILE", "--to", "x.pt"], "say which of layers 0 to 3"),
+        (["export", "FILE", "--to", "x.pt", "--layer", "9"], "no direction at layer 9"),
+        (["export", "none.safetensors", "--to", "x.gguf"], "no such file"),
+        (["import", "none.gguf", "--out", "x"], "no such file"),
+        (["import", "FILE", "--out", "x.gguf"], "a .safetensors file takes one vector"),
+        (["import", "FILE", "--out", "x", "--hidden-size", "7"], "6 wide, not 7"),
+        (["import", "FILE", "--out", "x", "--side", "input"], "side is for .svec"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    word: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["vectors", *(str(made) if argument == "FILE" else argument for argument in arguments)]) == 2
+    said = capsys.readouterr().err
+    assert word in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.glob("x*"))
+
+
+def test_neither_command_loads_torch_before_it_is_called() -> None:
+    code = "import sys; from steergraph.cli.app import build_parser; build_parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
