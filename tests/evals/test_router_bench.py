@@ -13,7 +13,7 @@ from tiny_models import tiny_model
 
 from steergraph.agents.specialists import Roster
 from steergraph.base.errors import InputError
-from steergraph.cli.app import route_bench as routing_command
+from steergraph.cli import route_bench as routing_command
 from steergraph.engine.local import LocalEngine
 from steergraph.evals.routing import (
     AGENT_DOMAINS,

@@ -135,7 +135,7 @@ def save_calibration(calibration: Calibration, path: str | Path) -> Path:
     import json
 
     content = {**calibration.model_dump(mode="json"), "evidence": calibration.evidence.model_dump(mode="json")}
-    return write_whole(Path(path), (json.dumps(content, indent=2) + "\n").encode())
+    return write_whole(Path(path), json.dumps(content, indent=2) + "\n", parents=True)
 
 
 def _spend(doses: Doses, switch: Switch, target: float, ladder: Sequence[float], rounds: int) -> dict[str, Any]:

@@ -115,4 +115,4 @@ def _baked(vector: SteeringVector, layer: int, how: Export) -> list[float]:
 
 def _write(vector: SteeringVector, path: Path, how: Export, content: dict[str, Any]) -> Path:
     said = {BAKED: True} if how.alpha is not None else {}
-    return write_whole(path, dump_json({"model_type": model_type_of(vector, how), **content, **said}))
+    return write_whole(path, dump_json({"model_type": model_type_of(vector, how), **content, **said}), parents=True)

@@ -65,7 +65,9 @@ def save_listener(listener: Listener, path: Path) -> Path:
     }
     tensors = {"units": listener.units, "middle": listener.middle, "slope": listener.slope}
     metadata = {"format": "steergraph.listener", "facts": json.dumps(facts)}
-    return write_whole(path, save({k: v.float().contiguous() for k, v in tensors.items()}, metadata=metadata))
+    return write_whole(
+        path, save({k: v.float().contiguous() for k, v in tensors.items()}, metadata=metadata), parents=True
+    )
 
 
 def load_listener(path: Path) -> Listener:
