@@ -36,7 +36,7 @@ def check_files(checkout: Path, installed: Path) -> None:
 
 # Modules that need an extra, and what they miss without it.
 NEED_EXTRAS = {
-    "steergraph.agents.checkpoints_postgres": "langgraph.checkpoint.postgres",
+    "steergraph.agents.checkpoints.postgres": "langgraph.checkpoint.postgres",
     "steergraph.web.app": "starlette",
 }
 

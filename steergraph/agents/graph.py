@@ -4,25 +4,22 @@ Custom stream events and their fields are listed in docs/architecture.md.
 """
 
 from collections.abc import Hashable
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import get_runtime
 
-from steergraph.agents import nodes
 from steergraph.agents.context import Context
+from steergraph.agents.nodes import Nodes
 from steergraph.agents.policy import Policy
 from steergraph.agents.router import Mode, Router, router_named, rules
 from steergraph.agents.services import Services
-from steergraph.agents.speak import Emit, Turn, aspeak, prepare, speak
-from steergraph.agents.specialists import RETRIEVE, Roster, Specialist
-from steergraph.agents.state import Input, Output, State, Step
-from steergraph.base.cancellation import in_thread
+from steergraph.agents.specialists import RETRIEVE, Roster
+from steergraph.agents.state import Input, Output, State
 from steergraph.engine.protocol import Engine
 from steergraph.retrieval.retriever import BM25Retriever, Retriever
 from steergraph.retrieval.term_cache import TermCache
@@ -80,14 +77,9 @@ def graph_builder(services: Services) -> StateGraph[State, Context, Input, Outpu
     roster = services.roster
     builder = StateGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
     plans = _successors(roster)
-    builder.add_node("route", _both(nodes.route(services, plans), "route"))
-    builder.add_node(RETRIEVE, _both(nodes.retrieve(services), RETRIEVE))
-    for specialist in roster.specialists:
-        builder.add_node(specialist.name, _speaker(services, specialist.name))
-    builder.add_node("edit", _both(nodes.edit(services), "edit"))
-    builder.add_node("check", _both(nodes.check(services), "check"))
-    builder.add_node("answer", _both(nodes.answer(services), "answer"))
-    builder.add_node("finish", _both(nodes.finish(services), "finish"))
+    nodes = Nodes(services, plans)
+    for name in ("route", RETRIEVE, *roster.names, "edit", "check", "answer", "finish"):
+        builder.add_node(name, nodes.body(name))
 
     def after_check(state: State) -> str:
         return next_step(state) if state.get("patch") else _again_or_finish(services, state)
@@ -138,79 +130,16 @@ def _again_or_finish(services: Services, state: State) -> str:
     return state["plan"][state["cursor"] - 1]
 
 
-def _both(node: nodes.Node, name: str) -> RunnableLambda[State, dict[str, Any]]:
-    """`node` with an async body too: it runs in a thread, and cancelling it kills the git or the tests it waits for."""
-
-    def body(state: State) -> dict[str, Any]:
-        return node(state, runtime=get_runtime(Context))
-
-    async def abody(state: State) -> dict[str, Any]:
-        return await in_thread(partial(node, state, runtime=get_runtime(Context)))
-
-    return RunnableLambda(body, abody, name=name)
-
-
-def _speaker(services: Services, name: str) -> RunnableLambda[State, dict[str, Any]]:
-    """A specialist's node, with a sync and an async body."""
-
-    def turn_of(state: State, context: Context, emit: Emit) -> Turn | None:
-        if context.max_seconds and state["seconds"] >= context.max_seconds:
-            return None
-        if context.max_tokens and state["tokens"] >= context.max_tokens:
-            return None
-        return prepare(services, name, _counted(state), context, emit)
-
-    def node(state: State) -> dict[str, Any]:
-        runtime = get_runtime(Context)
-        turn = turn_of(state, Context.of(runtime.context), runtime.stream_writer)
-        return _spoke(state, turn, speak(services, turn, runtime.stream_writer) if turn else [])
-
-    async def anode(state: State) -> dict[str, Any]:
-        import asyncio
-
-        runtime = get_runtime(Context)
-        turn = await asyncio.to_thread(turn_of, state, Context.of(runtime.context), runtime.stream_writer)
-        return _spoke(state, turn, await aspeak(services, turn, runtime.stream_writer) if turn else [])
-
-    return RunnableLambda(node, anode, name=name)
-
-
-def _counted(state: State) -> State:
-    """A repair round is an attempt more: the check before it left its words in `feedback`."""
-    return {**state, "attempt": state["attempt"] + 1} if state.get("feedback") else state
-
-
-def _spoke(state: State, turn: Turn | None, steps: list[Step]) -> dict[str, Any]:
-    if turn is None:
-        return {"status": "out_of_budget"}
-    last = steps[-1]
-    again = bool(state.get("feedback"))
-    update: dict[str, Any] = {
-        "steps": [*state["steps"], *(step.model_dump(mode="json") for step in steps)],
-        "tokens": state["tokens"] + sum(step.tokens.completion for step in steps),
-        "seconds": state["seconds"] + sum(step.seconds for step in steps),
-        "cursor": state["cursor"] if again else state["cursor"] + 1,
-        "attempt": state["attempt"] + 1 if again else state["attempt"],
-    }
-    if turn.specialist.output == "text":
-        update["notes"] = [*state["notes"], {"specialist": last.specialist, "text": last.text}]
-    return update
-
-
 def _successors(roster: Roster) -> dict[str, set[str]]:
     """For every node that can be in a plan, and `route`: the nodes that can follow it in some plan, and `finish`."""
     answering = {s.name for s in roster.specialists if s.output == "answer"}
-    follow: dict[str, set[str]] = {name: {"finish"} for name in ("route", RETRIEVE, *_names(roster.specialists))}
+    follow: dict[str, set[str]] = {name: {"finish"} for name in ("route", RETRIEVE, *roster.names)}
     for plan in roster.plans.values():
         expanded = [answering if step == "DOMAIN" else {step} for step in plan]
         for sources, targets in zip([{"route"}, *expanded], expanded, strict=False):
             for source in sources:
                 follow[source] |= targets
     return follow
-
-
-def _names(specialists: tuple[Specialist, ...]) -> list[str]:
-    return [s.name for s in specialists]
 
 
 def _paths(targets: set[str]) -> dict[Hashable, str]:

@@ -1,17 +1,16 @@
-"""The graph's nodes that are not specialists: route, retrieve, edit, check, answer, finish.
+"""The graph's nodes: what each does with the state. Where they lie in the graph is `graph.py`'s concern."""
 
-Each is a function of the state that returns the keys it changes. Where they lie in the graph is `graph.py`'s concern.
-"""
-
+import asyncio
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from langgraph.runtime import Runtime
-from pydantic import ValidationError
+from langchain_core.runnables import RunnableLambda
+from langgraph.runtime import Runtime, get_runtime
 
 from steergraph.agents.answers import LETTERS, extract_answer
 from steergraph.agents.budget import room_for_context
@@ -21,44 +20,83 @@ from steergraph.agents.edits.blocks import parse_edits
 from steergraph.agents.edits.patch import apply_edits, unified_diff
 from steergraph.agents.policy import Decision
 from steergraph.agents.services import Services, require_repo
-from steergraph.agents.speak import Emit, ensure_spoken_with, prepare, sections_of, suspects
-from steergraph.agents.specialists import RETRIEVE
-from steergraph.agents.state import Input, State, Task, Tests
+from steergraph.agents.speak import aspeak, speak
+from steergraph.agents.specialists import RETRIEVE, Specialist
+from steergraph.agents.state import Input, State, Task, Tests, requested_task
+from steergraph.agents.turn import Emit, ensure_spoken_with, prepare, sections_of, spoken, suspects, turn_of
+from steergraph.base.cancellation import in_thread
 from steergraph.base.errors import InputError
 from steergraph.engine.protocol import ScoreRequest
 from steergraph.repo.repository import Repository
 from steergraph.sandbox.run import Sandbox
 
-
-class Node(Protocol):
-    def __call__(self, state: State, *, runtime: Runtime[Context]) -> dict[str, Any]: ...
-
-
 _FEEDBACK_CHARACTERS = 600
 
 
-def route(services: Services, follows: Mapping[str, set[str]]) -> Node:
-    """Validate the task, pin its commit, plan its steps, and make the vectors they will need ahead of the steps.
+class Nodes:
+    """The nodes of one graph. `follows` says which steps may follow which; a router's plan that goes another way is
+    refused."""
 
-    `follows` says which steps may follow which; a router's plan that goes another way is refused.
-    """
+    def __init__(self, services: Services, follows: Mapping[str, set[str]]) -> None:
+        self._services = services
+        self._follows = follows
 
-    def node(state: State, *, runtime: Runtime[Context]) -> dict[str, Any]:
+    def body(self, name: str) -> RunnableLambda[State, dict[str, Any]]:
+        """The node called `name` (a method's name, or a specialist's) as the graph runs it, sync and async.
+
+        The async body of a method runs in a thread; cancelling it kills the git or the tests that it waits for.
+        """
+        if name in self._services.roster.names:
+            return self._speaker(name)
+        method: Callable[[State, Runtime[Context]], dict[str, Any]] = getattr(self, name)
+
+        def node(state: State) -> dict[str, Any]:
+            return method(state, get_runtime(Context))
+
+        async def anode(state: State) -> dict[str, Any]:
+            return await in_thread(partial(method, state, get_runtime(Context)))
+
+        return RunnableLambda(node, anode, name=name)
+
+    def _speaker(self, name: str) -> RunnableLambda[State, dict[str, Any]]:
+        """A specialist's node."""
+        services = self._services
+
+        def node(state: State) -> dict[str, Any]:
+            runtime = get_runtime(Context)
+            turn = turn_of(services, name, state, Context.of(runtime.context), runtime.stream_writer)
+            return spoken(state, turn, speak(services, turn, runtime.stream_writer) if turn else [])
+
+        async def anode(state: State) -> dict[str, Any]:
+            runtime = get_runtime(Context)
+            emit = runtime.stream_writer
+            turn = await asyncio.to_thread(turn_of, services, name, state, Context.of(runtime.context), emit)
+            return spoken(state, turn, await aspeak(services, turn, emit) if turn else [])
+
+        return RunnableLambda(node, anode, name=name)
+
+    def route(self, state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+        """Validate the task, pin its commit, plan its steps, and make the vectors they will need ahead of the steps.
+
+        `follows` says which steps may follow which; a router's plan that goes another way is refused.
+        """
         started = time.monotonic()
         context = Context.of(runtime.context)
-        axes = context.axes(services.policy)
-        task = _task(state)
+        axes = context.axes(self._services.policy)
+        task = requested_task(state)
         if task.kind == "issue":
-            sha = services.repository(require_repo(task.repo)).resolve(task.base_commit)
+            sha = self._services.repository(require_repo(task.repo)).resolve(task.base_commit)
             task = task.model_copy(update={"base_commit": sha})
-        planned = services.router(task, services.roster, retrieval=axes.retrieval)
+        planned = self._services.router(task, self._services.roster, retrieval=axes.retrieval)
         for step, then in pairwise(("route", *planned.plan)):
-            if then not in follows.get(step, ()):
+            if then not in self._follows.get(step, ()):
                 raise InputError(f"the plan {' > '.join(planned.plan)} is none of the roster's: add it to its plans")
         emit = runtime.stream_writer
         emit({"event": "route", "plan": list(planned.plan), "cluster": planned.cluster, "reason": planned.reason})
         specialists = [name for name in planned.plan if name != RETRIEVE]
-        ensure_spoken_with(services, specialists, task, context, emit)  # now, so that a long extraction is shown first
+        ensure_spoken_with(
+            self._services, specialists, task, context, emit
+        )  # now, so that a long extraction is shown first
         return {
             "task": task.model_dump(mode="json"),
             "plan": list(planned.plan),
@@ -81,17 +119,12 @@ def route(services: Services, follows: Mapping[str, set[str]]) -> Node:
             "seconds": time.monotonic() - started,
         }
 
-    return node
-
-
-def retrieve(services: Services) -> Node:
-    """Find the passages that matter, by the issue and the suspects named so far, packed to the patch prompt's room."""
-
-    def node(state: State, *, runtime: Runtime[Context]) -> dict[str, Any]:
+    def retrieve(self, state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+        """Find the passages that matter, by the issue and the suspects so far, packed to the patch prompt's room."""
         started = time.monotonic()
         task = Task.model_validate(state["task"])
-        engine = services.engine
-        reader = _reader(services, state)
+        engine = self._services.engine
+        reader = self._reader(state)
         room = room_for_context(reader, sections_of(task, state), engine.count_tokens, engine.info.window)
         empty = engine.count_tokens(reader.messages({"context": "."}))
 
@@ -99,8 +132,8 @@ def retrieve(services: Services) -> Node:
             return max(0, engine.count_tokens(reader.messages({"context": text})) - empty)
 
         named = suspects(state["notes"])
-        found = services.retriever.retrieve(
-            services.repository(require_repo(task.repo)), str(task.base_commit), task.problem, named, room, count
+        found = self._services.retriever.retrieve(
+            self._services.repository(require_repo(task.repo)), str(task.base_commit), task.problem, named, room, count
         )
         record = found.model_dump(mode="json")
         record["suspects"] = named
@@ -112,15 +145,10 @@ def retrieve(services: Services) -> Node:
             "seconds": state["seconds"] + time.monotonic() - started,
         }
 
-    return node
-
-
-def edit(services: Services) -> Node:
-    """Turn what the patch specialist said into a diff, computed from the files as they are at the base commit."""
-
-    def node(state: State, *, runtime: Runtime[Context]) -> dict[str, Any]:
+    def edit(self, state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+        """Turn what the patch specialist said into a diff, computed from the files as they are at the base commit."""
         task = Task.model_validate(state["task"])
-        repository = services.repository(require_repo(task.repo))
+        repository = self._services.repository(require_repo(task.repo))
         sha = str(task.base_commit)
         parsed = parse_edits(state["steps"][-1]["text"])
         problems = list(parsed.problems)
@@ -146,17 +174,12 @@ def edit(services: Services) -> Node:
         status = "edit_did_not_apply" if parsed.edits else "no_edit"
         return {"candidate": candidate, **({} if candidate else _failed(status, problems))}
 
-    return node
-
-
-def check(services: Services) -> Node:
-    """Apply the diff to a clean copy, parse the files, and run the tests before and after where there are any."""
-
-    def node(state: State, *, runtime: Runtime[Context]) -> dict[str, Any]:
+    def check(self, state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+        """Apply the diff to a clean copy, parse the files, and run the tests before and after where there are any."""
         started = time.monotonic()
         context = Context.of(runtime.context)
         task = Task.model_validate(state["task"])
-        repository = services.repository(require_repo(task.repo))
+        repository = self._services.repository(require_repo(task.repo))
         candidate = state["candidate"] or {}
         tests = None
         sandbox = None
@@ -201,30 +224,23 @@ def check(services: Services) -> Node:
         )
         return update
 
-    return node
-
-
-def answer(services: Services) -> Node:
-    """Read the answer out of the last step; with choices and none found, the likeliest letter."""
-
-    def node(state: State, *, runtime: Runtime[Context]) -> dict[str, Any]:
+    def answer(self, state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+        """Read the answer out of the last step; with choices and none found, the likeliest letter."""
         task = Task.model_validate(state["task"])
         last = state["steps"][-1]
-        numeric = services.roster[last["specialist"]].domain == "math"
+        numeric = self._services.roster[last["specialist"]].domain == "math"
         found = extract_answer(last["text"], task.choices, numeric=numeric)
         how = "said"
         if found is None and task.choices:
-            found, how = _likeliest(services, state, Context.of(runtime.context), task, runtime.stream_writer), "scored"
+            found, how = (
+                self._likeliest(state, Context.of(runtime.context), task, runtime.stream_writer),
+                "scored",
+            )
         runtime.stream_writer({"event": "answer", "answer": found, "how": how})
         return {"answer": found, "status": "answered" if found is not None else "no_answer"}
 
-    return node
-
-
-def finish(services: Services) -> Node:
-    """Write down how it ended."""
-
-    def node(state: State, *, runtime: Runtime[Context]) -> dict[str, Any]:
+    def finish(self, state: State, runtime: Runtime[Context]) -> dict[str, Any]:
+        """Write down how it ended."""
         status = state.get("status") or "no_edit"
         retrieval = state.get("retrieval")
         if status == "no_edit" and retrieval and not retrieval["passages"]:
@@ -233,7 +249,27 @@ def finish(services: Services) -> Node:
         # The next task on this thread starts from nothing: what it does not name must not be this one's.
         return {"status": status, **dict.fromkeys(Input.__annotations__)}
 
-    return node
+    def _reader(self, state: State) -> Specialist:
+        """The specialist whose prompt retrieval packs for: of those still to come that read context, the tightest."""
+        coming = [self._services.roster[n] for n in state["plan"][state["cursor"] :] if n != RETRIEVE]
+        readers = [s for s in coming if "context" in s.reads]
+        if not readers:
+            raise InputError("the plan retrieves context, but no specialist after it reads `context`")
+        return max(readers, key=lambda s: s.max_new_tokens)
+
+    def _likeliest(self, state: State, context: Context, task: Task, emit: Emit) -> str:
+        name = state["plan"][state["cursor"] - 1]
+        turn = prepare(self._services, name, state, context, emit)
+        steering = Decision.model_validate(state["steps"][-1]["decision"]).steering
+        letters = LETTERS[: len(task.choices)]
+        scores = self._services.engine.score(
+            [
+                ScoreRequest(messages=turn.request.messages, continuation=f"#### {letter}", steering=steering)
+                for letter in letters
+            ]
+        )
+        totals = {letter: score.total for letter, score in zip(letters, scores, strict=True)}
+        return max(totals, key=lambda letter: totals[letter])
 
 
 def _reading(repository: Repository, sha: str) -> Callable[[str], str | None]:
@@ -249,42 +285,6 @@ def _reading(repository: Repository, sha: str) -> Callable[[str], str | None]:
     return read
 
 
-def _task(state: State) -> Task:
-    fields = {name: state.get(name) for name in Task.model_fields if state.get(name) is not None}
-    fields.setdefault("kind", "issue" if fields.get("repo") else "reasoning")
-    try:
-        return Task.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "task"
-        message = "it is missing" if first["type"] == "missing" else first["msg"]
-        raise InputError(f"the task's {field}: {message}") from error
-
-
-def _reader(services: Services, state: State) -> Any:
-    """The specialist whose prompt retrieval packs for: of those still to come that read context, the tightest."""
-    coming = [services.roster[n] for n in state["plan"][state["cursor"] :] if n != RETRIEVE]
-    readers = [s for s in coming if "context" in s.reads]
-    if not readers:
-        raise InputError("the plan retrieves context, but no specialist after it reads `context`")
-    return max(readers, key=lambda s: s.max_new_tokens)
-
-
 def _failed(status: str, problems: list[str]) -> dict[str, Any]:
     words = "\n".join(problems)
     return {"status": status, "problems": problems, "feedback": words[:_FEEDBACK_CHARACTERS], "patch": None}
-
-
-def _likeliest(services: Services, state: State, context: Context, task: Task, emit: Emit) -> str:
-    name = state["plan"][state["cursor"] - 1]
-    turn = prepare(services, name, state, context, emit)
-    steering = Decision.model_validate(state["steps"][-1]["decision"]).steering
-    letters = LETTERS[: len(task.choices)]
-    scores = services.engine.score(
-        [
-            ScoreRequest(messages=turn.request.messages, continuation=f"#### {letter}", steering=steering)
-            for letter in letters
-        ]
-    )
-    totals = {letter: score.total for letter, score in zip(letters, scores, strict=True)}
-    return max(totals, key=lambda letter: totals[letter])

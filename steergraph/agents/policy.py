@@ -3,13 +3,16 @@
 Knows situations and decisions. Knows nothing of prompts, of the graph or of how steering is carried out.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
 from steergraph.configs import load_validated
 from steergraph.engine.steering.records import Steering
+
+_GRAM, _MIN_WORDS = 4, 24
 
 Axis = Literal["none", "static", "dynamic"]
 Mode = Literal["on", "off", "outside_spans"]
@@ -87,10 +90,23 @@ class Axes(Frozen):
 
 
 class Guard(Frozen):
+    """When a steered answer is refused: empty, repeating itself, or running away."""
+
     max_repetition: float
     min_characters: int
     refuse_runaway: bool
     min_runaway_tokens: int
+
+    def refusal(self, text: str, finish_reason: str, n_tokens: int) -> str | None:
+        """Why a steered answer should be spoken again with steering off, or None where it stands."""
+        if len(text.strip()) < self.min_characters:
+            return "empty text"
+        share = repetition(text)
+        if share > self.max_repetition:
+            return f"repetition ({share:.0%} of its 4-grams occurred before)"
+        if self.refuse_runaway and finish_reason == "length" and n_tokens >= self.min_runaway_tokens:
+            return f"ran to its limit of {n_tokens} tokens"
+        return None
 
 
 class Repair(Frozen):
@@ -175,3 +191,24 @@ class Policy(Frozen):
 def scaled(steering: Steering, factor: float) -> Steering:
     """The same steering at `factor` times its dose."""
     return Steering(components=tuple(c.model_copy(update={"alpha": c.alpha * factor}) for c in steering.components))
+
+
+def repetition(text: str) -> float:
+    """Share of the answer's 4-grams of words that occurred before in it; 0.0 for fewer than 24 words."""
+    words = text.split()
+    if len(words) < _MIN_WORDS:
+        return 0.0
+    grams = [tuple(words[i : i + _GRAM]) for i in range(len(words) - _GRAM + 1)]
+    return 1 - len(set(grams)) / len(grams)
+
+
+def describe(decision: Mapping[str, Any]) -> str:
+    """One line: the vector, layer and dose, or that steering is off."""
+    if decision["mode"] == "off":
+        return "steering off"
+    parts = [
+        f"{c['vector']} @ layer {c['layer']}, alpha {c['alpha']:g} {c['unit'].replace('_', ' ')}, {c['positions']}"
+        for c in decision["steering"]["components"]
+    ]
+    outside = " outside edit blocks" if decision["mode"] == "outside_spans" else ""
+    return f"steering on{outside}: {' + '.join(parts)}"

@@ -1,157 +1,16 @@
-"""One specialist's turn: decide, build the prompt, ask the engine, guard the answer, write the step down.
+"""One specialist speaks: ask the engine, guard the answer, write the step down.
 
 The turn is the same for the sync and the async body of a node; only the waiting differs.
 """
 
 import asyncio
-import re
 import time
-from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from steergraph.agents.answers import format_question
-from steergraph.agents.budget import FittedPrompt, fit
-from steergraph.agents.context import Context
-from steergraph.agents.guard import tripped
-from steergraph.agents.policy import Decision, Situation, scaled
 from steergraph.agents.services import Services
-from steergraph.agents.specialists import Specialist, resolve_steering
-from steergraph.agents.state import State, Step, Task, Tokens
-from steergraph.base.records import Frozen
-from steergraph.engine.protocol import Completion, Handle, Request, Sampling
-
-Emit = Callable[[dict[str, Any]], None]
-_BACKTICKED = re.compile(r"`([^`\n]{2,80})`")
-
-
-class Turn(Frozen):
-    """Everything decided before the model speaks."""
-
-    specialist: Specialist
-    attempt: int
-    decision: Decision
-    prompt: FittedPrompt
-    request: Request
-    guarded: bool
-    """Whether a steered answer is looked at; not with the gate off, where the published arms had no guard."""
-    tokens_left: int | None
-    """Completion tokens that the run may still spend; None: no limit."""
-
-
-def ensure_spoken_with(services: Services, names: Iterable[str], task: Task, context: Context, emit: Emit) -> None:
-    """Make the vectors that the specialists `names` may speak with and the engine lacks; `emit` gets `vectors` events.
-
-    Vectors lie in the engine, not in the graph's state: whoever needs one makes sure of it, because a run that goes on
-    from its state has an engine that has seen nothing of what came before.
-    """
-    axes = context.axes(services.policy)
-    if axes.steering == "none":
-        return
-    domains = {vector for name in names for vector in services.roster[name].vectors}
-    if axes.steering == "static" and task.kind == "issue":
-        domains.add(services.policy.static_domain)
-    if context.vector:
-        domains.add(context.vector)
-
-    def progress(domain: str, done: int, of: int) -> None:
-        emit({"event": "vectors", "domain": domain, "done": done, "of": of})
-
-    services.ensure_vectors(sorted(domains), progress)
-
-
-def prepare(services: Services, name: str, state: State, context: Context, emit: Emit = lambda event: None) -> Turn:
-    """Decide on steering and build the request for `name`'s turn, its vectors made where the engine lacks them.
-
-    Raises InputError where its prompt can't fit, or a vector can't be made.
-    """
-    specialist = services.roster[name]
-    task = Task.model_validate(state["task"])
-    ensure_spoken_with(services, (name,), task, context, emit)
-    policy, engine = services.policy, services.engine
-    axes = context.axes(policy)
-    attempt = state.get("attempt", 0) if specialist.output == "edits" else 0
-    steering, evidence = resolve_steering(
-        specialist,
-        engine.library,
-        engine.info,
-        cluster=state.get("cluster"),
-        static_domain=context.vector
-        or (policy.static_domain if axes.steering == "static" and task.kind == "issue" else None),
-    )
-    if steering is not None and context.dose != 1.0:
-        steering, evidence = scaled(steering, context.dose), None  # nothing is known of another dose
-    repeats = _repeats(state, name) if attempt else 0
-    sections = sections_of(task, {**state, "feedback": "", "notes": []} if repeats else state)
-    prompt = fit(specialist, sections, engine.count_tokens, engine.info.window)
-    decision = policy.decide(
-        Situation(
-            steering=steering,
-            axis=axes.steering,
-            gate=axes.gate,
-            context=bool(prompt.sections.get("context")),
-            n_examples=len(task.examples) if prompt.sections.get("examples") else 0,
-            thinking=context.thinking,
-            machine_read=specialist.machine_read,
-            model_kind=engine.info.kind,
-            evidence=evidence.summary if evidence else "",
-        )
-    )
-    repairing = attempt > 0
-    left = context.max_tokens - state.get("tokens", 0) if context.max_tokens else None
-    bound = prompt.max_new_tokens if left is None else min(prompt.max_new_tokens, left)
-    request = Request(
-        messages=prompt.messages,
-        steering=decision.steering,
-        suspend=specialist.spans if decision.mode == "outside_spans" else (),
-        sampling=Sampling(
-            temperature=policy.repair.temperature_after(repeats) if repairing else context.temperature,
-            top_p=policy.repair.top_p if repairing or context.temperature else 1.0,
-            max_new_tokens=max(1, bound),
-        ),
-        seed=context.seed + attempt,
-        deadline_s=max(0.1, context.max_seconds - state.get("seconds", 0.0)) if context.max_seconds else None,
-        enable_thinking=context.thinking,
-    )
-    return Turn(
-        specialist=specialist,
-        attempt=attempt,
-        decision=decision,
-        prompt=prompt,
-        request=request,
-        guarded=axes.gate,
-        tokens_left=left,
-    )
-
-
-def _repeats(state: State, name: str) -> int:
-    """How many attempts of `name` only repeated an earlier one, white space aside. What the guard refused was no
-    attempt."""
-    steps = [step for step in state.get("steps") or [] if step["specialist"] == name and not step["guard"]]
-    said = [" ".join(step["text"].split()) for step in steps]
-    return len(said) - len(set(said))
-
-
-def unsteered(turn: Turn, refused: Step) -> Turn | None:
-    """The same turn with steering off, because the guard refused the steered answer; None where the budget is spent."""
-    decision = Decision(
-        mode="off",
-        steering=None,
-        rule="guard",
-        reason=f"the steered answer was refused: {refused.guard}",
-        evidence="this run",
-    )
-    left = None if turn.tokens_left is None else turn.tokens_left - refused.tokens.completion
-    deadline = turn.request.deadline_s
-    seconds = None if deadline is None else deadline - refused.seconds
-    if (left is not None and left <= 0) or (seconds is not None and seconds <= 0):
-        return None
-    sampling = turn.request.sampling
-    if left is not None:
-        sampling = sampling.model_copy(update={"max_new_tokens": min(sampling.max_new_tokens, left)})
-    request = turn.request.model_copy(
-        update={"steering": None, "suspend": (), "sampling": sampling, "deadline_s": seconds}
-    )
-    return turn.model_copy(update={"decision": decision, "request": request, "tokens_left": left})
+from steergraph.agents.state import Step, Tokens
+from steergraph.agents.turn import Emit, Turn, unsteered
+from steergraph.engine.protocol import Completion, Handle
 
 
 def speak(services: Services, turn: Turn, emit: Emit) -> list[Step]:
@@ -209,8 +68,8 @@ def step_of(services: Services, turn: Turn, completion: Completion, seconds: flo
     """What is written down of a turn, with the guard's word on it."""
     refused = None
     if turn.guarded and turn.decision.mode != "off" and completion.finish_reason in ("stop", "length"):
-        refused = tripped(
-            services.policy.guard, completion.text, completion.finish_reason, completion.usage.completion_tokens
+        refused = services.policy.guard.refusal(
+            completion.text, completion.finish_reason, completion.usage.completion_tokens
         )
     return Step(
         specialist=turn.specialist.name,
@@ -242,30 +101,3 @@ def start_event(turn: Turn) -> dict[str, Any]:
 def end_event(step: Step) -> dict[str, Any]:
     """The custom stream event `step_end`: the whole step."""
     return {"event": "step_end", "step": step.model_dump(mode="json")}
-
-
-def sections_of(task: Task, state: Mapping[str, Any]) -> dict[str, str]:
-    """Every section a prompt can be built from, by name; empty ones included.
-
-    With feedback on a failed edit there are no notes, because the edit may have failed by following them, and each
-    repair round halves the passages, best first: a small model that looked in the wrong place looks at less.
-    """
-    retrieval = state.get("retrieval") or {}
-    feedback = state.get("feedback", "")
-    passages = retrieval.get("passages", [])
-    rounds = state.get("attempt", 0) if feedback else 0
-    notes = [note["text"].strip() for note in state.get("notes") or [] if not feedback]
-    return {
-        "issue": task.problem,
-        "question": format_question(task.problem, task.choices),
-        "examples": "\n\n".join(task.examples),
-        "context": "\n\n".join(passage["text"] for passage in passages[: max(1, len(passages) >> rounds)]),
-        "notes": "\n".join(note for note in notes if note),
-        "feedback": feedback,
-    }
-
-
-def suspects(notes: list[dict[str, str]]) -> list[str]:
-    """The names that specialists put in backticks, in order, each once."""
-    found = [name for note in notes for name in _BACKTICKED.findall(note["text"])]
-    return list(dict.fromkeys(found))

@@ -93,10 +93,10 @@ class Roster(Frozen):
         answering = {s.name for s in roster.specialists if s.output == "answer"}
         for name in roster.reasoning_words.keys() - answering:
             raise ConfigError(f"{where}: reasoning_words names {name!r}, who is no specialist with output: answer")
-        for name in {s.name for s in roster.specialists} & FIXED_NODES:
+        for name in set(roster.names) & FIXED_NODES:
             raise ConfigError(f"{where}: no specialist can be called {name!r}: the graph has a node of that name")
         for plan, steps in roster.plans.items():
-            unknown = set(steps) - {s.name for s in roster.specialists} - {RETRIEVE, "DOMAIN"}
+            unknown = set(steps) - {*roster.names, RETRIEVE, "DOMAIN"}
             if unknown:
                 raise ConfigError(f"{where}: plans.{plan} names {sorted(unknown)[0]!r}, who is not on the roster")
         return roster
@@ -105,8 +105,12 @@ class Roster(Frozen):
         for specialist in self.specialists:
             if specialist.name == name:
                 return specialist
-        names = ", ".join(s.name for s in self.specialists)
-        raise InputError(f"no specialist called {name!r}; the roster has {names}")
+        raise InputError(f"no specialist called {name!r}; the roster has {', '.join(self.names)}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of every specialist, in the roster's order."""
+        return tuple(specialist.name for specialist in self.specialists)
 
     @property
     def contrast_sets(self) -> dict[str, str]:

@@ -5,11 +5,12 @@ Knows the shapes that other people's code sees. Vectors are here by name and has
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from typing_extensions import TypedDict
 
 from steergraph.agents.check import TestRun
 from steergraph.agents.policy import Decision
+from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
 from steergraph.engine.steering.records import Receipt
 
@@ -149,3 +150,16 @@ class State(Input, Output, total=False):
 
 
 STATE_KEYS = frozenset(State.__annotations__)
+
+
+def requested_task(state: State) -> Task:
+    """The task that the graph's input asks for. Raises InputError, one line, where it is none."""
+    fields = {name: state.get(name) for name in Task.model_fields if state.get(name) is not None}
+    fields.setdefault("kind", "issue" if fields.get("repo") else "reasoning")
+    try:
+        return Task.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "task"
+        message = "it is missing" if first["type"] == "missing" else first["msg"]
+        raise InputError(f"the task's {field}: {message}") from error

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.text import Text
 
-from steergraph.agents.showing import describe
+from steergraph.agents.policy import describe
 from steergraph.base.text import harmless
 
 __all__ = ["View", "describe", "harmless"]

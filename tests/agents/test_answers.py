@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steergraph.agents.answers import extract_answer, format_question
-from steergraph.agents.guard import repetition, tripped
-from steergraph.agents.policy import Policy
+from steergraph.agents.policy import Policy, repetition
 
 GUARD = Policy.load().guard
 
@@ -44,11 +43,11 @@ def test_choices_are_lettered():
 
 
 def test_the_guard_refuses_empty_repeating_and_endless_text():
-    assert "empty" in tripped(GUARD, " \n", "stop", 1)
-    assert "repetition" in tripped(GUARD, "the bug is in the bug " * 20, "stop", 120)
-    assert "limit" in tripped(GUARD, "words that go on", "length", 200)
-    assert tripped(GUARD, "The loop in `total` skips the last item.", "stop", 12) is None
-    assert tripped(GUARD, "short but cut by a small limit", "length", 8) is None
+    assert "empty" in GUARD.refusal(" \n", "stop", 1)
+    assert "repetition" in GUARD.refusal("the bug is in the bug " * 20, "stop", 120)
+    assert "limit" in GUARD.refusal("words that go on", "length", 200)
+    assert GUARD.refusal("The loop in `total` skips the last item.", "stop", 12) is None
+    assert GUARD.refusal("short but cut by a small limit", "length", 8) is None
 
 
 @given(st.text(alphabet="ab ", max_size=400))

@@ -11,9 +11,9 @@ from typing import Any
 
 from steergraph.agents.context import Context
 from steergraph.agents.services import Services
-from steergraph.agents.speak import prepare, suspects
 from steergraph.agents.specialists import RETRIEVE
 from steergraph.agents.state import State, Task
+from steergraph.agents.turn import prepare, suspects
 from steergraph.engine.protocol import Engine, Message
 from steergraph.evals.lab.cases import Case
 from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of

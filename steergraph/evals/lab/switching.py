@@ -14,9 +14,10 @@ from typing import Any
 
 from steergraph.agents.context import Context
 from steergraph.agents.services import Services
-from steergraph.agents.speak import Turn, prepare, step_of, unsteered
+from steergraph.agents.speak import step_of
 from steergraph.agents.specialists import RETRIEVE, Specialist, resolve_steering
 from steergraph.agents.state import State, Step, Task
+from steergraph.agents.turn import Turn, prepare, unsteered
 from steergraph.engine.protocol import Engine, Message
 from steergraph.evals.hidden_tests import judge
 from steergraph.evals.lab.cases import Case, edited

@@ -13,8 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from steergraph.agents.policy import Decision
-from steergraph.agents.showing import describe
+from steergraph.agents.policy import Decision, describe
 from steergraph.base.text import harmless
 from steergraph.evals.stats import Interval
 

@@ -68,7 +68,7 @@ def open_checkpoints(where: str | Path) -> Iterator[BaseCheckpointSaver[str]]:
         return
     checked_url(where)
     try:
-        from steergraph.agents.checkpoints_postgres import open_postgres
+        from steergraph.agents.checkpoints.postgres import open_postgres
     except ImportError as error:
         raise InputError(_LACKING) from error
     with open_postgres(where, shown(where)) as saver:
