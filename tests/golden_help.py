@@ -49,6 +49,7 @@ _VARIES: tuple[tuple[str, str], ...] = (
     (r"(Ran \d+ tests? in )\d+\.\d+s", r"\1<seconds>s"),
     (r"(?<=sandbox \()[^)]+(?=\))", "<kind>"),
     (r"\b\d{8}-\d{6}\b", "<time>"),
+    (r"\bsteergraph \d+(?:\.\w+)+", "steergraph <version>"),
 )
 _MACHINE = {"seconds", "sandbox", "versions"}  # keys of JSON whose values are the machine's
 
