@@ -20,14 +20,9 @@ FORMATS = {  # files that a vector of three layers is exported to, and how
 }
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
-def golden(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Golden:
-    return golden_place(tmp_path / "here", cache, monkeypatch, capsys.readouterr)
+def golden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Golden:
+    return golden_place(tmp_path / "here", tmp_path / "cache", monkeypatch, capsys.readouterr)
 
 
 @pytest.fixture
