@@ -1,15 +1,13 @@
 """Files of a commit ranked for a query: the plain way, and steergraph's, in one run.
 
-    python benchmarks/retrieval_speed.py --repo BUNDLE|FOLDER [--commits 6] [--stride 20] [--runs 5] [--ways WAY ...]
+    python benchmarks/retrieval_speed.py --repo BUNDLE|FOLDER [--commits 6] [--stride 20] [--runs 5]
 
 The plain way, on a clone that is there already: check the commit out, read its non-test Python files, make their terms
-(the same ones), index them with `rank_bm25.BM25Okapi`, score. `plain` (steergraph/retrieval/plain.py) opens the mirror,
-reads blobs, and keeps counts on disk; each commit is done as if by a new process, with nothing in memory. In "plain,
-same process" it still knows what it saw. `retriever` is `BM25Retriever.retrieve`, with the cache on disk and nothing in
-memory: it ranks by more, cuts the best files into functions and packs these. Every way runs in a process of its own, in
-turn, `--runs` times; imports are not counted. Commits lie `--stride` apart on the first-parent line, oldest first; the
-time of a commit includes its first query. Processor time tells more on a machine that others use too. Peak memory is
-the highest resident size above that after the imports. Prints a table of medians, and whether the rankings were equal.
+(the same ones), index them with `rank_bm25.BM25Okapi`, score. `retriever` is `BM25Retriever.retrieve`, with the cache
+on disk and nothing in memory: it ranks by more, cuts the best files into functions and packs these. Each way runs in a
+process of its own, in turn, `--runs` times; imports are not counted. Commits lie `--stride` apart on the first-parent
+line, oldest first; the time of a commit includes its first query. Processor time tells more on a machine that others
+use too. Peak memory is the highest resident size above that after the imports. Prints a table of medians.
 """
 
 import argparse
@@ -25,8 +23,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-WAYS = ("rank_bm25", "plain", "plain, same process", "retriever")
-QUERIES, QUERY_TERMS, TOP = 20, 30, 20
+WAYS = ("rank_bm25", "retriever")
+QUERIES, QUERY_TERMS = 20, 30
 
 
 def main() -> None:
@@ -35,7 +33,6 @@ def main() -> None:
     parser.add_argument("--commits", type=int, default=6)
     parser.add_argument("--stride", type=int, default=20)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS, help="besides rank_bm25; default: all")
     parser.add_argument("--child", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -48,6 +45,7 @@ def main() -> None:
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from steergraph.repo.git import run_git
     from steergraph.repo.repository import Repository
+    from steergraph.retrieval.mentions import is_test
     from steergraph.retrieval.terms import terms
 
     cache = folder / "cache"
@@ -55,7 +53,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     with Repository.open(source, cache_dir=cache) as repository:
         line = run_git(["rev-list", "--first-parent", repository.resolve()], repository.git_dir).decode().split()
         commits = line[:: arguments.stride][: arguments.commits][::-1]
-        entries = python_files(repository, commits[0])
+        entries = [e for e in repository.files(commits[0]) if e.path.endswith(".py") and not is_test(e.path)]
         texts = [file.text or "" for file in repository.read_entries(entries)]
         chance = random.Random(0)
         lines = [line for text in texts for line in text.splitlines() if len(terms(line)) > 2]
@@ -64,10 +62,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         print(f" {arguments.stride} apart, {arguments.runs} runs")
     clone = folder / "clone"
     subprocess.run(["git", "clone", "-q", "--no-checkout", source, clone], check=True)
-    ways = [way for way in WAYS if way == WAYS[0] or way in arguments.ways]
-    found: dict[str, Any] = {way: [] for way in ways}
+    found: dict[str, Any] = {way: [] for way in WAYS}
     for run in range(arguments.runs):
-        for way in ways:
+        for way in WAYS:
             task = {"repo": str(source), "cache": str(cache), "clone": str(clone), "commits": commits}
             task |= {"queries": queries, "terms": str(folder / f"terms-{run}-{way}"), "tree": str(folder / "tree")}
             done = subprocess.run(
@@ -96,17 +93,11 @@ def report(found: dict[str, Any]) -> None:
             value, base = median(way, what), median("rank_bm25", what)
             cells.append(f"{value:.3g}" + (f" ({base / value:.1f}x)" if way != "rank_bm25" else ""))
         print(f"| {way} | {' | '.join(cells)} | {median(way, 'whole'):.0f} |")
-    oracle = found["rank_bm25"][0]
-    for way in found.keys() & {"plain", "plain, same process"}:
-        equal = sum(a == b for a, b in zip(oracle["rankings"], found[way][0]["rankings"], strict=True))
-        pairs = zip(oracle["scores"], found[way][0]["scores"], strict=True)
-        worst = max(abs(a - b) for left, right in pairs for a, b in zip(left, right, strict=True))
-        print(f"{way}: {equal} of {len(oracle['rankings'])} rankings equal, scores within {worst:.1e}")
 
 
 def child(way: str, task: dict[str, Any]) -> dict[str, Any]:
     """One way over all commits, in this process."""
-    work = {"rank_bm25": rank_bm25, "retriever": retriever}.get(way, plain)(task, way)
+    work = {"rank_bm25": rank_bm25, "retriever": retriever}[way](task)
     next(work)  # imports
     start = memory("VmRSS", reset=True)
     times, busy, score = [], [], None
@@ -117,12 +108,11 @@ def child(way: str, task: dict[str, Any]) -> dict[str, Any]:
         times.append(time.perf_counter() - began)
         busy.append(processor() - worked)
     assert score is not None
-    queries, ranked = [], []
+    queries = []
     for query in task["queries"]:
         began = time.perf_counter()
-        result = score(query)
+        score(query)
         queries.append(time.perf_counter() - began)
-        ranked.append(sorted(result, key=lambda item: -item[1])[:TOP])
     return {
         "first": times[0],
         "next": statistics.median(times[1:]),
@@ -131,15 +121,13 @@ def child(way: str, task: dict[str, Any]) -> dict[str, Any]:
         "query": statistics.median(queries) * 1000,
         "peak": memory("VmHWM") - start,
         "whole": memory("VmHWM"),
-        "rankings": [[path for path, _ in result] for result in ranked],
-        "scores": [[value for _, value in result] for result in ranked],
     }
 
 
-def rank_bm25(task: dict[str, Any], _: str) -> Any:
+def rank_bm25(task: dict[str, Any]) -> Any:
     from rank_bm25 import BM25Okapi
 
-    from steergraph.retrieval.retriever import is_test
+    from steergraph.retrieval.mentions import is_test
     from steergraph.retrieval.terms import terms
 
     root, commit = Path(task["tree"]), (yield)
@@ -155,27 +143,10 @@ def rank_bm25(task: dict[str, Any], _: str) -> Any:
         texts = [(root / path).read_bytes().decode("utf-8", "replace") for path in paths]
         index = BM25Okapi([terms(path) + terms(text) for path, text in zip(paths, texts, strict=True)])
         del texts
-        commit = yield lambda query, index=index, paths=paths: zip(paths, index.get_scores(query).tolist(), strict=True)
+        commit = yield index.get_scores
 
 
-def plain(task: dict[str, Any], way: str) -> Any:
-    from steergraph.repo.repository import Repository
-    from steergraph.retrieval.plain import CountStore, PlainIndex
-    from steergraph.retrieval.term_cache import TermCache
-
-    commit = yield
-    keep = way != "plain"
-    store = CountStore(TermCache(task["terms"]))
-    repository = Repository.open(task["repo"], cache_dir=task["cache"]) if keep else None
-    while True:
-        if not keep:
-            store = CountStore(TermCache(task["terms"]))
-            repository = Repository.open(task["repo"], cache_dir=task["cache"])
-        index = PlainIndex(repository, python_files(repository, commit), store)
-        commit = yield lambda query, index=index: zip(index.paths, index.okapi.get_scores(query).tolist(), strict=True)
-
-
-def retriever(task: dict[str, Any], _: str) -> Any:
+def retriever(task: dict[str, Any]) -> Any:
     from steergraph.repo.repository import Repository
     from steergraph.retrieval.retriever import BM25Retriever
     from steergraph.retrieval.term_cache import TermCache
@@ -186,16 +157,9 @@ def retriever(task: dict[str, Any], _: str) -> Any:
         repository = Repository.open(task["repo"], cache_dir=task["cache"])
 
         def score(query: list[str], ranker=ranker, repository=repository, commit=commit) -> Any:
-            found = ranker.retrieve(repository, commit, " ".join(query), [], 4000, lambda text: len(text) // 4)
-            return [(ranked.path, ranked.score) for ranked in found.ranked]
+            return ranker.retrieve(repository, commit, " ".join(query), [], 4000, lambda text: len(text) // 4)
 
         commit = yield score
-
-
-def python_files(repository: Any, commit: str) -> list[Any]:
-    from steergraph.retrieval.retriever import is_test
-
-    return [e for e in repository.files(commit) if e.path.endswith(".py") and e.kind == "file" and not is_test(e.path)]
 
 
 def processor() -> float:

@@ -2,7 +2,9 @@
 
 import argparse
 import os
-from typing import Any
+from typing import Any, get_args
+
+from steergraph.retrieval import Ranker
 
 
 def add_parser(commands: Any) -> None:
@@ -20,6 +22,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--jobs", type=_jobs, default=os.cpu_count() or 1, metavar="N", help="processes (default: cores)")
     p.add_argument("--out", metavar="DIR", help="rankings.jsonl and table.md; the same folder goes on where it stopped")
     p.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json to count budgets with (default: 4 characters)")
+    p.add_argument("--ranker", choices=get_args(Ranker), default="fields", help="how to rank (default: fields)")
     p.add_argument("--rerank", metavar="DIR", help="a cross-encoder or embedding model that orders passages again")
     p.add_argument("--fit", action="store_true", help="also fit the weights to all that was measured, and print them")
     p.set_defaults(run=_run)

@@ -9,11 +9,12 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from steergraph.base.errors import InputError
 from steergraph.cli.app import EXIT_FOUND, EXIT_NONE
 from steergraph.cli.issues import add_issue_arguments, asked_issue
+from steergraph.retrieval import Ranker
 
 if TYPE_CHECKING:
     from steergraph.cli.view import View
@@ -35,6 +36,7 @@ def add_parser(commands: Any) -> None:
     find.add_argument(
         "--files", type=_positive, default=10, metavar="N", help="files to show, 20 at most (default: 10)"
     )
+    find.add_argument("--ranker", choices=get_args(Ranker), default="fields", help="how to rank (default: fields)")
     find.add_argument("--tests", action="store_true", help="rank test files too")
     find.add_argument("--json", action="store_true", help="print it all as JSON")
     find.set_defaults(run=_run)
@@ -49,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
     count = _counter(arguments.tokenizer)
     with Repository.open(asked.repo) as repository:
         sha = repository.resolve(asked.commit)
-        retriever = BM25Retriever(include_tests=arguments.tests, cache=TermCache())
+        retriever = BM25Retriever(ranker=arguments.ranker, include_tests=arguments.tests, cache=TermCache())
         found = retriever.retrieve(repository, sha, asked.text, arguments.suspect, arguments.budget, count)
         unsearched = _unsearched(repository.files(sha))
         shown = repository.source

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steergraph.retrieval import terms
-from steergraph.retrieval.okapi import term_id
 from steergraph.retrieval.passages import Piece, pieces
+from steergraph.retrieval.terms import term_id
 
 VERSION = terms.VERSION * 1000 + 3
 """Of the analysis: bytes kept anywhere are only read back by the version that made them."""

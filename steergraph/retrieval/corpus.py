@@ -15,8 +15,8 @@ from steergraph.base.bounded import BoundedCache
 from steergraph.repo.contents import FileEntry, why_no_text
 from steergraph.repo.repository import Repository
 from steergraph.retrieval.analysis import FIELDS, PATH, VERSION, BlobTerms, analyse, path_ids
-from steergraph.retrieval.okapi import term_id
 from steergraph.retrieval.term_cache import Key, TermCache
+from steergraph.retrieval.terms import term_id
 
 _NO_TEXT = b"no text: "
 _BATCH_BYTES = 4_000_000

@@ -7,8 +7,7 @@ Knows scores and a `count` function; knows nothing of models or repositories. Th
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
-
+from steergraph.base.records import Frozen
 from steergraph.configs.prompts import format_passage
 from steergraph.retrieval.passages import Piece, enclosing, imports
 
@@ -27,10 +26,8 @@ _MIN_LINES = 3
 _RECORDED = 20
 
 
-class Passage(BaseModel):
+class Passage(Frozen):
     """Lines `first_line` to `last_line` (1-based, both included) of a file, as the prompt shows them."""
-
-    model_config = ConfigDict(frozen=True)
 
     path: str
     first_line: int
@@ -42,10 +39,8 @@ class Passage(BaseModel):
     """What made the score, a line each."""
 
 
-class LeftOut(BaseModel):
+class LeftOut(Frozen):
     """What was not packed, or not whole, and why."""
-
-    model_config = ConfigDict(frozen=True)
 
     path: str
     first_line: int | None

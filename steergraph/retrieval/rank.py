@@ -1,20 +1,17 @@
-"""BM25 over documents of terms, by rank_bm25, with an order that never depends on chance.
+"""The plain ranker: rank_bm25's own BM25Okapi over documents of terms, with an order that never depends on chance.
 
 Knows terms and scores. Knows nothing of repositories or budgets.
 """
 
 from collections.abc import Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict
 from rank_bm25 import BM25Okapi
 
-from steergraph.retrieval.terms import terms
+from steergraph.base.records import Frozen
 
 
-class Ranked(BaseModel):
+class Ranked(Frozen):
     """A document and its score; higher is better."""
-
-    model_config = ConfigDict(frozen=True)
 
     path: str
     score: float
@@ -31,7 +28,7 @@ class Index:
         # rank_bm25 divides by the number of documents and of terms.
         self._bm25 = BM25Okapi(corpus) if any(corpus) else None
 
-    def __contains__(self, term: str) -> bool:
+    def __contains__(self, term: object) -> bool:
         return self._bm25 is not None and term in self._bm25.idf
 
     def idf(self, term: str) -> float:
@@ -40,18 +37,6 @@ class Index:
 
     def rank(self, query: Sequence[str]) -> list[Ranked]:
         """Every document, best first; equal scores by name. A term counts as often as `query` repeats it."""
-        if self._bm25 is None:
-            return [Ranked(path=name, score=0.0) for name in self._names]
-        scores = (float(score) for score in self._bm25.get_scores(query))
+        scores = [0.0] * len(self._names) if self._bm25 is None else self._bm25.get_scores(query).tolist()
         ranked = [Ranked(path=name, score=score) for name, score in zip(self._names, scores, strict=True)]
         return sorted(ranked, key=lambda document: -document.score)  # stable, and the names are sorted already
-
-
-def document_terms(path: str, text: str) -> list[str]:
-    """The terms of a file as a document: its path, then its text."""
-    return terms(path) + terms(text)
-
-
-def rank_files(query: str, documents: Mapping[str, str]) -> list[Ranked]:
-    """Rank `documents` (path: text) for `query`, best first; equal scores by path."""
-    return Index({path: document_terms(path, text) for path, text in documents.items()}).rank(terms(query))

@@ -4,36 +4,32 @@ Knows the repository at one commit, terms and scores. Knows nothing of models: h
 `count`. Nothing from after the commit is read.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Protocol, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
 from steergraph.repo.contents import FileEntry, FileText
 from steergraph.repo.repository import Repository
-from steergraph.retrieval import candidates
+from steergraph.retrieval import Ranker, candidates
 from steergraph.retrieval.corpus import AnalysisStore, Corpus
 from steergraph.retrieval.mentions import is_test
 from steergraph.retrieval.pack import Candidate, Count, LeftOut, Passage, pack
-from steergraph.retrieval.plain import CountStore, PlainIndex
 from steergraph.retrieval.query import parse
-from steergraph.retrieval.rank import Index, Ranked, document_terms
+from steergraph.retrieval.rank import Index, Ranked
 from steergraph.retrieval.rerank import Reranker, reranked
 from steergraph.retrieval.signals import Signals
 from steergraph.retrieval.term_cache import TermCache
 from steergraph.retrieval.terms import identifiers, split_identifier, terms
 
-Backend = Literal["fields", "okapi", "rank_bm25"]
 _RANKED = 20
 
 
-class Retrieved(BaseModel):
+class Retrieved(Frozen):
     """What was searched for, what was found, and what of it fits. JSON-able."""
-
-    model_config = ConfigDict(frozen=True)
 
     query: str
     """The text searched with: what was asked, then on a last line the terms of the suspects that are known here."""
@@ -61,7 +57,7 @@ class Search:
     """Of those files."""
     unread: Sequence[LeftOut]
     signals: Signals | None = None
-    """What spoke for each file; None for a plain backend."""
+    """What spoke for each file; None for the ranker `rank_bm25`."""
 
     def pack(self, budget: int, count: Count) -> Retrieved:
         """What of it fits `budget` tokens."""
@@ -81,17 +77,12 @@ class Retriever(Protocol):
     ) -> Retrieved: ...
 
 
-class Knows(Protocol):
-    def __contains__(self, term: str, /) -> bool: ...
-
-
 class BM25Retriever:
-    """Files by BM25 with fields, over files and their functions, and by what the issue points at; passages by a mix of
-    their own score and their file's.
+    """Files by BM25, passages by a mix of their own score and their file's.
 
     Args:
-        backend: "fields" is all of it. "okapi" is BM25Okapi over whole files and nothing else, with rank_bm25's scores
-            out of sparse counts; "rank_bm25" is that library itself.
+        ranker: "fields" ranks by BM25 with fields, over files and their functions, and by what the issue points at.
+            "rank_bm25" is that package's BM25Okapi over whole files and nothing else; it keeps nothing on disk.
         include_tests: rank test files too.
         suffixes: the files that are ranked; where a commit has none of them, every text file is.
         files: how many of the best files are cut into passages.
@@ -106,7 +97,7 @@ class BM25Retriever:
     def __init__(
         self,
         *,
-        backend: Backend = "fields",
+        ranker: Ranker = "fields",
         include_tests: bool = False,
         suffixes: Sequence[str] = (".py",),
         files: int = 10,
@@ -116,9 +107,9 @@ class BM25Retriever:
         kept_bytes: int = 128_000_000,
         reranker: Reranker | None = None,
     ) -> None:
-        if backend not in ("fields", "okapi", "rank_bm25"):
-            raise InputError(f"no retrieval backend {backend!r}: there are fields, okapi and rank_bm25")
-        self.backend = backend
+        if ranker not in get_args(Ranker):
+            raise InputError(f"no ranker {ranker!r}: there are {' and '.join(get_args(Ranker))}")
+        self.ranker = ranker
         self.include_tests = include_tests
         self.suffixes = tuple(suffixes)
         self.files = files
@@ -126,7 +117,6 @@ class BM25Retriever:
         self.floor = floor
         self.reranker = reranker
         self._analyses = AnalysisStore(cache, kept_bytes)
-        self._counts = CountStore(cache, kept_bytes)
 
     def retrieve(
         self, repo: Repository, commit: str, query: str, suspects: Sequence[str], budget: int, count: Count
@@ -141,10 +131,11 @@ class BM25Retriever:
     def search(self, repo: Repository, commit: str, query: str, suspects: Sequence[str] = ()) -> Search:
         """What `retrieve` finds before any budget: pack it as often as you like. Raises as `retrieve` does."""
         entries = self._eligible(repo.files(repo.resolve(commit)))
-        found = (self._by_fields if self.backend == "fields" else self._plain)(repo, entries, query, suspects)
+        by_ranker = self._by_fields if self.ranker == "fields" else self._by_rank_bm25
+        search = by_ranker(repo, entries, query, suspects)
         if self.reranker is not None:
-            found = replace(found, candidates=reranked(self.reranker, query, found.candidates, found.lines))
-        return found
+            search = replace(search, candidates=reranked(self.reranker, query, search.candidates, search.lines))
+        return search
 
     def _eligible(self, entries: Iterable[FileEntry]) -> list[FileEntry]:
         """A name that cannot be seen, with a line break in it say, would speak in the prompt: it is left out."""
@@ -166,32 +157,24 @@ class BM25Retriever:
         scores = signals.scores()
         order = np.argsort(-scores, kind="stable")[:_RANKED].tolist()  # the paths are sorted already
         ranked = [Ranked(path=corpus.paths[at], score=float(scores[at]), why=signals.why(at)) for at in order]
-        read = self._best(repo, entries, ranked)
         found, lines = candidates.by_fields(
-            read, signals, {r.path: r.score for r in ranked}, self.own_share, self.floor
+            self._best(repo, entries, ranked), signals, _scores(ranked), self.own_share, self.floor
         )
         return Search(_searched(query, suspect_terms(suspects, known)), ranked, found, lines, unread, signals)
 
-    def _plain(self, repo: Repository, entries: Sequence[FileEntry], query: str, suspects: Sequence[str]) -> Search:
-        if self.backend == "okapi":
-            index = PlainIndex(repo, entries, self._counts)
-            extra = suspect_terms(suspects, index.okapi)
-            asked = terms(query) + extra
-            scores = index.okapi.get_scores(asked)
-            order = np.argsort(-scores, kind="stable")[:_RANKED].tolist()
-            ranked = [Ranked(path=index.paths[at], score=float(scores[at])) for at in order]
-            readable = set(index.paths)
-            unread = [entry for entry in entries if entry.path not in readable]
-            left = [_unread(file.path, file.reason or "") for file in repo.read_entries(unread)]
-        else:
-            read = list(repo.read_entries(entries))
-            left = [_unread(file.path, file.reason or "") for file in read if file.text is None]
-            documents = Index({f.path: document_terms(f.path, f.text) for f in read if f.text is not None})
-            extra = suspect_terms(suspects, documents)
-            asked = terms(query) + extra
-            ranked = documents.rank(asked)[:_RANKED]
-        found, lines = candidates.plain(self._best(repo, entries, ranked), ranked, asked, self.own_share, self.floor)
-        return Search(_searched(query, extra), ranked, found, lines, left)
+    def _by_rank_bm25(
+        self, repo: Repository, entries: Sequence[FileEntry], query: str, suspects: Sequence[str]
+    ) -> Search:
+        files = list(repo.read_entries(entries))
+        unread = [_unread(file.path, file.reason or "") for file in files if file.text is None]
+        index = Index({file.path: terms(f"{file.path}\n{file.text}") for file in files if file.text is not None})
+        extra = suspect_terms(suspects, index)
+        query_terms = terms(query) + extra
+        ranked = index.rank(query_terms)[:_RANKED]
+        found, lines = candidates.by_rank_bm25(
+            self._best(repo, entries, ranked), query_terms, _scores(ranked), self.own_share, self.floor
+        )
+        return Search(_searched(query, extra), ranked, found, lines, unread)
 
     def _best(self, repo: Repository, entries: Sequence[FileEntry], ranked: Sequence[Ranked]) -> list[FileText]:
         by_path = {entry.path: entry for entry in entries}
@@ -199,13 +182,17 @@ class BM25Retriever:
         return [file for file in repo.read_entries(best) if file.text is not None]
 
 
-def suspect_terms(suspects: Sequence[str], known: Knows) -> list[str]:
+def suspect_terms(suspects: Sequence[str], known: Container[str]) -> list[str]:
     """The query terms of `suspects`: each identifier in them once, and only where it is `known` as a whole.
 
     The words of an unknown name would match all over the place and drown the issue's own.
     """
     names = dict.fromkeys(name for suspect in suspects for name in identifiers(suspect) if name.lower() in known)
     return list(dict.fromkeys(term for name in names for term in split_identifier(name)))
+
+
+def _scores(ranked: Sequence[Ranked]) -> dict[str, float]:
+    return {one.path: one.score for one in ranked}
 
 
 def _searched(query: str, extra: Sequence[str]) -> str:

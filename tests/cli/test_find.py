@@ -70,6 +70,12 @@ def test_in_a_terminal(capsys):
     assert "terms: " in shown and "defines: low_items" in shown and "matches: " in shown
 
 
+def test_the_plain_ranker(capsys):
+    code, record = found(capsys, "--repo", BUNDLE, "--issue", ISSUE, "--ranker", "rank_bm25", "--budget", "300")
+    assert code == 0 and record["ranked"][0]["path"] == "pantry/stock.py" and record["passages"]
+    assert not any(ranked["why"] for ranked in record["ranked"]) and record["tokens"] <= 300
+
+
 def test_what_cannot_be_searched_is_said_and_nothing_speaks_to_the_terminal(odd, capsys):
     assert main(["find", "--repo", str(odd), "--issue", "the total is wrong"]) == 0
     shown = capsys.readouterr().out

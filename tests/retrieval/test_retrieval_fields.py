@@ -13,12 +13,12 @@ from steergraph.retrieval.analysis import FIELDS, BlobTerms, analyse
 from steergraph.retrieval.corpus import Corpus
 from steergraph.retrieval.fields import FIELD_WEIGHTS, Scored
 from steergraph.retrieval.mentions import Places, called, frames_in, is_auxiliary, pointed_at
-from steergraph.retrieval.okapi import term_id
 from steergraph.retrieval.pack import Candidate
 from steergraph.retrieval.passages import Piece, pieces
 from steergraph.retrieval.query import CODE, ERROR, OUTPUT, PROSE, QUOTED, TITLE, parse
 from steergraph.retrieval.rerank import BEST, reranked
 from steergraph.retrieval.signals import SIGNALS, WEIGHTS, Signals
+from steergraph.retrieval.terms import term_id
 
 SOURCE = '''"""The module docstring."""
 import os.path
@@ -39,6 +39,11 @@ class Box(object):
         # inner_comment
         return f"text_here {wide}" + 'it\\'s'
 '''
+
+
+def test_ids_are_the_same_everywhere():
+    assert term_id("dataset") == 0x417A9230896AB525
+    assert term_id("dataset") != term_id("Dataset")
 
 
 def counted(blob: BlobTerms, field: str) -> Counter:

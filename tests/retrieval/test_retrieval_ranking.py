@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 
+from steergraph.retrieval.mentions import is_test
 from steergraph.retrieval.pack import SEPARATOR, Candidate, best_window, pack
 from steergraph.retrieval.passages import Piece, enclosing, imports, pieces, split_lines
-from steergraph.retrieval.rank import Index, rank_files
-from steergraph.retrieval.retriever import is_test, suspect_terms
+from steergraph.retrieval.rank import Index
+from steergraph.retrieval.retriever import suspect_terms
 from steergraph.retrieval.terms import sub_words, terms
 
 
@@ -62,16 +63,11 @@ def test_scores_are_rank_bm25s_and_ties_go_by_name(documents, query):
         assert all(abs(r.score - oracle[r.path]) < 1e-9 for r in ranked)
 
 
-def test_rank_files():
-    documents = {
-        "pkg/other.py": "def f():\n    return 1\n",
-        "pkg/blueprints.py": "class Blueprint:\n    def register(self): ...\n",
-        "pkg/empty.py": "",
-        "pkg/app.py": "import blueprints\n",
-    }
-    ranked = rank_files("`Blueprint.register` fails", documents)
-    assert ranked[0].path == "pkg/blueprints.py" and ranked[0].score > 0 and len(ranked) == 4
-    assert rank_files("x", {}) == [] and [r.score for r in rank_files("x", {"-": "", "+": ""})] == [0, 0]
+def test_what_is_empty_or_nowhere_scores_nothing():
+    assert Index({}).rank(["x"]) == [] and [r.score for r in Index({"-": [], "+": []}).rank(["x"])] == [0, 0]
+    index = Index({"a.py": terms("class Blueprint: pass"), "b.py": []})
+    assert [r.path for r in index.rank(terms("`Blueprint.register` fails"))] == ["a.py", "b.py"]
+    assert index.idf("nowhere") == 0 and "blueprint" in index and "nowhere" not in index
 
 
 def test_suspects_that_are_nowhere_add_nothing():

@@ -6,10 +6,12 @@ import subprocess
 
 import pytest
 from git_repos import add_commit, make_repository
+from rank_bm25 import BM25Okapi
 
 from steergraph.base.errors import InputError
 from steergraph.repo.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever, Retrieved
+from steergraph.retrieval.terms import terms
 
 STOCK = '''"""Stock."""
 
@@ -57,6 +59,20 @@ def test_the_function_is_found(pantry):
     assert Retrieved.model_validate(json.loads(found.model_dump_json())) == found
     assert {r.path for r in found.ranked} == {"pantry/stock.py", "pantry/units.py", "pantry/prices.py"}
     assert found == BM25Retriever().retrieve(pantry, "main", ISSUE, ["limit"], 500, tokens)
+
+
+def test_the_plain_ranker_is_rank_bm25_itself_over_whole_files(pantry):
+    found = BM25Retriever(ranker="rank_bm25").retrieve(pantry, "HEAD", ISSUE, ["limit", "nowhere"], 500, tokens)
+    documents = {path: text for path, text in FILES.items() if path.startswith("pantry/") and isinstance(text, str)}
+    scores = BM25Okapi([terms(path) + terms(text) for path, text in documents.items()]).get_scores(
+        [*terms(ISSUE), "limit"]
+    )
+    assert {r.path: r.score for r in found.ranked} == pytest.approx(dict(zip(documents, scores, strict=True)))
+    assert found.ranked[0].path == found.passages[0].path == "pantry/stock.py" and not found.ranked[0].why
+    assert (found.passages[0].first_line, found.passages[0].why) == (6, ("+0.40 its file",))
+    assert found.query == f"{ISSUE}\nlimit" and [c.why for c in found.cut if not c.first_line] == ["not UTF-8"]
+    with pytest.raises(InputError, match="no ranker 'okapi': there are fields and rank_bm25"):
+        BM25Retriever(ranker="okapi")
 
 
 def test_test_files_are_an_option(pantry):
@@ -129,7 +145,7 @@ def cache(tmp_path_factory):
 @pytest.mark.realdata
 def test_the_gold_files_of_flask_and_requests(data, cache):
     """rank_bm25 over identifiers and sub-words: the ranks that were measured, so that the terms stay as they are."""
-    retriever = BM25Retriever(files=3, backend="okapi")
+    retriever = BM25Retriever(files=3, ranker="rank_bm25")
     ranks = {}
     for row in rows_of(data, "pallets/flask", "psf/requests"):
         repository = Repository.open(bundle_of(data, row), cache_dir=cache)

@@ -1,4 +1,4 @@
-"""One instance through every arm: plain BM25 by rank_bm25, twice, and this package's retrieval. Runs in a process of
+"""One instance through every arm: plain BM25 by rank_bm25, twice, and the ranker that was chosen. Runs in a process of
 its own; what it returns is plain data.
 
 Knows repositories and arms. The gold patch is looked at after every arm has answered.
@@ -6,13 +6,12 @@ Knows repositories and arms. The gold patch is looked at after every arm has ans
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
 from steergraph.evals.retrieval.gold import gold_files, gold_functions
 from steergraph.evals.retrieval.measure import (
     BUDGETS,
@@ -24,7 +23,9 @@ from steergraph.evals.retrieval.measure import (
     whole_files,
 )
 from steergraph.repo.repository import Repository
+from steergraph.retrieval import Ranker
 from steergraph.retrieval.mentions import is_test
+from steergraph.retrieval.rank import Index
 from steergraph.retrieval.retriever import BM25Retriever, Search
 from steergraph.retrieval.signals import Signals
 from steergraph.retrieval.term_cache import TermCache
@@ -32,16 +33,15 @@ from steergraph.retrieval.terms import terms
 
 WHITESPACE, IDENTIFIERS, FIELDS, PASSAGES = "rank_bm25 whitespace", "rank_bm25 identifiers", "steergraph", "passages"
 ARMS = (WHITESPACE, IDENTIFIERS, FIELDS)
-"""Rankings of files. PASSAGES is what FIELDS packs in the place of whole files."""
+"""Rankings of files; FIELDS with the ranker `fields` alone. PASSAGES is what the ranker packs in the place of whole
+files."""
 _RANKED = 20
 _KEPT_FILES = 200
 _DIGITS = 4
 
 
-class Unit(BaseModel):
+class Unit(Frozen):
     """An instance, where its repository is, and how it is to be measured."""
-
-    model_config = ConfigDict(frozen=True)
 
     instance_id: str
     repo: str
@@ -49,9 +49,9 @@ class Unit(BaseModel):
     problem: str
     patch: str
     source: str
-    cache_dir: str | None = None
     tokenizer: str | None = None
     reranker: str | None = None
+    ranker: Ranker = "fields"
 
 
 def measure(unit: Unit) -> dict[str, Any]:
@@ -67,16 +67,18 @@ def measure(unit: Unit) -> dict[str, Any]:
 
 
 def _measured(unit: Unit) -> dict[str, Any]:
-    repository = _repository(unit.source, unit.cache_dir)
+    repository = _repository(unit.source)
     sha = repository.resolve(unit.base_commit)
     entries = [e for e in repository.files(sha) if e.path.endswith(".py") and not is_test(e.path)]
     texts = {file.path: file.text for file in repository.read_entries(entries) if file.text is not None}
-    found = _retriever(unit.reranker).search(repository, sha, unit.problem)
-    rankings = {
-        WHITESPACE: _rank_bm25(unit.problem, texts, str.split),
-        IDENTIFIERS: _rank_bm25(unit.problem, texts, terms),
-        FIELDS: [ranked.path for ranked in found.ranked],
-    }
+    search = _retriever(unit.ranker, unit.reranker).search(repository, sha, unit.problem)
+    splits: dict[str, Callable[[str], list[str]]] = {WHITESPACE: str.split, IDENTIFIERS: terms}
+    rankings: dict[str, list[str]] = {}
+    for arm, split in splits.items():  # a document is a file's path and content, the query is the issue
+        index = Index({path: split(f"{path}\n{text}") for path, text in texts.items()})
+        rankings[arm] = [ranked.path for ranked in index.rank(split(unit.problem))[:_RANKED]]
+    if unit.ranker == "fields":
+        rankings[FIELDS] = [ranked.path for ranked in search.ranked]
     gold = gold_files(unit.patch)
     gold_texts = {path: text for path in gold if (text := repository.read_text(sha, path)) is not None}
     functions = gold_functions(unit.patch, gold_texts)
@@ -92,17 +94,17 @@ def _measured(unit: Unit) -> dict[str, Any]:
             if functions
             else {},
         }
-    arms[PASSAGES] = _passages(found, count, gold, functions)
+    arms[PASSAGES] = _passages(search, count, gold, functions)
     return {
         "gold": gold,
         "functions": [function.model_dump(mode="json") for function in functions],
         "arms": arms,
-        "signals": _signals(found.signals, gold) if found.signals else {},
+        "signals": _signals(search.signals, gold) if search.signals else {},
     }
 
 
-def _passages(found: Search, count: Callable[[str], int], gold: Sequence[str], functions: Sequence[Any]) -> Any:
-    packed = {budget: found.pack(budget, count).passages for budget in BUDGETS}
+def _passages(search: Search, count: Callable[[str], int], gold: Sequence[str], functions: Sequence[Any]) -> Any:
+    packed = {budget: search.pack(budget, count).passages for budget in BUDGETS}
     return {
         "files_at": {str(b): recall(files_of(p), gold) for b, p in packed.items()} if gold else {},
         "functions_at": {str(b): functions_shown(p, functions) for b, p in packed.items()} if functions else {},
@@ -120,32 +122,20 @@ def _signals(signals: Signals, gold: Sequence[str]) -> dict[str, list[float]]:
     }
 
 
-def _rank_bm25(query: str, texts: Mapping[str, str | None], split: Callable[[str], Sequence[str]]) -> list[str]:
-    """The library itself, with its defaults: a document is a file's path and content, the query is the issue."""
-    from rank_bm25 import BM25Okapi
-
-    paths = sorted(texts)
-    corpus = [list(split(f"{path}\n{texts[path]}")) for path in paths]
-    if not any(corpus):
-        return []
-    scores = BM25Okapi(corpus).get_scores(list(split(query)))
-    return [paths[at] for at in sorted(range(len(paths)), key=lambda at: -scores[at])[:_RANKED]]
-
-
 @lru_cache(maxsize=4)
-def _repository(source: str, cache_dir: str | None) -> Repository:
-    return Repository.open(source, cache_dir=cache_dir)
+def _repository(source: str) -> Repository:
+    return Repository.open(source)
 
 
 @lru_cache(maxsize=1)
-def _retriever(reranker: str | None) -> BM25Retriever:
+def _retriever(ranker: Ranker, reranker: str | None) -> BM25Retriever:
     """All 20 files are cut into passages, and they fill the budget: this measures recall, not what a model can bear."""
     loaded = None
     if reranker is not None:
         from steergraph.agents.rerank import load_reranker
 
         loaded = load_reranker(reranker)
-    return BM25Retriever(files=_RANKED, floor=0.0, cache=TermCache(), reranker=loaded)
+    return BM25Retriever(ranker=ranker, files=_RANKED, floor=0.0, cache=TermCache(), reranker=loaded)
 
 
 @lru_cache(maxsize=1)
@@ -159,4 +149,5 @@ def settings_of(unit: Unit) -> str:
     from steergraph.retrieval import analysis
     from steergraph.retrieval.signals import WEIGHTS
 
-    return re.sub(r"\s+", " ", f"{analysis.VERSION} {dict(WEIGHTS)} {unit.tokenizer} {unit.reranker}")
+    ranker = "" if unit.ranker == "fields" else f" {unit.ranker}"
+    return re.sub(r"\s+", " ", f"{analysis.VERSION} {dict(WEIGHTS)} {unit.tokenizer} {unit.reranker}{ranker}")

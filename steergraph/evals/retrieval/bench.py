@@ -33,6 +33,8 @@ _RANKINGS, _TABLE = "rankings.jsonl", "table.md"
 
 def run_retrieval(arguments: argparse.Namespace) -> int:
     """0 once every instance is measured or known not to be measurable; 1 where none could be."""
+    if arguments.fit and arguments.ranker != "fields":
+        raise InputError(f"--fit: {arguments.ranker} has no weights to fit: leave --ranker out")
     counter(arguments.tokenizer)  # what can't be read is said now, and not of every instance
     if arguments.rerank is not None:
         load_reranker(arguments.rerank)
@@ -75,6 +77,7 @@ def _units(arguments: argparse.Namespace) -> list[Unit]:
                 source=place,
                 tokenizer=arguments.tokenizer,
                 reranker=arguments.rerank,
+                ranker=arguments.ranker,
             )
         )
     if not units:

@@ -20,8 +20,9 @@ def tables(records: Sequence[Record]) -> str:
     measured = [r for r in records if "error" not in r and r["gold"]]
     if not measured:
         return "No instance could be measured.\n"
-    rankings = {arm: {r["instance_id"]: r["arms"][arm]["ranked"] for r in measured} for arm in ARMS}
-    out = held_out(measured)
+    arms = [arm for arm in ARMS if arm in measured[0]["arms"]]
+    rankings = {arm: {r["instance_id"]: r["arms"][arm]["ranked"] for r in measured} for arm in arms}
+    out = held_out(measured) if FIELDS in arms else {}
     if out:
         rankings[HELD_OUT] = out
     parts = [_about(records, measured)]
@@ -71,7 +72,8 @@ def _by_count(records: Sequence[Record], rankings: Mapping[str, Mapping[str, Seq
 
 
 def _gains(records: Sequence[Record], rankings: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
-    pairs = [(arm, base) for arm in rankings if arm not in (WHITESPACE, IDENTIFIERS) for base in ARMS[:2]]
+    plain = (WHITESPACE, IDENTIFIERS)
+    pairs = [(arm, base) for arm in rankings if arm not in plain for base in plain] or [(IDENTIFIERS, WHITESPACE)]
     counts = COUNTS
     found = corrected(
         [
@@ -90,6 +92,8 @@ def _gains(records: Sequence[Record], rankings: Mapping[str, Mapping[str, Sequen
 def _by_budget(records: Sequence[Record], what: str, kind: Kind) -> str:
     rows = []
     for arm in (*ARMS, PASSAGES):
+        if arm not in records[0]["arms"]:
+            continue
         cells = [[of_kind(r["arms"][arm][what][str(b)], kind) for r in records] for b in BUDGETS]
         rows.append([arm, *(_percent(mean_interval(cell)) for cell in cells)])
     return _markdown(["", *(f"{b:,}" for b in BUDGETS)], rows)

@@ -148,9 +148,23 @@ def test_a_bench_and_its_second_half(dataset, tmp_path, monkeypatch, capsys):
     assert "other settings" in capsys.readouterr().err
 
 
+def test_a_bench_of_the_plain_ranker(dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("STEERGRAPH_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "out"
+    assert main(bench(dataset, "--ranker", "rank_bm25", "--out", str(out))) == 0
+    said = capsys.readouterr().out
+    assert "| rank_bm25 identifiers - rank_bm25 whitespace |" in said and "| passages |" in said
+    assert "| steergraph" not in said and "held out" not in said
+    (found,) = (r for r in map(json.loads, (out / "rankings.jsonl").open()) if r["instance_id"] == "me__pantry-1")
+    assert found["arms"]["passages"]["files_at"]["2000"] == 1 and found["signals"] == {}
+    assert main(bench(dataset, "--out", str(out))) == 2
+    assert "other settings" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "more, said",
     [
+        (["--ranker", "rank_bm25", "--fit"], "no weights to fit"),
         (["--instances", "nope-1"], "no instance"),
         (["--tokenizer", "/nowhere"], "--tokenizer"),
         (["--rerank", "/nowhere"], "no model there"),
