@@ -11,7 +11,7 @@ import pytest
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from test_layout import imports, modules
+from test_layout import PACKAGE, TRAINING, imports, modules
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -58,20 +58,21 @@ def owner(module: str, candidates: list[str]) -> str:
     return candidates[0]
 
 
-def imported() -> set[str]:
-    """The distributions that the package imports; a name that nothing installed brings stands for itself."""
+def imported(*folders: Path) -> set[str]:
+    """The distributions that `folders` import; a name that nothing installed brings stands for itself."""
     owners = metadata.packages_distributions()
-    names = {name for path in modules() for _, name in imports(path)}
-    third = {name for name in names if name.split(".")[0] not in {*sys.stdlib_module_names, "steergraph", ""}}
+    names = {name for path in modules(*folders) for _, name in imports(path)}
+    known = {*sys.stdlib_module_names, "steergraph", "training", ""}
+    third = {name for name in names if name.split(".")[0] not in known}
     return {canonicalize_name(owner(name, owners.get(name.split(".")[0], [name]))) for name in third}
 
 
 def test_every_import_is_declared() -> None:
-    assert imported() - direct([PROJECT["dependencies"], *EXTRAS.values()]).keys() == set()
+    assert imported(PACKAGE, TRAINING) - direct([PROJECT["dependencies"], *EXTRAS.values()]).keys() == set()
 
 
 def test_every_dependency_is_imported() -> None:
-    assert direct([PROJECT["dependencies"]]).keys() - imported() == set()
+    assert direct([PROJECT["dependencies"]]).keys() - imported(PACKAGE) == set()
 
 
 def test_the_exact_set_fits_the_ranges() -> None:

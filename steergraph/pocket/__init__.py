@@ -1,6 +1,6 @@
-"""Pocket: the embedded model, small enough to live in the repository. Its corpus, its training, its weights.
+"""Pocket: the embedded models, small enough to live in the repository: their weights, and where these lie.
 
-Knows the prompts and the edit format from configs. Knows nothing of engines, graphs or vectors.
+Knows nothing of engines, graphs or vectors. How they were made is in the repository's `training/`.
 """
 
 from importlib.resources import files

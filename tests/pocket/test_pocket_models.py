@@ -6,9 +6,9 @@ from transformers import AutoConfig
 from steergraph.engine.loading.models import load_model
 from steergraph.engine.local import LocalEngine
 from steergraph.engine.protocol import Message, Request, Sampling
-from steergraph.evals.lab.registers import corpus_registers, draw_register
 from steergraph.pocket import MODELS, weights_path
-from steergraph.pocket.tokenizer import END
+from training.tasks.registers import corpus_registers, draw_register
+from training.tokenizer import END
 
 MOST_BYTES = 16_000_000
 

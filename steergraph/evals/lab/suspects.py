@@ -15,11 +15,11 @@ from steergraph.agents.specialists import RETRIEVE
 from steergraph.agents.state import State, Task
 from steergraph.agents.turn import prepare, suspects
 from steergraph.engine.protocol import Engine, Message
-from steergraph.evals.lab.cases import Case
 from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of
 from steergraph.evals.lab.switching import REPO, spoken_with
 from steergraph.repo.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever
+from training.tasks.cases import Case
 
 ALONE = "issue alone"
 PRESETS = {"unsteered suspects": "baseline", "static suspects": "static", "dynamic suspects": "dynamic"}

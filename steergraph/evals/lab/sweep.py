@@ -17,13 +17,13 @@ from steergraph.engine.loading.models import LoadedModel
 from steergraph.engine.protocol import Completion, Engine, ScoreRequest
 from steergraph.engine.steering.records import Component, Steering, Unit
 from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of, speak
-from steergraph.evals.lab.registers import Registers, draw_register
-from steergraph.evals.lab.tasks import DOMAINS, Prompt, draw_items, grade_answers
 from steergraph.sandbox.run import Sandbox
 from steergraph.vectors.dose.measure import repetition
 from steergraph.vectors.extract.contrast import NEUTRAL_SYSTEM, ContrastSet
 from steergraph.vectors.extract.first_use import ensure_vectors
 from steergraph.vectors.library import Library
+from training.tasks.questions import DOMAINS, Prompt, draw_items, grade_answers
+from training.tasks.registers import Registers, draw_register
 
 Source = Literal["contrast", "prompts"]
 Split = Literal["select", "report"]

@@ -15,10 +15,10 @@ from steergraph.engine.local import LocalEngine
 from steergraph.evals.lab import published
 from steergraph.evals.lab.experiment import Row, manifest, run
 from steergraph.evals.lab.findings import CellScore, Found, Thirds, choose, judged, scores, thirds
-from steergraph.evals.lab.registers import Registers, corpus_registers, corpus_texts
 from steergraph.evals.lab.sweep import BASELINE, Cell, Sweep, SweepSettings, grid, make_vectors, middle_norm
 from steergraph.evals.stats import wilson
 from steergraph.sandbox.run import Sandbox
+from training.tasks.registers import Registers, corpus_registers, corpus_texts
 
 _TEACH, _JUDGE = "the classifier's lessons", "the classifier's exam"
 """Seeds of the classifier's texts: those it learns from and those it is judged on."""

@@ -19,10 +19,10 @@ from steergraph.agents.specialists import RETRIEVE, Specialist, resolve_steering
 from steergraph.agents.state import State, Step, Task
 from steergraph.agents.turn import Turn, prepare, unsteered
 from steergraph.engine.protocol import Engine, Message
-from steergraph.evals.hidden_tests import judge
-from steergraph.evals.lab.cases import Case, edited
 from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of
 from steergraph.sandbox.run import Sandbox
+from training.hidden_tests import judge
+from training.tasks.cases import Case, edited
 
 WITHOUT = ("baseline", "static", "dynamic")
 WITH = ("rag_baseline", "rag_static", "rag_dynamic", "auto")

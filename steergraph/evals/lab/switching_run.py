@@ -21,7 +21,6 @@ from steergraph.base.records import Frozen
 from steergraph.configs import load_validated
 from steergraph.engine.local import LocalEngine
 from steergraph.evals.example_issues import Resolved, load_examples, run_examples
-from steergraph.evals.lab.cases import draw_cases, write_repository
 from steergraph.evals.lab.experiment import Row, manifest, run
 from steergraph.evals.lab.published import said
 from steergraph.evals.lab.suspects import ALONE, PRESETS, Suspects
@@ -30,6 +29,7 @@ from steergraph.evals.stats import Comparison, compare, corrected, wilson
 from steergraph.repo.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever
 from steergraph.sandbox.run import Sandbox
+from training.tasks.cases import draw_cases, write_repository
 
 _BATCH = 64
 Say = Callable[[str], None]

@@ -11,12 +11,12 @@ import yaml
 from steergraph.cli import main
 from steergraph.evals.example_issues import hidden_passes, load_examples
 from steergraph.evals.example_issues import main as examples
-from steergraph.evals.lab.abilities import main as abilities
-from steergraph.evals.lab.cases import draw_cases, edited, write_repository
 from steergraph.evals.lab.sweep import SweepSettings, grid
-from steergraph.evals.repairs import main as repairs
 from steergraph.repo.repository import Repository
 from steergraph.sandbox.run import Sandbox
+from training.abilities import main as abilities
+from training.repairs import main as repairs
+from training.tasks.cases import draw_cases, edited, write_repository
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = """
