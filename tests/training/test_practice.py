@@ -138,7 +138,7 @@ def test_names_of_others_are_left_alone() -> None:
 def test_what_is_kept_out_is_what_the_example_repository_holds() -> None:
     if not (ROOT / "examples" / "pantry").is_dir():
         pytest.skip("examples/ has no Python yet")
-    listed = (ROOT / "steergraph" / "pocket" / "shapes" / "kept_out.txt").read_text(encoding="utf-8").split()
+    listed = (ROOT / "training" / "corpus" / "shapes" / "kept_out.txt").read_text(encoding="utf-8").split()
     assert listed == sorted(map(digest, example_runs(ROOT / "examples")))
     texts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "examples" / "pantry").rglob("*.py"))]
     assert sum(map(kept_out, texts)) > len(texts) / 2
