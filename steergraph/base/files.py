@@ -3,18 +3,18 @@
 Knows files. Knows nothing of what is in them.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from filelock import FileLock, Timeout
 
 from steergraph.base.errors import InputError
 
@@ -34,10 +34,10 @@ def file_stem(name: str) -> str:
     return quoted
 
 
-def write_whole(target: Path, content: str | bytes, *, parents: bool = False) -> Path:
+def write_whole(target: Path, content: str | bytes, *, parents: bool = False, durable: bool = True) -> Path:
     """Write a file by rename, so that it is there whole or as it was. Returns `target`. Raises CannotWrite.
 
-    With `parents` the folder is made where there is none.
+    With `parents` the folder is made where there is none. Not `durable`: a power cut may lose it, which is quicker.
     """
     draft = target.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
@@ -47,7 +47,8 @@ def write_whole(target: Path, content: str | bytes, *, parents: bool = False) ->
             with draft.open("xb") as file:
                 file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             draft.replace(target)
         finally:
             draft.unlink(missing_ok=True)
@@ -103,27 +104,20 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def held(
-    path: Path, refused: str, *, patience_s: float = _PATIENCE_S, refusal: type[Exception] = InputError
+    path: Path, refused: str = "", *, patience_s: float | None = _PATIENCE_S, refusal: type[Exception] = InputError
 ) -> Iterator[None]:
     """Hold the file `path` across processes and threads. Raises `refusal` with the line `refused` where another one
-    holds it for longer than `patience_s`.
+    holds it for longer than `patience_s`; None waits for as long as it takes.
 
     The kernel lets go of it when the process ends, however it ends.
     """
     try:
-        file = path.open("ab")
+        locked = FileLock(path).acquire(timeout=-1 if patience_s is None else patience_s)
+    except Timeout as error:
+        raise refusal(refused) from error
     except OSError as error:
         raise CannotWrite(f"cannot write {path}: {error.strerror}") from error
-    with file:
-        until = time.monotonic() + patience_s
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() > until:
-                    raise refusal(refused) from error
-                time.sleep(0.05)
+    with locked:
         yield
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steergraph.base.errors import InputError
+from steergraph.base.files import write_whole
 from steergraph.base.folders import cache_folder
 
 if TYPE_CHECKING:
@@ -196,9 +197,7 @@ def _with_docker(
 def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     import json
 
-    from steergraph.evals.grading.sandbox import write_text
-
-    write_text(path, "".join(json.dumps(row, default=str) + "\n" for row in rows))
+    write_whole(path, "".join(json.dumps(row, default=str) + "\n" for row in rows))
 
 
 def _plain(text: str) -> str:

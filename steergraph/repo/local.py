@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 
 from steergraph.base.errors import InputError
+from steergraph.base.files import write_whole
 from steergraph.repo.git import GitError, run_git
 
 _MAX_REF_BYTES = 4096
@@ -84,11 +85,12 @@ def copy_refs(git_dir: Path, view: Path) -> None:
     """Bring the view's HEAD, refs and shallow marks up to the repository's as it is now."""
     common = common_dir(git_dir)
     refs = _packed(common / "packed-refs") | _loose(common)
-    _replace(view / "packed-refs", "".join(f"{sha} {name}\n" for name, sha in sorted(refs.items())))
-    _replace(view / "HEAD", _head(git_dir))
+    packed = "".join(f"{sha} {name}\n" for name, sha in sorted(refs.items()))
+    write_whole(view / "packed-refs", os.fsencode(packed), durable=False)
+    write_whole(view / "HEAD", os.fsencode(_head(git_dir)), durable=False)
     shallow = common / "shallow"
     if shallow.is_file():
-        _replace(view / "shallow", shallow.read_text(encoding="ascii", errors="replace"))
+        write_whole(view / "shallow", shallow.read_bytes(), durable=False)
     else:
         (view / "shallow").unlink(missing_ok=True)
 
@@ -135,9 +137,3 @@ def _small_file(path: Path) -> str:
         raise InputError(f"{path}: not a regular file")
     with path.open("rb") as file:
         return os.fsdecode(file.read(_MAX_REF_BYTES))
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.new")
-    temporary.write_bytes(text.encode("utf-8", "surrogateescape"))
-    temporary.replace(path)

@@ -5,18 +5,17 @@ so no credentials either; the password of an https URL reaches git through its e
 bound to that one host, never through a command line.
 """
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from steergraph.base.errors import InputError
+from steergraph.base.files import held
 from steergraph.base.folders import cache_folder
 from steergraph.repo.git import NETWORK_TIMEOUT_S, GitError, run_git
 from steergraph.repo.hardened import HardenedGit
@@ -36,7 +35,7 @@ def ensure_mirror(source: Bundle | Remote, cache_dir: str | Path | None = None) 
     mirror = folder / f"{_name_of(source)}.git"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / f"{mirror.name}.lock"):
+        with _locked(mirror):
             if not mirror.is_dir():
                 _sweep(folder)
                 _clone(source, mirror)
@@ -51,13 +50,13 @@ def ensure_mirror(source: Bundle | Remote, cache_dir: str | Path | None = None) 
 
 def refresh_mirror(source: Bundle | Remote, mirror: Path) -> None:
     """Fetch what is new. Raises GitError where the source cannot be reached; the mirror stays as it was."""
-    with _locked(mirror.with_name(f"{mirror.name}.lock")):
+    with _locked(mirror):
         _fetch(source, mirror)
 
 
 def fetch_commit(source: Remote, mirror: Path, sha: str) -> None:
     """Fetch one commit that no branch or tag of the source reaches. Raises GitError where the source refuses it."""
-    with _locked(mirror.with_name(f"{mirror.name}.lock")):
+    with _locked(mirror):
         # No ref keeps it: a mirror is never collected, and a ref would be pruned by the next refresh.
         _run(source, ["fetch", "--quiet", "--no-write-fetch-head", _address(source), sha], mirror)
 
@@ -159,9 +158,5 @@ def _sweep(folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, across processes."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _locked(mirror: Path) -> AbstractContextManager[None]:
+    return held(mirror.with_name(f"{mirror.name}.lock"), patience_s=None)

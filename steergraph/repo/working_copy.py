@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from steergraph.base.errors import InputError
+from steergraph.base.files import write_whole
 from steergraph.repo.contents import list_tree
 from steergraph.repo.git import TIMEOUT_S, GitError, run_git
 from steergraph.repo.objects import find_missing, missing_objects
@@ -144,11 +145,7 @@ def _write(path: Path, content: bytes) -> None:
         return
     if path.is_dir() and not path.is_symlink():
         remove_tree(path)
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f"{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    write_whole(path, content, parents=True, durable=False)
 
 
 def remove_tree(path: Path) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from steergraph.base.errors import InputError
+from steergraph.base.files import write_whole
 from steergraph.evals.grading.rows import SAFE_NAME, Prediction, Row
-from steergraph.evals.grading.sandbox import write_text
 
 LOGS = Path("logs/run_evaluation")
 _PING_S = 30.0
@@ -53,8 +53,8 @@ def run_official(
     for model in sorted({each.model for each in predictions}):
         own = [each for each in predictions if each.model == model]
         dataset, asked = folder / "dataset.json", folder / f"predictions.{model}.json"
-        write_text(dataset, json.dumps([rows[each.instance_id].columns for each in own], default=str))
-        write_text(asked, json.dumps([_as_harness_reads(each) for each in own]))
+        write_whole(dataset, json.dumps([rows[each.instance_id].columns for each in own], default=str))
+        write_whole(asked, json.dumps([_as_harness_reads(each) for each in own]))
         report = out / f"{model}.{run_id}.json"
         before = report.stat().st_mtime_ns if report.exists() else 0
         words = ["-d", str(dataset), "-p", str(asked), "-id", run_id, "--max_workers", str(jobs), "-t", str(timeout_s)]
@@ -65,7 +65,7 @@ def run_official(
         said: dict[str, Any] = json.loads(report.read_text())
         said["reasons"] = {name: _why(folder / model / name) for name in said["error_ids"]}
         said["gold_ids"] = sorted(each.instance_id for each in own if each.is_gold)
-        write_text(report, json.dumps(said, indent=4) + "\n")
+        write_whole(report, json.dumps(said, indent=4) + "\n")
         found.append((report, said))
     return found
 

@@ -9,7 +9,6 @@ had is left out and noted; what the project's installation then misses is fetche
 judged here: the gold patch shows it.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -17,10 +16,11 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from steergraph.base.errors import InputError
+from steergraph.base.files import held, write_whole
 from steergraph.base.records import Frozen
 from steergraph.evals.grading.interpreters import Interpreter, find_interpreter
 from steergraph.evals.grading.pins import Recipe
@@ -147,9 +147,7 @@ def add_missing(environment: Environment, log: str) -> bool:
             find_interpreter(said["recipe"]["python"]), new, environment.folder / "wheels", deps=True
         )
         said["notes"] += [notes[each] for each in new if each not in refused]
-        temporary = manifest.with_suffix(".new")
-        temporary.write_text(json.dumps(said, indent=1) + "\n")
-        temporary.replace(manifest)
+        write_whole(manifest, json.dumps(said, indent=1) + "\n")
     return len(refused) < len(new)
 
 
@@ -246,13 +244,10 @@ def _telling(result: RunResult) -> str:
     return (why or (errors or lines or ["it failed without a word"])[-1])[:300]
 
 
-@contextmanager
-def locked(cache: Path, key: str) -> Iterator[None]:
+def locked(cache: Path, key: str) -> AbstractContextManager[None]:
     """Hold a name in the cache, against other threads and processes; waits for it."""
     cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f".{key}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return held(cache / f".{key}.lock", patience_s=None)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from steergraph.base.errors import InputError
-from steergraph.base.files import held
+from steergraph.base.files import held, write_whole
 from steergraph.evals.grading.environments import (
     Environment,
     EnvironmentFailed,
@@ -29,7 +29,7 @@ from steergraph.evals.grading.official import Official, OfficialError
 from steergraph.evals.grading.pins import Pins, Recipe
 from steergraph.evals.grading.report import write_reports
 from steergraph.evals.grading.rows import SAFE_NAME, Prediction, Row, gold_predictions
-from steergraph.evals.grading.sandbox import Bounds, run_patch, write_text
+from steergraph.evals.grading.sandbox import Bounds, run_patch
 from steergraph.evals.grading.verdict import Verdict, count, keep, kept, why_unresolved
 from steergraph.evals.grading.wheels import FetchFailed
 from steergraph.evals.swebench.repos import Repos
@@ -222,7 +222,7 @@ class Grader:
         except OfficialError as error:  # what a patch prints must not make it ungraded
             self._go_on()
             return self._said(row, prediction, "stopped", str(error), environment, seconds=ran.seconds)
-        write_text(folder / "report.json", json.dumps(report, indent=4))
+        write_whole(folder / "report.json", json.dumps(report, indent=4))
         own = report[row.instance_id]
         reason = "" if own["resolved"] else why_unresolved(own, ran.log or "")
         verdict = self._said(

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from steergraph.base.files import write_whole
 from steergraph.evals.grading.official import Official
 from steergraph.evals.grading.rows import Prediction, Row
-from steergraph.evals.grading.sandbox import write_text
 from steergraph.evals.grading.verdict import Verdict
 
 
@@ -30,7 +30,7 @@ def write_reports(
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
     meta = {"dataset": str(dataset), "split": "test", "task_repo": None, "created_at": now}
-    write_text(logs / "run.json", json.dumps(meta, indent=2) + "\n")
+    write_whole(logs / "run.json", json.dumps(meta, indent=2) + "\n")
     patches = {(each.model, each.instance_id): each.patch for each in predictions}
     written = []
     for model in sorted({verdict.model for verdict in verdicts}):
@@ -49,6 +49,6 @@ def write_reports(
         report["ungraded_ids"] = sorted(ungraded)
         report["ungraded_reasons"] = ungraded
         report["gold_ids"] = sorted(each.instance_id for each in own if each.is_gold)
-        write_text(path, json.dumps(report, indent=4) + "\n")
+        write_whole(path, json.dumps(report, indent=4) + "\n")
         written.append(path)
     return written

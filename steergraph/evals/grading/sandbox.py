@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from steergraph.base.files import write_whole
 from steergraph.base.records import Frozen
 from steergraph.evals.grading.environments import TESTBED, Environment, run_script
 from steergraph.evals.grading.patch import refusal
@@ -73,8 +74,8 @@ def run_patch(
     try:
         why = refusal(patch)
         # A patch too large to try is not kept either.
-        write_text(folder / "patch.diff", patch if why is None else patch[: 1 << 20])
-        write_text(folder / "eval.sh", script)
+        write_whole(folder / "patch.diff", _as_bytes(patch if why is None else patch[: 1 << 20]))
+        write_whole(folder / "eval.sh", _as_bytes(script))
         if why is not None:
             lines.append(f"{NOT_APPLIED}:\nrefused: {why}")
             return Ran(applied=False, reason=f"refused: {why}")
@@ -83,14 +84,12 @@ def run_patch(
         finally:
             remove_tree(scratch / "work")
     finally:
-        write_text(folder / "run_instance.log", "\n".join([*lines, ""]))
+        write_whole(folder / "run_instance.log", _as_bytes("\n".join([*lines, ""])))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write the file whole or not at all; what is no text becomes `?`."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_bytes(text.encode("utf-8", "replace"))
-    temporary.replace(path)
+def _as_bytes(text: str) -> bytes:
+    """What is no text, half characters of a patch, becomes `?`."""
+    return text.encode("utf-8", "replace")
 
 
 def copy_tree(source: Path, target: Path) -> None:
@@ -155,7 +154,7 @@ def _run(
         log += f"\n\n{reason}"
     elif result.output_cut:
         reason = f"the tests printed more than the {bounds.output_bytes >> 20} MB that are kept"
-    write_text(folder / "test_output.txt", log)
+    write_whole(folder / "test_output.txt", log)
     if reason:
         say(reason)
     else:

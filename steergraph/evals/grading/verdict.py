@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from steergraph.base.files import write_whole
 from steergraph.base.records import Frozen
 from steergraph.evals.grading.rows import Prediction, Row
-from steergraph.evals.grading.sandbox import write_text
 
 Kind = Literal["resolved", "unresolved", "not_applied", "stopped", "empty", "ungraded"]
 """`stopped`: the tests passed a bound; the harness counts it as an error. `ungraded`: nothing is known of the patch,
@@ -70,7 +70,7 @@ def why_unresolved(report: Mapping[str, Any], log: str) -> str:
 def keep(folder: Path, verdict: Verdict) -> None:
     """Write it; the last file of an instance, so that what has it is finished."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / FILE, json.dumps(verdict.model_dump(), indent=1) + "\n")
+    write_whole(folder / FILE, json.dumps(verdict.model_dump(), indent=1) + "\n")
 
 
 def kept(folder: Path, row: Row, prediction: Prediction) -> Verdict | None:
