@@ -49,8 +49,12 @@ def build_graph(
         cache_dir: where mirrors and vectors are kept; the user's cache folder by default.
         checkpointer: left out when the graph goes into another one, which brings its own.
 
-    The input is `Input`, the output `Output`, the context `Context`. Raises ConfigError for a broken roster or policy.
-    A run raises InputError where its task can't be done at all: no such repository, an empty problem.
+    Returns:
+        The graph, compiled. It takes `Input`, gives `Output`, and its runs are told apart by `Context`.
+
+    Raises:
+        ConfigError: the roster or the policy is broken.
+        InputError: when it runs, where a task can't be done at all: no such repository, an empty problem.
     """
     services = Services(
         model=model,

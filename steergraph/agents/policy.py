@@ -136,7 +136,8 @@ class Policy(Frozen):
     def load(cls, path: str | Path | None = None) -> "Policy":
         """The packaged policy, or a file of the user's whose top-level keys replace the packaged ones.
 
-        Raises ConfigError where the file is not a policy.
+        Raises:
+            ConfigError: the file is not a policy.
         """
         return load_validated(cls, "policy", path)
 
@@ -147,7 +148,11 @@ class Policy(Frozen):
         retrieval: bool | None = None,
         gate: bool | None = None,
     ) -> Axes:
-        """A preset's axes, with those given by name replacing its own. Raises InputError for an unknown preset."""
+        """A preset's axes, with those given by name replacing its own.
+
+        Raises:
+            InputError: there is no such preset.
+        """
         if preset not in self.presets:
             raise InputError(f"no preset called {preset!r}; there are {', '.join(self.presets)}")
         base = self.presets[preset]

@@ -77,7 +77,8 @@ class Roster(Frozen):
         """The packaged roster, or that with a user's file laid over it: specialists of the same name are replaced,
         others added; plans and reasoning words likewise. A relative `contrast` path is taken from the file's folder.
 
-        Raises ConfigError where the file is not a roster, or a plan names somebody who is not on it.
+        Raises:
+            ConfigError: the file is not a roster, or a plan names somebody who is not on it.
         """
         table: dict[str, Any] = {k: v for k, v in load_config("specialists").items() if k != "sections"}
         where = str(path or "configs/specialists.yaml")

@@ -44,7 +44,7 @@ class EngineClosed(RuntimeError):
 
 
 class LocalEngine:
-    """Implements `protocol.Engine` over a model in this process. A context manager: leaving it closes it.
+    """Implements `protocol.Engine`, its errors too, over a model in this process. Leaving it as a context closes it.
 
     **The model is changed** while a steered batch runs: the layers it steers carry a hook.
     """
@@ -59,18 +59,23 @@ class LocalEngine:
         prefix_bytes: int = 2**29,
         prefill_chunk: int | None = None,
     ) -> None:
-        """`model` is a loaded one, or a name for `load_model`.
+        """Load the model, if it is not.
 
-        `max_batch`: rows that run together. `deterministic` runs every row alone, so that its tokens are the same in
-        whatever company it was submitted; it costs the speed of batching. `prefix_bytes`: what the states of prompts
-        may take that are kept for later requests which begin in the same way; 0 keeps none. `prefill_chunk`: prompt
-        tokens of a row that go through the model at once; less needs less memory."""
-        if max_batch < 1:
-            raise InputError(f"max_batch {max_batch}: at least 1")
-        if prefill_chunk is not None and prefill_chunk < 1:
-            raise InputError(f"prefill_chunk {prefill_chunk}: at least 1")
-        if prefix_bytes < 0:
-            raise InputError(f"prefix_bytes {prefix_bytes}: at least 0")
+        Args:
+            model: a loaded one, or a name: "pocket", a folder, a Hugging Face id.
+            library: the vectors that it can switch on, by name; none by default.
+            max_batch: rows that run together.
+            deterministic: run every row alone: the same tokens in whatever company, without the speed of batching.
+            prefix_bytes: for the states of prompts, kept for later ones that begin in the same way; 0 keeps none.
+            prefill_chunk: prompt tokens of a row that go through the model at once; less needs less memory.
+
+        Raises:
+            InputError: there is no such model, it can't be loaded, or a number is out of range.
+        """
+        limits = (("max_batch", max_batch, 1), ("prefill_chunk", prefill_chunk, 1), ("prefix_bytes", prefix_bytes, 0))
+        for name, value, least in limits:
+            if value is not None and value < least:
+                raise InputError(f"{name} {value}: at least {least}")
         self._loaded = load_model(model) if isinstance(model, str) else model
         self._library = {} if library is None else library
         self._max_batch = 1 if deterministic else max_batch

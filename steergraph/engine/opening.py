@@ -13,10 +13,17 @@ if TYPE_CHECKING:
 
 
 def open_engine(model: str, library: Named | None = None) -> "LocalEngine | RemoteEngine":
-    """The engine for "pocket", a folder, a Hugging Face id, or an address, `http://HOST:PORT/v1#MODEL`.
+    """The engine for a model's name. A context manager; leaving it closes it.
 
-    docs/engines.md says how an address is written. A context manager; leaving it closes it. Raises InputError (one
-    line) where there is no such model or server.
+    Args:
+        model: "pocket", a folder, a Hugging Face id, or an address, `http://HOST:PORT/v1#MODEL` (docs/engines.md).
+        library: the vectors that it can switch on, by name; none by default.
+
+    Returns:
+        A LocalEngine, which holds the model in this process, or a RemoteEngine for an address.
+
+    Raises:
+        InputError: there is no such model or server.
     """
     from steergraph.engine.remote.address import is_address
 

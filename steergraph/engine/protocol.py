@@ -19,11 +19,15 @@ FinishReason = Literal["stop", "length", "deadline", "cancelled"]
 
 
 class Message(Frozen):
+    """One message of a chat, as the model's chat template takes it."""
+
     role: Role
     content: str
 
 
 class Sampling(Frozen):
+    """How tokens are drawn. The defaults are greedy."""
+
     temperature: float = Field(default=0.0, ge=0)
     """0 is greedy."""
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -89,6 +93,8 @@ class Usage(Frozen):
 
 
 class Completion(Frozen):
+    """What a request was answered with."""
+
     text: str
     """The answer, without thinking and special tokens."""
     thinking: str
@@ -111,6 +117,8 @@ class ScoreRequest(Frozen):
 
 
 class Scores(Frozen):
+    """How likely a continuation is, token by token."""
+
     logprobs: tuple[float, ...]
     """Natural logarithm of each continuation token's probability."""
     token_ids: tuple[int, ...]
@@ -118,6 +126,7 @@ class Scores(Frozen):
 
     @property
     def total(self) -> float:
+        """Natural logarithm of the whole continuation's probability."""
         return sum(self.logprobs)
 
 
@@ -201,12 +210,33 @@ class Engine(Protocol):
         ...
 
     def submit(self, request: Request) -> Handle:
-        """Queue one generation. Raises SteeringError or InputError at once where it can't be carried out: unknown
-        vector, wrong width, layer out of range, prompt longer than the window."""
+        """Queue one generation. It is checked at once.
+
+        Returns:
+            A handle: `result()`, `stream()`, `cancel()`; awaitable.
+
+        Raises:
+            SteeringError: its steering can't be carried out: unknown vector, wrong width, layer out of range.
+            InputError: anything else can't be, as a prompt longer than the window.
+        """
         ...
 
-    def generate(self, requests: Sequence[Request]) -> list[Completion]: ...
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Completions in the order of `requests`.
 
-    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]: ...
+        Raises:
+            InputError: as `submit`, for the first request that can't be carried out.
+        """
+        ...
 
-    def close(self) -> None: ...
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
+        """Log-likelihoods in the order of `requests`.
+
+        Raises:
+            InputError: as `submit`; or the engine can't score.
+        """
+        ...
+
+    def close(self) -> None:
+        """End: what waits or runs fails with EngineClosed. Closing twice is no error."""
+        ...

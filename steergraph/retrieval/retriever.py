@@ -72,9 +72,25 @@ class Search:
 
 
 class Retriever(Protocol):
+    """Whatever finds context for an issue; `build_graph(retriever=)` takes one."""
+
     def retrieve(
         self, repo: Repository, commit: str, query: str, suspects: Sequence[str], budget: int, count: Count
-    ) -> Retrieved: ...
+    ) -> Retrieved:
+        """The passages that matter.
+
+        Args:
+            repo: the repository; nothing from after `commit` may be read.
+            commit: full id.
+            query: the issue's text.
+            suspects: names or paths that may matter.
+            budget: tokens that the passages may have together.
+            count: tokens of a text, in the model's own.
+
+        Raises:
+            InputError: there is no such commit.
+        """
+        ...
 
 
 class BM25Retriever:
@@ -92,6 +108,9 @@ class BM25Retriever:
         cache: what is worked out of blobs is kept there; None keeps nothing on disk.
         kept_bytes: how much of it is kept in memory for the next commit.
         reranker: orders the best passages again; none by default.
+
+    Raises:
+        InputError: there is no such ranker.
     """
 
     def __init__(
@@ -124,12 +143,18 @@ class BM25Retriever:
         """The files and passages for `query` (an issue's text) at `commit` of `repo`, within `budget` tokens.
 
         `suspects` are names or paths that may matter. One that is written nowhere in the ranked files adds nothing.
-        Raises InputError for an unknown commit.
+
+        Raises:
+            InputError: there is no such commit.
         """
         return self.search(repo, commit, query, suspects).pack(budget, count)
 
     def search(self, repo: Repository, commit: str, query: str, suspects: Sequence[str] = ()) -> Search:
-        """What `retrieve` finds before any budget: pack it as often as you like. Raises as `retrieve` does."""
+        """What `retrieve` finds before any budget: pack it as often as you like.
+
+        Raises:
+            InputError: there is no such commit.
+        """
         entries = self._eligible(repo.files(repo.resolve(commit)))
         by_ranker = self._by_fields if self.ranker == "fields" else self._by_rank_bm25
         search = by_ranker(repo, entries, query, suspects)

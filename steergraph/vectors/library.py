@@ -19,7 +19,8 @@ class Library(Mapping[str, SteeringVector]):
     def open(cls, folder: str | Path) -> "Library":
         """Every vector in `folder` (*.safetensors, not below), by the name it gives itself.
 
-        Raises InputError where there is no such folder, a file is damaged, or two vectors have one name.
+        Raises:
+            InputError: there is no such folder, a file is damaged, or two vectors have one name.
         """
         if not Path(folder).is_dir():
             raise InputError(f"{folder}: no such folder of vectors")
@@ -32,7 +33,14 @@ class Library(Mapping[str, SteeringVector]):
         return cls(found)
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write every vector into `folder`, each into a file of its name. Returns the paths."""
+        """Write every vector into `folder`, each into a file of its name.
+
+        Returns:
+            The paths.
+
+        Raises:
+            InputError: one can't be written.
+        """
         paths = []
         for name, vector in self._vectors.items():
             kept = vector if vector.name == name else vector.model_copy(update={"name": name})

@@ -109,8 +109,25 @@ def make_vector(
 ) -> SteeringVector:
     """A vector from bare directions, whatever their layers are called: 15, "15" and "layer_15" are all layer 15.
 
-    Raises InputError where a layer has no number, two have the same, or a direction is not a finite row of numbers as
-    wide as the others.
+    Args:
+        name: what it is called in a library, and in a `Component`.
+        directions: [hidden_size] by layer, the 0-based block whose output is edited; raw, not normalised.
+        model: as `ModelInfo.name`; with it, no other model is steered with the vector. "" where it is not known.
+        revision: of the model; "" where it is not known.
+        method: how it was made.
+        contrast_hash: of the contrast set that it was made from.
+        read_position: where activations were read.
+        median_residual_norms: median length of the residual by layer; left out, the engine measures it.
+        settings: what the method depends on or chose, JSON-like.
+        parents: hashes of the vectors that it was made of.
+        metadata: anything else, JSON-like.
+
+    Returns:
+        The vector, its directions copied to float32 on the CPU.
+
+    Raises:
+        InputError: a layer has no number, two have the same, or a direction is not a finite row of numbers as wide as
+            the others.
     """
     kept: dict[int, torch.Tensor] = {}
     for key, direction in directions.items():

@@ -36,8 +36,16 @@ class RemoteEngine:
     """Implements `protocol.Engine` over an OpenAI-compatible server. A context manager: leaving it closes it."""
 
     def __init__(self, address: str | Address, library: Named | None = None, *, backoff: Backoff | None = None) -> None:
-        """Asks the server for its models. `library` holds the vectors that may be asked for, as the server has them:
-        doses and hashes are computed from these. Raises RemoteError where there is no such server or model."""
+        """Ask the server for its models.
+
+        Args:
+            address: `http://HOST:PORT/v1?OPTION=VALUE#MODEL` (docs/engines.md).
+            library: the vectors that may be asked for, as the server has them: doses and hashes come from these.
+            backoff: how long to wait before asking again after 429, 5xx or a broken connection.
+
+        Raises:
+            RemoteError: the address can't be read, or there is no such server or model. An InputError.
+        """
         self._address = parse_address(address) if isinstance(address, str) else address
         self._library = {} if library is None else library
         self._loop = LoopThread("steergraph-remote")
@@ -71,7 +79,12 @@ class RemoteEngine:
         return self._run(self._tokens.count(messages)) if found is None else found
 
     def submit(self, request: Request) -> LocalHandle:
-        """Queue one generation; nothing is sent yet. Raises SteeringError where the server can't be asked for it."""
+        """Queue one generation; nothing is sent yet.
+
+        Raises:
+            SteeringError: the server can't be asked for this steering.
+            InputError: or for something else in the request.
+        """
         endpoint, body = bodies.generation(request, self._library, self._server)
         running: list[asyncio.Task[None]] = []
         handle = LocalHandle(lambda: self._loop.call(lambda: _cancel(running)))
@@ -81,7 +94,11 @@ class RemoteEngine:
         return handle
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """Completions in the order of `requests`, at most `parallel` at a time; the first error is raised."""
+        """Completions in the order of `requests`, at most `parallel` at a time.
+
+        Raises:
+            InputError: as `submit`; RemoteError where the server fails. The first error there is.
+        """
         handles: list[LocalHandle] = []
         try:
             handles += [self.submit(request) for request in requests]
@@ -92,7 +109,12 @@ class RemoteEngine:
             raise
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
-        """Scores in the order of `requests`, by the server's `prompt_logprobs`; RemoteError where it has none."""
+        """Scores in the order of `requests`, by the server's `prompt_logprobs`.
+
+        Raises:
+            RemoteError: the server has none, or fails.
+            InputError: a request can't be scored.
+        """
         for request in requests:
             check_scoring(request, self._library, self._server)
         scores: list[Scores] = self._run(self._score(requests))

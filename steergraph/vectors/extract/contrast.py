@@ -122,8 +122,16 @@ def load_contrast(name: str | Path) -> ContrastSet:
     """The packaged set called `name`, or the one in the user's YAML file at that path.
 
     In a file, `neutrals` may be a list, the path of a YAML list beside the file, the name of packaged neutral texts
-    (neutral, neutral_fr), or left out: then the English ones are taken. Raises ContrastError (one line) where there is
-    no such set or it can't be used.
+    (neutral, neutral_fr), or left out: then the English ones are taken.
+
+    Args:
+        name: of a packaged set, or the path of a YAML file: a Path, or a text with a slash or ending in .yaml.
+
+    Returns:
+        The set, its texts checked.
+
+    Raises:
+        ContrastError: there is no such set, or it can't be used. A ConfigError, and so an InputError.
     """
     try:
         if is_path(name):

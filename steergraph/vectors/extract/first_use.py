@@ -60,9 +60,22 @@ def ensure_vectors(
 ) -> Library:
     """A library with one vector for each of `domains`, each from the cache or made now.
 
-    `domains` are names of packaged contrast sets, paths of a user's own and sets themselves, or a mapping from vector
-    name to the path of its set (None: the packaged set of that name). A damaged cache entry is made anew; a cache that
-    can't be written costs a warning. Raises InputError (ContrastError for a bad set) before anything is extracted.
+    A damaged cache entry is made anew; a cache that can't be written costs a warning.
+
+    Args:
+        loaded: the model, as `LocalEngine.loaded` has it.
+        domains: names of packaged contrast sets, paths of a user's own and sets themselves, or a mapping from vector
+            name to the path of its set (None: the packaged set of that name).
+        method: how a direction is made of two sides of texts (docs/vectors.md).
+        cache_dir: the cache; the user's own by default.
+        progress: called with a vector's name, texts read and texts there are.
+        batch_size: texts that go through the model together.
+
+    Returns:
+        The vectors by name; `LocalEngine.add_vectors` takes them.
+
+    Raises:
+        InputError: two sets have one name, or a set is bad (ContrastError): told before anything is extracted.
     """
     sets: dict[str, ContrastSet] = {}
     for name, contrast in _sets(domains):

@@ -41,8 +41,15 @@ def file_name(name: str) -> str:
 def load_vector(path: str | Path) -> SteeringVector:
     """Read one vector. Nothing in the file is trusted; no pickle is ever opened.
 
-    Raises InputError (one line) where the file is missing, of another format, truncated, damaged or absurdly large, and
-    where a number in it is not finite.
+    Args:
+        path: of a *.safetensors file that `save_vector` wrote.
+
+    Returns:
+        The vector, its directions float32 on the CPU.
+
+    Raises:
+        InputError: the file is missing, of another format, truncated, damaged or absurdly large, or a number in it is
+            not finite.
     """
     path = Path(path)
     _check_path(path)
@@ -77,9 +84,17 @@ def load_vector(path: str | Path) -> SteeringVector:
 
 
 def save_vector(vector: SteeringVector, path: str | Path) -> Path:
-    """Write one vector to `path` (*.safetensors), whole or not at all. Returns the path.
+    """Write one vector, whole or not at all.
 
-    Raises InputError where it can't be written, and where the vector is one that `load_vector` would refuse.
+    Args:
+        vector: with its provenance, which goes into the file's header.
+        path: ends in .safetensors; folders that lack are made.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: it can't be written, or `load_vector` would refuse the vector.
     """
     path = Path(path)
     if path.suffix != SUFFIX:
