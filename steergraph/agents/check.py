@@ -8,15 +8,10 @@ leaves behind is never seen by git.
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
-from io import StringIO
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from unidiff import PatchSet
-from unidiff.errors import UnidiffParseError
-
-from steergraph.agents.edits.diffs import quote_path
 from steergraph.agents.edits.parsing import PARSERS
 from steergraph.agents.edits.paths import UnsafePath, safe_path
 from steergraph.base.records import Frozen
@@ -28,6 +23,7 @@ _TAIL_CHARACTERS = 2000
 _FEEDBACK_CHARACTERS = 400
 _MODE_LINE = re.compile(r"(new file|deleted file) mode 100(644|755)\n")
 _HEADER_LINE = re.compile(r"diff --git |index [0-9a-f]+\.\.[0-9a-f]+( 100(644|755))?\n|(---|\+\+\+) ")
+_HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[^\t\n\x20-\x7e\xa0-\U0010ffff]")
 _TELLING = re.compile(r"E\s{2,}\S.*|(FAILED|ERROR)\b.*|\s*([\w.]+(Error|Exception|Failure|Exit|Warning)\b:?.*)")
 
@@ -99,7 +95,7 @@ def check_patch(
     root = copy if isinstance(copy, Path) else copy.path
     texts = dict(edited) if isinstance(edited, Mapping) else dict.fromkeys(edited)
     known = set(texts) if isinstance(edited, Mapping) else set()
-    if problems := [*_diff_problems(diff, texts), *_path_problems(texts, root)]:
+    if problems := [*_diff_problems(diff, texts, root), *_path_problems(texts, root)]:
         return CheckResult(ok=False, problems=tuple(problems), tests_before=before)
     old = {path: _read(root / path) for path in texts}
     with tempfile.TemporaryDirectory(prefix="steergraph-check-") as folder:
@@ -133,35 +129,40 @@ def check_patch(
     )
 
 
-def _diff_problems(diff: str, paths: Mapping[str, object]) -> list[str]:
-    """What is wrong with the diff's own form. A patch changes the texts of the files it names, and nothing else."""
+def _diff_problems(diff: str, paths: Iterable[str], root: Path) -> list[str]:
+    """What is wrong with the diff's own form. A patch changes the texts of the files it names, and nothing else.
+
+    git says what it touches: whoever computed the diff is not asked to read it again.
+    """
     if not diff.strip():
         return ["the patch is empty"]
+    if not any(line.startswith(("diff --git ", "--- ")) for line in _headers(diff)):
+        return ["the diff names no file"]
+    problems = [
+        f"a patch may not change modes, make links, rename files or change binary ones: {line.strip()[:100]}"
+        for line in _headers(diff)
+        if not (_MODE_LINE.fullmatch(line) or _HEADER_LINE.match(line))
+    ]
     try:
-        parsed = PatchSet(StringIO(diff))
-    except UnidiffParseError as error:
-        return [f"the diff cannot be parsed: {error}"]
-    problems = []
-    sources = {quote_path(f"a/{path}"): path for path in paths}
-    targets = {quote_path(f"b/{path}"): path for path in paths}
-    seen = set()
-    for file in parsed:
-        path = sources.get(file.source_file) or targets.get(file.target_file)
-        if path is None or any(
-            name not in ("/dev/null", *names)
-            for name, names in ((file.source_file, sources), (file.target_file, targets))
-        ):
-            problems.append(f"the diff touches {file.path[:200]!r}, which no edit names")
-            continue
-        seen.add(path)
-        if file.is_rename or file.is_binary_file:
-            problems.append(f"{path}: a patch may not rename files or change binary ones")
-        for line in file.patch_info or ():
-            if not (_MODE_LINE.fullmatch(line) or _HEADER_LINE.match(line)):
-                problems.append(f"{path}: a patch may not change modes or make links: {line.strip()[:100]}")
-    if not parsed:
-        problems.append("the diff names no file")
-    return problems + [f"{path}: the diff leaves it out" for path in paths if path not in seen and not problems]
+        counted = _git(root, ["apply", "--numstat", "-z", "-"], diff).decode("utf-8", "surrogateescape")
+    except GitError as error:
+        return problems or [f"the diff cannot be parsed: {error}"]
+    touched = {entry.split("\t", 2)[2] for entry in counted.split("\0") if entry}
+    named = set(paths)
+    problems += [f"the diff touches {path[:200]!r}, which no edit names" for path in sorted(touched - named)]
+    return problems or [f"{path}: the diff leaves it out" for path in sorted(named - touched)]
+
+
+def _headers(diff: str) -> Iterator[str]:
+    """The lines of a diff that belong to no hunk."""
+    left = 0
+    for line in re.findall(r"[^\n]*\n|[^\n]+", diff):
+        if hunk := _HUNK.match(line):
+            left = sum(int(count) if count is not None else 1 for count in hunk.groups())
+        elif left > 0 and line[0] in "+- ":
+            left -= 2 if line[0] == " " else 1
+        elif not line.startswith("\\"):
+            yield line
 
 
 def _path_problems(paths: Iterable[str], root: Path) -> list[str]:

@@ -17,7 +17,7 @@ from steergraph.agents.budget import room_for_context
 from steergraph.agents.check import TestCommand, TestRun, check_patch
 from steergraph.agents.context import Context
 from steergraph.agents.edits.blocks import parse_edits
-from steergraph.agents.edits.patch import apply_edits, unified_diff
+from steergraph.agents.edits.patch import apply_edits, standing_in, unified_diff
 from steergraph.agents.policy import Decision
 from steergraph.agents.services import Services, require_repo
 from steergraph.agents.speak import aspeak, speak
@@ -150,16 +150,20 @@ class Nodes:
         task = Task.model_validate(state["task"])
         repository = self._services.repository(require_repo(task.repo))
         sha = str(task.base_commit)
-        parsed = parse_edits(state["steps"][-1]["text"])
+        read = _reading(repository, sha)
+        paths = [entry.path for entry in repository.files(sha)]
+        parsed = parse_edits(state["steps"][-1]["text"], paths, standing_in(read))
         problems = list(parsed.problems)
         candidate = None
+        inexact: list[str] = []
         if not parsed.edits and not problems:
             problems = ["there is no edit block in the answer"]
         if parsed.edits and not problems:
-            applied = apply_edits(parsed.edits, _reading(repository, sha))
+            applied = apply_edits(parsed.edits, read)
             problems = list(applied.problems)
+            inexact = [match.inexact for match in applied.matched if match.inexact]
             if not problems:
-                diff = unified_diff(applied.before, applied.after)
+                diff = unified_diff(applied.before, applied.after, applied.kept)
                 candidate = {"diff": diff, "files": dict(applied.after)}
         attempted = [e.model_dump(mode="json") for e in parsed.edits]
         runtime.stream_writer(
@@ -168,6 +172,7 @@ class Nodes:
                 "attempt": state["attempt"],
                 "edits": attempted,
                 "problems": problems,
+                **({"inexact": inexact} if inexact else {}),
                 "diff": candidate["diff"] if candidate else None,
             }
         )

@@ -104,6 +104,8 @@ class View:
         self.console.print(Text("edit", style="bold"))
         for problem in event["problems"]:
             self.line(f"  {problem}", "red")
+        for match in event.get("inexact", ()):
+            self.line(f"  {match}", "yellow")
         if event["diff"]:
             self.console.print(Syntax(harmless(event["diff"]).rstrip("\n"), "diff", background_color="default"))
 

@@ -174,3 +174,10 @@ def test_line_endings_by_attributes(copy: Path) -> None:
     assert check(copy, {"a.bat": "echo\n"}).ok
     assert (copy / "a.bat").read_bytes() == b"echo\r\n"
     assert "not what was meant" in check(copy, {"b.u16": "x\n"}).problems[0]
+
+
+@pytest.mark.parametrize("path", ["Plan b/notes.md", "a b/b c.py", "b/x.py", "d/é ü.py", 'q"uote.py', "tab\tname.py"])
+def test_git_says_what_a_diff_touches(copy: Path, path: str) -> None:
+    result = check_patch(copy, unified_diff({path: None}, {path: "x\n"}), {path: "x\n"})
+    assert result.ok or "cannot be seen" in result.problems[0]
+    assert (copy / path).exists() == result.ok

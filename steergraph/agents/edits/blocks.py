@@ -1,30 +1,24 @@
 """Edit blocks: what a model writes, read into `Edit`s, and an `Edit` written back as a block.
 
-Knows the format of configs/edit_format.yaml and the ways in which models bend it. Knows nothing of files: whether an
-edit fits a file is for `steergraph.agents.edits.patch` to say.
+Knows the format of configs/edit_format.yaml and the ways in which models bend it. Reads no files: whether an edit fits
+one is for `steergraph.agents.edits.patch` to say.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from typing import Literal, NamedTuple
 
 from pydantic import field_validator, model_validator
 
+from steergraph.agents.edits.headers import FENCE, find_path, path_near
 from steergraph.base.records import Frozen
 from steergraph.configs import load_config
 
 EditKind = Literal["change", "create", "delete"]
 
-_FENCE = re.compile(r"(?:`{3,}|~{3,})[^`]*")
-_WRAPPINGS = (
-    re.compile(r"#+\s+(.+)"),
-    re.compile(r"(?:\*\*|__)(.+?)(?:\*\*|__)(:?)"),
-    re.compile(r"(?:file|path|filename)\s*:\s*(.+)", re.IGNORECASE),
-)
-_QUOTED = re.compile(r"(?:`+([^`]+)`+|\"([^\"`]+)\"|'([^'`]+)'):?")
-_IN_PROSE = re.compile(r"`([^`\s]+)`")
-_WORD = re.compile(r"[\w.+@-]+")
+Standing = Callable[[str, str], bool]
+"""Whether a file (by its path) has these lines, for a SEARCH; with none, whether it could be created."""
 
 
 class Edit(Frozen):
@@ -59,11 +53,14 @@ class ParsedEdits(Frozen):
     problems: tuple[str, ...]
 
 
+# Markers by their shape: models write other lengths, other letter cases and more behind the word than they were shown.
+_SEARCH = re.compile(r"<{4,}\s*(?:search|original|head|old)\b:?\s*(.*)", re.IGNORECASE)
+_DELETE = re.compile(r"<{4,}\s*delete\b:?\s*(.*)", re.IGNORECASE)
+_DIVIDER = re.compile(r"={4,}\s*")
+_REPLACE = re.compile(r">{4,}\s*(?:(?:replace|updated?|new|head)\b.*)?|>{7}\s.*", re.IGNORECASE)
+
+
 class _Markers(NamedTuple):
-    search: re.Pattern[str]
-    divider: re.Pattern[str]
-    replace: re.Pattern[str]
-    delete: re.Pattern[str]
     number: re.Pattern[str]
     words: dict[str, str]
 
@@ -71,24 +68,25 @@ class _Markers(NamedTuple):
 @cache
 def _markers() -> _Markers:
     words: dict[str, str] = load_config("edit_format")
-
-    def line(name: str) -> re.Pattern[str]:
-        return re.compile(re.escape(words[name]) + r"\s*")
-
     before, _, rest = words["passage_line"].partition("{number}")
     behind = rest.partition("{text}")[0]
-    number = re.compile(rf"[ \t]*{re.escape(before)}\d+{re.escape(behind)}")
-    return _Markers(line("search"), line("divider"), line("replace"), line("delete"), number, words)
+    return _Markers(re.compile(rf"[ \t]*{re.escape(before)}\d+{re.escape(behind)}"), words)
 
 
-def parse_edits(text: str) -> ParsedEdits:
+def parse_edits(text: str, paths: Collection[str] = (), stands: Standing | None = None) -> ParsedEdits:
     """Read every edit block of a model's answer. Never raises: what is malformed is a problem, never a guess.
 
-    Tolerated: prose and code fences around blocks, a path in backticks, bold or a heading or with a colon behind it,
-    a path that carries over to the file's next blocks, indented blocks, CRLF, white space behind markers, and the line
-    numbers of a passage copied along (taken off where every line that is not blank has one).
+    Args:
+        text: the answer.
+        paths: the repository's files. Whatever near a block names exactly one of them is the block's path.
+        stands: asked which of several dividers is meant, in a file that has such lines itself (a heading, say).
+
+    Tolerated: prose and code fences around blocks, a path in any dress (`headers`), a path that carries over to the
+    file's next blocks, markers of other lengths and letter cases with words behind them, a block that only its fence
+    closes, indented blocks, CRLF, white space behind markers, the same block said twice, and the line numbers of a
+    passage copied along (taken off where every line that is not blank has one).
     """
-    return _Parser([line.rstrip("\r") for line in text.split("\n")]).parse()
+    return _Parser([line.rstrip("\r") for line in text.split("\n")], paths, stands).parse()
 
 
 def render_edit(edit: Edit) -> str:
@@ -97,7 +95,7 @@ def render_edit(edit: Edit) -> str:
     Raises ValueError where the format cannot say it: a line of the text is itself a marker, or the path is no path.
     """
     words = _markers().words
-    bare = find_path(edit.path, alone=True) == edit.path and not _FENCE.fullmatch(edit.path)
+    bare = find_path(edit.path, alone=True) == edit.path and not FENCE.fullmatch(edit.path)
     path = edit.path if bare else f"`{edit.path}`"
     if edit.kind == "delete":
         block = f"{path}\n{words['delete']}"
@@ -108,42 +106,22 @@ def render_edit(edit: Edit) -> str:
     return block
 
 
-def find_path(line: str, *, alone: bool = False) -> str | None:
-    """The path that `line` names, or None. `alone`: no path carries over, so a bare word with a colon is a path too."""
-    line = line.strip()
-    named = False
-    for _ in range(4):
-        for wrapping in _WRAPPINGS:
-            if match := wrapping.fullmatch(line):
-                line, named = "".join(part or "" for part in match.groups()).strip(), True
-    if quoted := _QUOTED.fullmatch(line):
-        return next(part for part in quoted.groups() if part).strip() or None
-    bare = line.rstrip(":").rstrip()
-    if bare and not re.search(r"\s|`", bare):
-        if "/" in bare or re.search(r"\.\w", bare):
-            return bare
-        if _WORD.fullmatch(bare) and re.search(r"\w$", bare):
-            return bare if named or alone or bare == line else None
-        return None
-    inside = [word for word in _IN_PROSE.findall(line) if "/" in word or re.search(r"\w\.[A-Za-z]\w*$", word)]
-    return inside[0] if len(inside) == 1 else None
-
-
 class _Parser:
     """One pass over the lines. `section` is None outside blocks."""
 
-    def __init__(self, lines: Sequence[str]) -> None:
+    def __init__(self, lines: Sequence[str], paths: Collection[str], stands: Standing | None) -> None:
         self.lines = lines
+        self.paths = paths
+        self.stands = stands
         self.edits: list[Edit] = []
         self.problems: list[str] = []
         self.path: str | None = None
         self.outside: list[str] = []  # lines since the last block: where a path line is looked for
         self.section: list[str] | None = None
-        self.search: list[str] | None = None
         self.opened = 0
         self.indent = ""
+        self.fenced = False
         self.blocks = 0
-        self.broken = ""
 
     def parse(self) -> ParsedEdits:
         for number, line in enumerate(self.lines, 1):
@@ -152,54 +130,53 @@ class _Parser:
         if not self.blocks and not self.problems:
             words = _markers().words
             self.problems.append(f"no edit block found: write the path, then {words['search']} and the lines to change")
-        return ParsedEdits(edits=tuple(self.edits), problems=tuple(self.problems))
+        return ParsedEdits(edits=tuple(dict.fromkeys(self.edits)), problems=tuple(self.problems))
 
     def _line(self, number: int, raw: str) -> None:
-        marks = _markers()
         line = raw.removeprefix(self.indent) if self.section is not None else raw
         opener = raw.lstrip(" \t")
-        if marks.search.fullmatch(opener) or marks.delete.fullmatch(opener):
-            if self.section is not None:
-                self.outside = list(self.section)
-            self._abandon()
+        if opening := _SEARCH.fullmatch(opener) or _DELETE.fullmatch(opener):
+            self._abandon(another=True)
             self.blocks += 1
             self.opened = number
             self.indent = raw[: len(raw) - len(opener)]
-            own_path = self._find_path()
-            if marks.delete.fullmatch(opener):
+            self.fenced = sum(bool(FENCE.fullmatch(line.strip())) for line in self.outside) % 2 == 1
+            own_path = path_near(opening[1], self.outside, self.paths, alone=self.path is None)
+            if _DELETE.fullmatch(opener):
                 self._delete(own_path)
             else:
                 self.path = own_path or self.path
-                self.section, self.search, self.broken = [], None, ""
+                self.section = []
         elif self.section is None:
-            if marks.replace.fullmatch(opener):
-                self.problems.append(f"line {number}: {marks.words['replace']} closes no block")
+            if _REPLACE.fullmatch(opener):
+                self.problems.append(f"line {number}: {_markers().words['replace']} closes no block")
                 self.outside = []
             else:
                 self.outside.append(raw)
-        elif marks.divider.fullmatch(line):
-            if self.search is not None:
-                self.broken = f"has more than one line {marks.words['divider']}, so where SEARCH ends cannot be told"
-            else:
-                self.search, self.section = self.section, []
-        elif marks.replace.fullmatch(line):
-            self._close()
+        elif _REPLACE.fullmatch(line):
+            self._close(self.section)
         else:
             self.section.append(line)
-
-    def _find_path(self) -> str | None:
-        for line in reversed(self.outside):
-            if line.strip() and not _FENCE.fullmatch(line.strip()):
-                return find_path(line, alone=self.path is None)
-        return None
 
     def _where(self) -> str:
         return f"block {self.blocks} ({f'{self.path}, ' if self.path else ''}line {self.opened})"
 
-    def _abandon(self) -> None:
-        if self.section is not None:
-            self.problems.append(f"{self._where()} is not closed with {_markers().words['replace']}")
-        self.section = None
+    def _abandon(self, another: bool = False) -> None:
+        """The end of the text, or another block, comes before the block's last marker: its fence may have closed it."""
+        section, self.section = self.section, None
+        if section is None:
+            return
+        ended = len(section)
+        if another:  # what stands right above the next block opens that one's fence
+            while ended and (not section[ended - 1].strip() or FENCE.fullmatch(section[ended - 1].strip())):
+                ended -= 1
+        fences = [k for k, line in enumerate(section[:ended]) if re.fullmatch(r"\s*(?:`{3,}|~{3,})\s*", line)]
+        if self.fenced and len(fences) == 1 and any(_DIVIDER.fullmatch(line) for line in section[: fences[0]]):
+            self._close(section[: fences[0]])
+            self.outside = section[fences[0] :]
+            return
+        self.outside = section
+        self.problems.append(f"{self._where()} is not closed with {_markers().words['replace']}")
 
     def _delete(self, path: str | None) -> None:
         if path is None:
@@ -209,16 +186,16 @@ class _Parser:
             self.edits.append(Edit(path=path, kind="delete"))
         self.outside = []
 
-    def _close(self) -> None:
-        search, replace = self.search, self.section or []
+    def _close(self, section: list[str]) -> None:
         self.section, self.outside = None, []
-        if search is None:
-            self.broken = f"has no line {_markers().words['divider']}"
-        if self.path is None:
-            self.broken = self.broken or "has no path on the line above it"
-        if self.broken or search is None or self.path is None:
-            self.problems.append(f"{self._where()} {self.broken}")
+        divider = self._divider(section)
+        if isinstance(divider, str):
+            self.problems.append(f"{self._where()} {divider}")
             return
+        if self.path is None:
+            self.problems.append(f"{self._where()} has no path on the line above it")
+            return
+        search, replace = section[:divider], section[divider + 1 :]
         creates = not any(line.strip() for line in search)
         old, searched = ([], False) if creates else _without_numbers(search)
         new, replaced = _without_numbers(replace)
@@ -229,6 +206,24 @@ class _Parser:
         else:
             kind: EditKind = "create" if creates else "change"
             self.edits.append(Edit(path=self.path, kind=kind, search=_join(old), replace=_join(new)))
+
+    def _divider(self, section: Sequence[str]) -> int | str:
+        """The line of `section` that parts SEARCH from REPLACE, or what is wrong.
+
+        Of several, the one whose SEARCH stands in the file; where that isn't known, the one written as it was shown.
+        """
+        word = _markers().words["divider"]
+        places = [k for k, line in enumerate(section) if _DIVIDER.fullmatch(line)]
+        if len(places) > 1 and self.stands is not None and self.path is not None:
+            standing = [k for k in places if self.stands(self.path, _join(_without_numbers(section[:k])[0]))]
+            places = standing[-1:] or places  # of a SEARCH that stands every beginning stands too
+        if len(places) > 1:
+            places = [k for k in places if section[k].rstrip() == word] or places
+        if not places:
+            return f"has no line {word}"
+        if len(places) > 1:
+            return f"has more than one line {word}, so where SEARCH ends cannot be told"
+        return places[0]
 
 
 def _without_numbers(lines: Sequence[str]) -> tuple[list[str], bool]:

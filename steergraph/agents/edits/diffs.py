@@ -1,11 +1,12 @@
 """File texts before and after -> a diff as git writes it.
 
-Pure: computed with difflib, so that nothing is written to disk and no git configuration has a say. Lines end at "\\n"
+Pure: computed here, so that nothing is written to disk and no git configuration has a say. Where it is known which
+lines were kept, hunks are the places of the edits; else difflib finds them. Lines end at "\\n"
 and nowhere else: a form feed, a lone carriage return or U+2028 is part of its line, as it is for git.
 """
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 _CONTEXT = 3
 _MODE = "100644"
@@ -16,12 +17,19 @@ _ESCAPES = {"\a": "\\a", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\v": "\\v", "\f
 _ESCAPES |= {'"': '\\"', "\\": "\\\\"}
 
 
-def unified_diff(before: Mapping[str, str | None], after: Mapping[str, str | None]) -> str:
+Kept = Sequence[int | None]
+"""For every line of the new text, the 0-based line of the old one that it is; None for a new one."""
+
+
+def unified_diff(
+    before: Mapping[str, str | None], after: Mapping[str, str | None], kept: Mapping[str, Kept] | None = None
+) -> str:
     """The diff that turns `before` into `after`, for the paths of `after`, in their order by name.
 
     None, or a path that `before` lacks, means no such file. What is equal gives nothing, so the diff may be empty.
     """
-    return "".join(_file_diff(path, before.get(path), after[path]) for path in sorted(after))
+    known = kept or {}
+    return "".join(_file_diff(path, before.get(path), after[path], known.get(path)) for path in sorted(after))
 
 
 def quote_path(path: str) -> str:
@@ -32,7 +40,7 @@ def quote_path(path: str) -> str:
     return path if quoted == path else f'"{quoted}"'
 
 
-def _file_diff(path: str, old: str | None, new: str | None) -> str:
+def _file_diff(path: str, old: str | None, new: str | None, kept: Kept | None) -> str:
     if old == new:
         return ""
     source, target = quote_path(f"a/{path}"), quote_path(f"b/{path}")
@@ -41,7 +49,7 @@ def _file_diff(path: str, old: str | None, new: str | None) -> str:
         head.append(f"new file mode {_MODE}\n")
     if new is None:
         head.append(f"deleted file mode {_MODE}\n")
-    hunks = "".join(_hunks(_lines(old or ""), _lines(new or "")))
+    hunks = "".join(_hunks(_lines(old or ""), _lines(new or ""), kept))
     if hunks:
         tab = "\t" if " " in path else ""
         head.append(f"--- {'/dev/null' if old is None else source + tab}\n")
@@ -49,7 +57,44 @@ def _file_diff(path: str, old: str | None, new: str | None) -> str:
     return "".join(head) + hunks
 
 
-def _hunks(old: list[str], new: list[str]) -> Iterator[str]:
+def _hunks(old: list[str], new: list[str], kept: Kept | None) -> Iterator[str]:
+    codes = _found(old, new) if kept is None else _told(old, new, kept)
+    for group in _grouped([code for code in codes if code[1] < code[2] or code[3] < code[4]]):
+        i, j = group[0][1], group[0][3]
+        i_end, j_end = group[-1][2], group[-1][4]
+        yield f"@@ -{_range(i, i_end - i)} +{_range(j, j_end - j)} @@\n"
+        for tag, i1, i2, j1, j2 in group:
+            if tag == "equal":
+                yield from (_line(" ", line) for line in old[i1:i2])
+            else:
+                yield from (_line("-", line) for line in old[i1:i2])
+                yield from (_line("+", line) for line in new[j1:j2])
+
+
+def _told(old: list[str], new: list[str], kept: Kept) -> list[_Code]:
+    """Opcodes of a file whose lines are known to be kept or new."""
+    codes: list[_Code] = []
+    i = j = 0
+    for here, there in [*enumerate(kept), (len(new), len(old))]:
+        at = there if there is not None and there >= i else None
+        if here < len(new) and (at is None or old[at] != new[here]):
+            continue
+        at = len(old) if at is None else at
+        if (i, j) != (at, here):
+            codes.append(("replace", i, at, j, here))
+        if here < len(new):
+            codes.append(("equal", at, at + 1, here, here + 1))
+        i, j = at + 1, here + 1
+    joined: list[_Code] = []
+    for code in codes:
+        if joined and code[0] == joined[-1][0] == "equal":
+            joined[-1] = ("equal", joined[-1][1], code[2], joined[-1][3], code[4])
+        else:
+            joined.append(code)
+    return joined
+
+
+def _found(old: list[str], new: list[str]) -> list[_Code]:
     # What both begin and end with is not searched: matched elsewhere, it would leave a change without the context
     # behind it, which git takes for the end of the file.
     shared = 0
@@ -61,30 +106,23 @@ def _hunks(old: list[str], new: list[str]) -> Iterator[str]:
     trailing = 0
     while trailing < most and old[-1 - trailing] == new[-1 - trailing]:
         trailing += 1
-    head, tail = min(shared, _CONTEXT), min(trailing, _CONTEXT)
-    offset = shared - head
-    a, b = old[offset : len(old) - trailing + tail], new[offset : len(new) - trailing + tail]
-    middles = a[head : len(a) - tail], b[head : len(b) - tail]
+    middles = old[shared : len(old) - trailing], new[shared : len(new) - trailing]
     matcher = difflib.SequenceMatcher(None, *middles, autojunk=max(map(len, middles)) > _JUNK_FROM_LINES)
-    codes = [
-        ("equal", 0, head, 0, head),
-        *((tag, i1 + head, i2 + head, j1 + head, j2 + head) for tag, i1, i2, j1, j2 in matcher.get_opcodes()),
-        ("equal", len(a) - tail, len(a), len(b) - tail, len(b)),
+    return [
+        ("equal", 0, shared, 0, shared),
+        *((tag, i1 + shared, i2 + shared, j1 + shared, j2 + shared) for tag, i1, i2, j1, j2 in matcher.get_opcodes()),
+        ("equal", len(old) - trailing, len(old), len(new) - trailing, len(new)),
     ]
-    for group in _grouped([code for code in codes if code[1] < code[2] or code[3] < code[4]]):
-        i, j = group[0][1], group[0][3]
-        i_end, j_end = group[-1][2], group[-1][4]
-        yield f"@@ -{_range(offset + i, i_end - i)} +{_range(offset + j, j_end - j)} @@\n"
-        for tag, i1, i2, j1, j2 in group:
-            if tag == "equal":
-                yield from (_line(" ", line) for line in a[i1:i2])
-            else:
-                yield from (_line("-", line) for line in a[i1:i2])
-                yield from (_line("+", line) for line in b[j1:j2])
 
 
 def _grouped(codes: list[_Code]) -> Iterator[list[_Code]]:
     """Opcodes as hunks: parted where more lines are equal than two contexts show."""
+    if codes and codes[0][0] == "equal":
+        _, i1, i2, j1, j2 = codes[0]
+        codes[0] = ("equal", max(i1, i2 - _CONTEXT), i2, max(j1, j2 - _CONTEXT), j2)
+    if codes and codes[-1][0] == "equal":
+        _, i1, i2, j1, j2 = codes[-1]
+        codes[-1] = ("equal", i1, min(i2, i1 + _CONTEXT), j1, min(j2, j1 + _CONTEXT))
     group: list[_Code] = []
     for code in codes:
         tag, i1, i2, j1, j2 = code

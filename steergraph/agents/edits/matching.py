@@ -1,4 +1,5 @@
-"""Where in a file an edit's SEARCH lines stand: exactly, by white space, or by nearest lines; never by a guess.
+"""Where in a file an edit's SEARCH lines stand: exactly, by white space, as a part of a line, or by nearest lines, each
+near by itself; never by a guess.
 
 Works on lines without their line endings. Knows nothing of paths, diffs or how the edit was written.
 """
@@ -8,11 +9,15 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
+from steergraph.agents.edits.merge import is_part, same
+
 THRESHOLD = 0.85
 """The nearest lines are taken from this similarity on (0..1, weighted by line length) ..."""
 MARGIN = 0.1
 """... if the second nearest place is at least this much worse."""
 _LINE_THRESHOLD = 0.5
+_OWN_LINE = 0.7
+"""So near every single line has to be, however near the rest: one that is not stands for nothing in the file."""
 _SHOWN_THRESHOLD = 0.6
 _LEAST_CHARACTERS = 10
 _MOST_SEARCH_LINES = 200
@@ -21,7 +26,7 @@ _LONG_LINE = 500
 _MOST_EFFORT = 40_000
 """Comparisons of two lines, a full one counted as four: about a second. What would take more is not found."""
 
-How = Literal["exact", "whitespace", "similar"]
+How = Literal["exact", "whitespace", "part", "similar"]
 Reindent = Callable[[str], str | None]
 """Turns the indentation of a line of REPLACE into the file's; None where that cannot be told."""
 
@@ -60,7 +65,22 @@ def locate(search: Sequence[str], lines: Sequence[str]) -> Place | str:
         return _ambiguous(bare)
     if bare:
         return f"the indentation of SEARCH does not fit line{_range(bare[0], len(core))}: copy the lines as they are"
+    if len(core) == 1 and (part := _part(core[0], lines)):
+        return part if isinstance(part, str) else part._replace(first=first, last=last)
     return _nearest(core, first, last, lines)
+
+
+def _part(wanted: str, lines: Sequence[str]) -> Place | str | None:
+    """The one line that `wanted` is a proper part of."""
+    text = wanted.strip()
+    holding = [k for k, line in enumerate(lines) if text in line]
+    parts = [k for k in holding if is_part(text, lines[k].strip())]
+    if not parts:
+        return None
+    if len(parts) > 1:
+        return _ambiguous(parts, "SEARCH is a part of what stands")
+    (start,) = parts
+    return Place(start, start + 1, 0, 1, "part", _reindenter([wanted], [lines[start]]) or _same)
 
 
 def _nearest(core: Sequence[str], first: int, last: int, lines: Sequence[str]) -> Place | str:
@@ -77,9 +97,16 @@ def _nearest(core: Sequence[str], first: int, last: int, lines: Sequence[str]) -
     if rivals:
         return _ambiguous(sorted([best, *rivals]), "SEARCH is not in the file, but is like what stands")
     reindent = _reindenter(core, lines[best:])
-    if reindent is None:
+    if reindent is None or not all(map(_alike, core, lines[best:])):
         return near
     return Place(best, best + len(core), first, last, "similar", reindent)
+
+
+def _alike(wanted: str, line: str) -> bool:
+    mine, theirs = " ".join(wanted.split()), " ".join(line.split())
+    if same(mine, theirs) or is_part(mine, theirs):
+        return True
+    return difflib.SequenceMatcher(None, theirs, mine, autojunk=False).ratio() >= _OWN_LINE
 
 
 def _starts(search: Sequence[str], lines: Sequence[str]) -> list[int]:

@@ -10,9 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from steergraph.agents.edits.blocks import Edit
+from pydantic import Field
+
+from steergraph.agents.edits.blocks import Edit, Standing
 from steergraph.agents.edits.diffs import unified_diff
+from steergraph.agents.edits.elision import filled
 from steergraph.agents.edits.matching import How, Place, locate
+from steergraph.agents.edits.merge import merged, same
 from steergraph.agents.edits.paths import UnsafePath, safe_path
 from steergraph.base.records import Frozen
 
@@ -21,6 +25,11 @@ __all__ = ["Applied", "Matched", "UnsafePath", "apply_edits", "read_from", "safe
 Read = Callable[[str], str | None]
 MAX_FILE_BYTES = 1_000_000
 _BOM = "\ufeff"
+_HOW = {
+    "whitespace": "by white space alone, and REPLACE was indented as the file is",
+    "part": "as a part of the line, and only that part was replaced",
+    "similar": "by its nearest lines, and REPLACE was merged with them",
+}
 
 
 class Matched(Frozen):
@@ -29,6 +38,13 @@ class Matched(Frozen):
     path: str
     line: int
     how: How
+
+    @property
+    def inexact(self) -> str | None:
+        """What a user should know of a SEARCH that was not the file's own lines; None where it was."""
+        if self.how == "exact":
+            return None
+        return f"{self.path}, line {self.line}: SEARCH was found {_HOW[self.how]}"
 
 
 class Applied(Frozen):
@@ -41,6 +57,8 @@ class Applied(Frozen):
     after: dict[str, str | None]
     problems: tuple[str, ...]
     matched: tuple[Matched, ...] = ()
+    kept: Mapping[str, tuple[int | None, ...]] = Field(default_factory=dict)
+    """For every line of a changed file, the 0-based line of `before` that it is; None for a new one."""
 
     @property
     def files(self) -> dict[str, str | None]:
@@ -50,6 +68,8 @@ class Applied(Frozen):
 class _Line(NamedTuple):
     text: str
     end: str
+    at: int | None = None
+    """Its number (0-based) in the file as it was before this edit; None for a new one."""
 
 
 class _Refused(ValueError):
@@ -83,7 +103,24 @@ def apply_edits(edits: Iterable[Edit], read: Read) -> Applied:
         after={path: files.now[path] for path in sorted(changed)},
         problems=tuple(problems),
         matched=tuple(matched),
+        kept={path: tuple(files.kept[path]) for path in sorted(changed) if path in files.kept},
     )
+
+
+def standing_in(read: Read) -> Standing:
+    """Whether the lines of a SEARCH stand in a file, for `parse_edits`; with no lines, whether it could be created."""
+
+    def stands(path: str, search: str) -> bool:
+        try:
+            text = read(safe_path(path))
+        except (OSError, ValueError):
+            return False
+        if not search.strip() or text is None:
+            return not search.strip() and not text
+        place = locate([line.text for line in _split(search)], [line.text for line in _split(text)])
+        return isinstance(place, Place) and place.how in ("exact", "whitespace")
+
+    return stands
 
 
 def read_from(root: Path) -> Read:
@@ -115,6 +152,8 @@ class _Files:
         self.first: dict[str, str | None] = {}
         self.now: dict[str, str | None] = {}
         self.touched: set[str] = set()
+        self.kept: dict[str, list[int | None]] = {}
+        """Of every file that was changed and is still the same file: the first text's line that each line is."""
 
     def text(self, path: str) -> str | None:
         if path not in self.now:
@@ -128,17 +167,22 @@ class _Files:
         elif old is None:
             raise _Refused("there is no such file" + ("; leave SEARCH empty to create it" if edit.search else ""))
         elif edit.kind == "change":
-            new, place = _changed(old, edit)
+            new, lines, place = _changed(old, edit)
+            before = self.kept.get(path)
+            self.kept[path] = [at if at is None or before is None else before[at] for at in lines]
         if new == old:
             raise _Refused("no change: REPLACE says what is there already")
         _must_be_text(new)
         self.now[path] = new
         self.touched.add(path)
+        if edit.kind != "change":
+            self.kept[path] = [None] * len(_split(new or ""))
         return place
 
     def _created(self, path: str, old: str | None, text: str) -> str:
         if old:
             raise _Refused("the file exists already: put the lines to change under SEARCH")
+        filled([], text.split("\n"))
         parts = path.split("/")
         for depth in range(1, len(parts)):
             if self._is_file(parent := "/".join(parts[:depth])):
@@ -152,23 +196,25 @@ class _Files:
             return False
 
 
-def _changed(old: str, edit: Edit) -> tuple[str, Place]:
+def _changed(old: str, edit: Edit) -> tuple[str, list[int | None], Place]:
+    """The new text, the old line that each of its lines is, and where SEARCH stood."""
     mark = _BOM if old.startswith(_BOM) else ""
     lines = _split(old.removeprefix(_BOM))
     search, replace = ([line.text for line in _split(part)] for part in (edit.search, edit.replace))
     place = locate(search, [line.text for line in lines])
     if isinstance(place, str):
         raise _Refused(place)
+    replace = filled(search, replace)
     usual = _usual_end(lines)
     region = lines[place.start : place.stop]
     new = _rewrite(region, search, replace, place, usual)
     result = lines[: place.start] + new + lines[place.stop :]
     # Only the last line of a file may lack its newline, and it goes on lacking it.
     ragged = bool(new) and place.stop == len(lines) and not lines[-1].end
-    result = [line if line.end else _Line(line.text, usual) for line in result]
+    result = [line if line.end else line._replace(end=usual) for line in result]
     if result and (ragged or (place.stop < len(lines) and not lines[-1].end)):
-        result[-1] = _Line(result[-1].text, "")
-    return mark + "".join(line.text + line.end for line in result), place
+        result[-1] = result[-1]._replace(end="")
+    return mark + "".join(line.text + line.end for line in result), [line.at for line in result], place
 
 
 def _rewrite(region: list[_Line], search: list[str], replace: list[str], place: Place, usual: str) -> list[_Line]:
@@ -184,8 +230,43 @@ def _rewrite(region: list[_Line], search: list[str], replace: list[str], place: 
             new += region[i1:i2]
             continue
         here = region[i1].end if i1 < i2 and region[i1].end else (new[-1].end if new and new[-1].end else end)
-        new += [_Line(_indented(text, place), here) for text in replace[j1:j2]]
+        theirs = replace[j1:j2]
+        if any(not same(search[i], region[i].text) for i in range(i1, i2)):
+            texts = _merged(search[i1:i2], [line.text for line in region[i1:i2]], theirs, place, place.start + i1)
+        else:
+            texts = [_indented(text, place) for text in theirs]
+        new += [_Line(text, here) for text in texts]
     return new
+
+
+def _merged(search: list[str], region: list[str], replace: list[str], place: Place, start: int) -> list[str]:
+    """The file's lines with the change that REPLACE makes to SEARCH's, where the file's own differ from SEARCH's.
+
+    Raises _Refused where both changed the same place: it can't be told which of them is meant.
+    """
+    if len(search) == 1 and replace:
+        groups = [replace]
+    elif len(search) == len(replace):
+        groups = [[text] for text in replace]
+    else:
+        raise _Refused(_conflict(region[0], start))
+    texts = []
+    for offset, (mine, line, group) in enumerate(zip(search, region, groups, strict=True)):
+        first, *more = group
+        wanted = "\n".join([first.strip(), *(_indented(text, place) for text in more)])
+        found = merged(mine.strip(), line.strip(), wanted)
+        if found is None:
+            raise _Refused(_conflict(line, start + offset))
+        indent = line[: len(line) - len(line.lstrip())]
+        texts += (indent + found).split("\n")
+    return texts
+
+
+def _conflict(line: str, start: int) -> str:
+    return (
+        f"SEARCH is not in the file: line {start + 1} is `{line.strip()[:100]}`, and REPLACE changes what differs: "
+        "copy the lines as they are"
+    )
 
 
 def _without_blanks(lines: list[str], lead: int, tail: int) -> list[str]:
@@ -212,8 +293,8 @@ def _indented(text: str, place: Place) -> str:
 def _split(text: str) -> list[_Line]:
     parts = text.split("\n")
     last = parts.pop()
-    lines = [_Line(part[:-1], "\r\n") if part.endswith("\r") else _Line(part, "\n") for part in parts]
-    return lines + ([_Line(last, "")] if last else [])
+    lines = [_Line(p[:-1], "\r\n", k) if p.endswith("\r") else _Line(p, "\n", k) for k, p in enumerate(parts)]
+    return lines + ([_Line(last, "", len(parts))] if last else [])
 
 
 def _usual_end(lines: Iterable[_Line]) -> str:

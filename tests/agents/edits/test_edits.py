@@ -52,7 +52,8 @@ def test_path_line_in_many_dresses(header: str) -> None:
 
 def test_path_carries_over_but_not_to_a_deletion() -> None:
     second = "<<<<<<< SEARCH\nb\n=======\nc\n>>>>>>> REPLACE"
-    parsed = parse_edits(f"{BLOCK}\nThen also this.\n{second}\nNote:\n{second}\n<<<<<<< DELETE")
+    third = second.replace("b", "d")
+    parsed = parse_edits(f"{BLOCK}\nThen also this.\n{second}\nNote:\n{third}\n<<<<<<< DELETE")
     assert [edit.path for edit in parsed.edits] == ["src/a.py"] * 3
     assert parsed.problems == ("block 4 (src/a.py, line 19) deletes a file but no path stands on the line above it",)
 

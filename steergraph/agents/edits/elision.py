@@ -1,0 +1,89 @@
+"""Placeholders for code that was left out ("# ... existing code ..."), filled from SEARCH or refused.
+
+Written into a file, such a line deletes what it stands for.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+_LEADER = re.compile(r"(?:#+|//+|--+|;+|%+|/\*+|<!--|\{#|\(\*|\"{3}|'{3}|\*)\s*")
+_CLOSER = re.compile(r"\s*(?:\*/|-->|#\}|\*\)|\"{3}|'{3})$")
+_DOTS = re.compile(r"\.{3}|…")
+_WORDS = re.compile(
+    r"\b(?:exist\w*|rest|remain\w*|unchanged|same|omitted|previous|original|others?|more|continues?|before|above|below|"
+    r"code|implementation|methods?|functions?|lines?|logic|body|snip|keep|etc)\b",
+    re.IGNORECASE,
+)
+_CODE = r"(?:code|file|function|class|method|module|body|implementation|lines|methods|functions|logic|everything)"
+_WHICH = r"(?:existing|remaining|previous|original|unchanged|other|all other)"
+_GOES_ON = r" (?:(?:remains?|stays?|is|are|continues?)(?: (?:the )?(?:same|unchanged|here|as is|as before))?|unchanged)"
+_SENTENCES = (
+    re.compile(rf"(?:the )?rest of (?:the |your |this )?{_CODE}(?:{_GOES_ON})?[.:]?", re.IGNORECASE),
+    re.compile(rf"(?:the )?(?:{_WHICH} )?{_CODE}{_GOES_ON}[.:]?", re.IGNORECASE),
+    re.compile(rf"(?:the )?(?:existing|remaining|unchanged) {_CODE}(?: (?:goes )?here)?[.:]?", re.IGNORECASE),
+)
+"""Comments that say in words, without dots, that code goes on as it was."""
+
+
+class Elided(ValueError):
+    """REPLACE leaves code out, and what it leaves out can't be told. The message is for whoever wrote it."""
+
+
+def is_placeholder(line: str) -> bool:
+    """Whether a line only stands for code that is not written out."""
+    text = line.strip()
+    leader = _LEADER.match(text)
+    body = _CLOSER.sub("", text[leader.end() :] if leader else text).strip()
+    if not body:
+        return False
+    dots = bool(_DOTS.search(body))
+    if dots and not body.strip(" .…"):
+        return True
+    if leader:
+        return (dots and bool(_WORDS.search(body))) or any(sentence.fullmatch(body) for sentence in _SENTENCES)
+    wrapped = body[0] in "[<({" and body[-1] in "]>)}"
+    return wrapped and dots and bool(_WORDS.search(body)) and not re.search(r"[=\w]\(", body)
+
+
+def filled(search: Sequence[str], replace: Sequence[str]) -> list[str]:
+    """The lines of REPLACE with every placeholder that SEARCH lacks replaced by the lines of SEARCH that it stands for.
+
+    Those are the lines between the ones that stand around the placeholder, where each of these stands in SEARCH exactly
+    once. Raises Elided where they don't.
+    """
+    there = [line.strip() for line in search]
+    wanted = [line.strip() for line in replace]
+    places = [
+        k
+        for k, line in enumerate(replace)
+        if is_placeholder(line) and wanted[k] not in there and _stands_for_code(k, wanted, there)
+    ]
+    if not places:
+        return list(replace)
+    result: list[str] = []
+    done = -1
+    for number, k in enumerate(places):
+        previous = places[number - 1] if number else -1
+        following = places[number + 1] if number + 1 < len(places) else len(replace)
+        first = _anchor(reversed(range(previous + 1, k)), wanted, there, -1 if not number else None)
+        last = _anchor(range(k + 1, following), wanted, there, len(search) if following == len(replace) else None)
+        if first is None or last is None or not done <= first < last or not any(there[first + 1 : last]):
+            raise Elided(f"REPLACE leaves code out (`{wanted[k][:60]}`): write every line that is to be there")
+        result += [*replace[previous + 1 : k], *search[first + 1 : last]]
+        done = last
+    return [*result, *replace[places[-1] + 1 :]]
+
+
+def _stands_for_code(k: int, wanted: Sequence[str], there: Sequence[str]) -> bool:
+    """A bare `...` is code in some languages: it is one only where lines of SEARCH are gone that it could stand for."""
+    if not re.fullmatch(r"(?:\.{3}|…)", wanted[k]):
+        return True
+    return sum(line not in wanted for line in there if line) > 1
+
+
+def _anchor(order: Iterable[int], wanted: Sequence[str], there: Sequence[str], edge: int | None) -> int | None:
+    """Where in SEARCH the first line with text of REPLACE stands, in this order; `edge` where there is no such line."""
+    for k in order:
+        if wanted[k]:
+            return there.index(wanted[k]) if there.count(wanted[k]) == 1 else None
+    return edge

@@ -1,0 +1,91 @@
+"""A line of the file that is not quite the line of SEARCH: what both sides changed is merged, or refused.
+
+Base is SEARCH, one side the file, the other REPLACE, as in a three-way merge (diff3). Works on single lines.
+"""
+
+import difflib
+import re
+from collections.abc import Sequence
+
+_TOKEN = re.compile(r"\s+|\w+|[^\w\s]")
+_BRACKETS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
+_LEAST_PART = 3
+"""Characters of a SEARCH that is only a part of a line."""
+Change = tuple[int, int, tuple[str, ...]]
+"""Tokens [start, end) of the base become others."""
+
+
+def same(mine: str, theirs: str) -> bool:
+    """Whether two lines differ in the white space between their words and signs at most."""
+    return [t for t in _TOKEN.findall(mine) if t.strip()] == [t for t in _TOKEN.findall(theirs) if t.strip()]
+
+
+def merged(search: str, line: str, replace: str) -> str | None:
+    """`line` with the change from `search` to `replace` made to it; None where both changed one place.
+
+    All three without indentation and white space at their ends.
+    """
+    if is_part(search, line):
+        return replaced_part(search, line, replace)
+    base = _TOKEN.findall(search)
+    ours, theirs = _changes(base, _TOKEN.findall(line)), _changes(base, _TOKEN.findall(replace))
+    changes = [*ours, *(change for change in theirs if change not in ours)]
+    if any(_clash(one, other) for one in ours for other in theirs if one != other):
+        return None
+    result: list[str] = []
+    at = 0
+    for start, end, tokens in sorted(changes):
+        result += [*base[at:start], *tokens]
+        at = end
+    return "".join([*result, *base[at:]])
+
+
+def is_part(search: str, line: str) -> bool:
+    """Whether `search` is a proper part of `line`, once, and cuts no word."""
+    at = line.find(search)
+    if len(search) < _LEAST_PART or len(search) >= len(line) or at < 0 or line.find(search, at + 1) >= 0:
+        return False
+    end = at + len(search)
+    cuts_first = at > 0 and bool(re.fullmatch(r"\w\w", line[at - 1 : at + 1]))
+    cuts_last = end < len(line) and bool(re.fullmatch(r"\w\w", line[end - 1 : end + 1]))
+    return not cuts_first and not cuts_last
+
+
+def replaced_part(search: str, line: str, replace: str) -> str | None:
+    """`line` with its part `search` replaced; None where that can't be told from a REPLACE that means the whole line.
+
+    A REPLACE that brings the rest of the line along means the whole line: the rest is not said twice. It may have more
+    lines than one, ended by newlines between them.
+    """
+    before, _, behind = line.partition(search)
+    if replace == line:
+        return line
+    brings = replace.startswith(before.strip()) if before.strip() else False
+    start = "" if brings and before.strip() else before
+    whole = [start + replace + behind]
+    if behind.strip():
+        grown = replace.removeprefix(search) if replace.startswith(search) else ""
+        rest = behind.strip()
+        if grown.strip().startswith(rest) or replace.rstrip().endswith(rest):
+            whole.append(start + replace)
+    if len(whole) == 1:
+        return whole[0]
+    fitting = [text for text in whole if _open(text) == _open(line)]
+    # Both fit (a colon, a comma, a word): what stands at the end already is not said again.
+    return fitting[-1] if fitting else None
+
+
+def _changes(base: Sequence[str], other: Sequence[str]) -> list[Change]:
+    codes = difflib.SequenceMatcher(None, base, other, autojunk=False).get_opcodes()
+    return [(i1, i2, tuple(other[j1:j2])) for tag, i1, i2, j1, j2 in codes if tag != "equal"]
+
+
+def _clash(one: Change, other: Change) -> bool:
+    """Whether two changes share a token, or put something in at one place."""
+    (a1, a2, _), (b1, b2, _) = one, other
+    return max(a1, b1) < min(a2, b2) or a1 == b1 or (a1 == a2 and b1 <= a1 <= b2) or (b1 == b2 and a1 <= b1 <= a2)
+
+
+def _open(text: str) -> int:
+    """How many brackets are open at the end of the line."""
+    return sum(_BRACKETS.get(char, 0) for char in text)
