@@ -15,6 +15,37 @@ Change = tuple[int, int, tuple[str, ...]]
 """Tokens [start, end) of the base become others."""
 
 
+class Conflict(ValueError):
+    """File and REPLACE both changed one place of SEARCH. The message is for whoever wrote the edit."""
+
+
+def merged_lines(search: Sequence[str], region: Sequence[str], replace: Sequence[str], start: int) -> list[str]:
+    """The lines `region` of the file, from line `start` (0-based) on, with the change that REPLACE makes to SEARCH's.
+
+    Line for line, or one line that becomes several. Raises Conflict where it can't be told what is meant.
+    """
+    if len(search) == 1 and replace:
+        groups = [list(replace)]
+    elif len(search) == len(replace):
+        groups = [[text] for text in replace]
+    else:
+        raise _conflict(region[0], start)
+    texts = []
+    for offset, (mine, line, (first, *more)) in enumerate(zip(search, region, groups, strict=True)):
+        found = merged(mine.strip(), line.strip(), "\n".join([first.strip(), *more]))
+        if found is None:
+            raise _conflict(line, start + offset)
+        texts += (line[: len(line) - len(line.lstrip())] + found).split("\n")
+    return texts
+
+
+def _conflict(line: str, start: int) -> Conflict:
+    return Conflict(
+        f"SEARCH is not in the file: line {start + 1} is `{line.strip()[:100]}`, and REPLACE changes what differs: "
+        "copy the lines as they are"
+    )
+
+
 def same(mine: str, theirs: str) -> bool:
     """Whether two lines differ in the white space between their words and signs at most."""
     return [t for t in _TOKEN.findall(mine) if t.strip()] == [t for t in _TOKEN.findall(theirs) if t.strip()]

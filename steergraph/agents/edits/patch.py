@@ -16,7 +16,7 @@ from steergraph.agents.edits.blocks import Edit, Standing
 from steergraph.agents.edits.diffs import unified_diff
 from steergraph.agents.edits.elision import filled
 from steergraph.agents.edits.matching import How, Place, locate
-from steergraph.agents.edits.merge import merged, same
+from steergraph.agents.edits.merge import merged_lines, same
 from steergraph.agents.edits.paths import UnsafePath, safe_path
 from steergraph.base.records import Frozen
 
@@ -232,41 +232,16 @@ def _rewrite(region: list[_Line], search: list[str], replace: list[str], place: 
         here = region[i1].end if i1 < i2 and region[i1].end else (new[-1].end if new and new[-1].end else end)
         theirs = replace[j1:j2]
         if any(not same(search[i], region[i].text) for i in range(i1, i2)):
-            texts = _merged(search[i1:i2], [line.text for line in region[i1:i2]], theirs, place, place.start + i1)
+            # Later lines of REPLACE are indented as the file is; each group's first follows the file's own line.
+            lines = [line.text for line in region[i1:i2]]
+            theirs = (
+                [theirs[0], *(_indented(text, place) for text in theirs[1:])] if i2 - i1 == 1 and theirs else theirs
+            )
+            texts = merged_lines(search[i1:i2], lines, theirs, place.start + i1)
         else:
             texts = [_indented(text, place) for text in theirs]
         new += [_Line(text, here) for text in texts]
     return new
-
-
-def _merged(search: list[str], region: list[str], replace: list[str], place: Place, start: int) -> list[str]:
-    """The file's lines with the change that REPLACE makes to SEARCH's, where the file's own differ from SEARCH's.
-
-    Raises _Refused where both changed the same place: it can't be told which of them is meant.
-    """
-    if len(search) == 1 and replace:
-        groups = [replace]
-    elif len(search) == len(replace):
-        groups = [[text] for text in replace]
-    else:
-        raise _Refused(_conflict(region[0], start))
-    texts = []
-    for offset, (mine, line, group) in enumerate(zip(search, region, groups, strict=True)):
-        first, *more = group
-        wanted = "\n".join([first.strip(), *(_indented(text, place) for text in more)])
-        found = merged(mine.strip(), line.strip(), wanted)
-        if found is None:
-            raise _Refused(_conflict(line, start + offset))
-        indent = line[: len(line) - len(line.lstrip())]
-        texts += (indent + found).split("\n")
-    return texts
-
-
-def _conflict(line: str, start: int) -> str:
-    return (
-        f"SEARCH is not in the file: line {start + 1} is `{line.strip()[:100]}`, and REPLACE changes what differs: "
-        "copy the lines as they are"
-    )
 
 
 def _without_blanks(lines: list[str], lead: int, tail: int) -> list[str]:
