@@ -21,7 +21,7 @@ def add_parser(subparsers: Any) -> None:
     sweep = experiments.add_parser("sweep", help="every layer at every dose, in every domain")
     _common(sweep, "sweep")
     sweep.add_argument("--cells", metavar="FILE", help="also write the chosen cells there, as configs/cells/NAME.yaml")
-    sweep.add_argument("--maps", metavar="DIR", help="draw the layer x dose maps there, PNG and SVG (extra: plots)")
+    sweep.add_argument("--maps", metavar="DIR", help="draw the layer x dose maps there, PNG and SVG")
     sweep.set_defaults(run=run_sweep)
     switching = experiments.add_parser("switching", help="vectors switched from step to step, against static and none")
     _common(switching, "switching")
@@ -50,8 +50,6 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     out = Path(arguments.out)
     ready = [out, *(Path(folder) for folder in [arguments.maps] if folder)]
     _make_folders([*ready, Path(arguments.cells).parent] if arguments.cells else ready)
-    if arguments.maps:
-        maps.need_matplotlib()
     result = whole(arguments.model, settings, out, command, say=_say())
     if arguments.cells:
         write_whole(Path(arguments.cells), (out / "cells.yaml").read_text(encoding="utf-8"))

@@ -1,7 +1,6 @@
 """`steergraph vectors compose`, `calibrate`, `lens`, `verify`, `project`, recipes and figures, as a user calls them."""
 
 import argparse
-import builtins
 import json
 from pathlib import Path
 from typing import Any
@@ -161,19 +160,6 @@ def test_a_figure_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path("one.png").read_bytes().startswith(b"\x89PNG")
     assert "wrote one.png" in capsys.readouterr().out
     assert not [path for path in Path().iterdir() if path.name.endswith(".tmp")]
-
-
-def test_without_matplotlib_one_line_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *rest: Any, **named: Any) -> Any:
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return real(name, *rest, **named)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(InputError, match=r"pip install 'steergraph\[plots\]'"):
-        call("show", kept("one"), "--plot", "one.png")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
-"""Layer x dose maps of a sweep, as PNG and SVG. Knows matplotlib (the extra `plots`) and scores, nothing of models."""
+"""Layer x dose maps of a sweep, as PNG and SVG. Knows matplotlib and scores, nothing of models."""
 
 import io
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,12 @@ SHOWN = {
 _UNITS = {"unit_vector": "alpha, direction of length 1", "raw": "alpha, raw difference", "residual": "of residual norm"}
 
 
-def need_matplotlib() -> None:
-    """Raise InputError where matplotlib is missing."""
-    if find_spec("matplotlib") is None:
-        raise InputError("maps need matplotlib: pip install 'steergraph[plots]'")
-
-
 def draw_maps(table: Sequence[CellScore], what: str, title: str) -> Any:
     """A matplotlib Figure: a row of maps for each domain, a column for each source and unit. `what` is one of SHOWN.
 
     Colour is the share from 0 to 1; a ring marks a cell that is above unsteered, and the unsteered share stands beside
-    the domain's name. Raises InputError where matplotlib is missing.
+    the domain's name. Raises InputError where there is nothing to draw.
     """
-    need_matplotlib()
     from matplotlib.figure import Figure
 
     prompt, field, said = SHOWN[what]

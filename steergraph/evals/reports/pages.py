@@ -1,7 +1,7 @@
 """The pages of a report as HTML: templates, the words and numbers in them, and what makes text from outside harmless.
 
 Knows Jinja and the templates in `templates`. Every value that a template prints passes `_made_harmless` and is
-escaped; the only text that is not is SVG from `svg`, which escapes by itself.
+escaped; the only text that is not is SVG from `charts`, which escapes by itself.
 """
 
 import hashlib

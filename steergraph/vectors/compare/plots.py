@@ -1,4 +1,4 @@
-"""A vector's numbers as a figure. Knows matplotlib, which is the extra `plots`, and nothing of models."""
+"""A vector's numbers as a figure. Knows matplotlib, and nothing of models."""
 
 import io
 from pathlib import Path
@@ -14,15 +14,13 @@ FORMATS = (".png", ".svg", ".pdf")
 def plot_vector(vector: SteeringVector, path: str | Path) -> Path:
     """Norms by layer, the direction's and the residual's, and the held-out AUROC below. Returns the path.
 
-    Raises InputError where matplotlib is missing, the suffix is none of .png, .svg and .pdf, or it can't be written.
+    Raises InputError where the suffix is none of .png, .svg and .pdf, or it can't be written.
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"{path}: a figure ends in {', '.join(FORMATS)}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("figures need matplotlib: pip install 'steergraph[plots]'") from error
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 6), layout="constrained")  # not pyplot's: no window, no global state
     norms, scores = figure.subplots(2, 1, sharex=True)
     layers = sorted(vector.directions)

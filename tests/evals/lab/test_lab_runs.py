@@ -41,7 +41,6 @@ def settings(tmp_path: Path) -> Path:
 def test_a_sweep_writes_its_findings_and_goes_on(
     settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("matplotlib")
     out, cells, maps = tmp_path / "out", tmp_path / "cells" / "pocket.yaml", tmp_path / "maps"
     command = ["lab", "sweep", "--out", str(out), "--settings", str(settings)]
     assert main([*command, "--cells", str(cells), "--maps", str(maps)]) == 0

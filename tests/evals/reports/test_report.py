@@ -11,13 +11,13 @@ from report_help import EVIL, GOLD_LOW, graded, report_run
 
 from steergraph.base.errors import InputError
 from steergraph.cli import main
+from steergraph.evals.reports.charts import bars, intervals, stacked
 from steergraph.evals.reports.grades import Grades
 from steergraph.evals.reports.markdown import escaped
 from steergraph.evals.reports.measure import Measure
 from steergraph.evals.reports.pages import diff_lines, file_name
 from steergraph.evals.reports.read import read_variants
 from steergraph.evals.reports.samples import read_samples
-from steergraph.evals.reports.svg import bars, intervals, stacked
 from steergraph.evals.reports.table import compare_variants, summarise
 from steergraph.evals.reports.trajectories import trajectory
 from steergraph.evals.stats import holm, wilson
@@ -110,6 +110,8 @@ def test_the_pages(run, tmp_path, capsys):
         assert "<script" not in text and not re.search(r"(?:src|href)=\"(?:https?:)?//", text)
         assert "@import" not in text and "url(" not in text and "prefers-color-scheme: dark" in text
         assert text.count("<svg") == text.count("<desc id=")
+        ids = re.findall(r' id="([^"]*)"', text)
+        assert len(set(ids)) == len(ids)
     assert index.count("<svg") >= 4
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert markdown.startswith("# Report on r\n") and "| rag_baseline (1 same as gold) | 3 / 3 | 1 / 2 (" in markdown
@@ -182,7 +184,10 @@ def test_diffs_and_markdown_and_charts_take_anything():
     ):
         parser = Tags()
         parser.feed(str(chart))
-        assert parser.tags <= {"svg", "title", "desc", "line", "circle", "rect", "text"} and "nan" not in str(chart)
+        assert parser.tags <= {"svg", "title", "desc", "g", "defs", "path", "use", "text"} and "nan" not in str(chart)
+        ids = re.findall(r' id="([^"]*)"', chart)
+        assert len(set(ids)) == len(ids) and set(re.findall(r'href="#([^"]*)"', chart)) <= set(ids)
+        assert not re.search(r"#[0-9a-f]{6}\b|url\(|http", chart), "colours are the page's, and nothing is fetched"
         assert 'role="img"' in chart and "<title id=" in chart and "<desc id=" in chart
     assert "<svg" in intervals("a", "t", []) and "<svg" in stacked("b", "t", [], {}) and "<svg" in bars("c", "t", [])
 
