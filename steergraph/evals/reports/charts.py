@@ -122,8 +122,8 @@ def bars(name: str, title: str, rows: Sequence[tuple[str, float | None, str]]) -
 
 @contextmanager
 def _axes(name: str, labels: Sequence[str], right: int, below: int = 6) -> Iterator[Any]:
-    """Axes for the chart `name`: a row for each label, from the top; `right` and `below` are pixels beside and under the
-    rows."""
+    """Axes for the chart `name`: a row for each label, from the top; `right` and `below` are pixels beside and under
+    them."""
     from matplotlib import rc_context, rcdefaults, rcParams
     from matplotlib.figure import Figure
 
