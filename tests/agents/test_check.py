@@ -7,7 +7,7 @@ import pytest
 
 from steergraph.agents.check import CheckResult, TestCommand, TestRun, check_patch
 from steergraph.agents.edits.patch import unified_diff
-from steergraph.sandbox.run import Sandbox
+from steergraph.sandbox.run import RunResult, Sandbox
 
 SUM = "def add(a, b):\n    return a - b\n"
 FIXED = SUM.replace("a - b", "a + b")
@@ -100,9 +100,42 @@ def test_feedback(copy: Path, sandbox: Sandbox, command: str, said: str) -> None
 def test_tests_never_touch_the_copy_or_its_git(copy: Path, sandbox: Sandbox) -> None:
     command = "ls -A; rm -rf calc.py .git; mkdir .git; echo '[core]' > .git/config; exit 1"
     result = check(copy, {"calc.py": FIXED}, tests=TestCommand(command=command), sandbox=sandbox)
-    assert result.tests_before and result.tests_after and ".git" not in result.tests_before.tail
+    assert result.tests_before and result.tests_after and ".git" in result.tests_before.tail
     assert (copy / "calc.py").read_text() == FIXED
     assert subprocess.run(["git", "status", "--short"], cwd=copy, capture_output=True).stdout == b" M calc.py\n"
+
+
+def test_tests_that_ask_git_have_an_answer_and_no_history(copy: Path, sandbox: Sandbox) -> None:
+    command = "test $(git rev-list --count --all) = 1 && git ls-files --error-unmatch calc.py && git diff --quiet HEAD"
+    result = check(copy, {"calc.py": FIXED}, tests=TestCommand(command=command), sandbox=sandbox)
+    assert result.ok and result.tests_before and result.tests_before.passed
+
+
+def test_a_verdict_hangs_on_no_hash_seed_and_no_zone(copy: Path, sandbox: Sandbox) -> None:
+    command = "python -c 'import time; print(hash(\"a\"), time.tzname[0])'; exit 1"
+    result = check(copy, {"calc.py": FIXED}, tests=TestCommand(command=command), sandbox=sandbox)
+    assert result.tests_before and result.tests_after
+    assert result.tests_before.tail == result.tests_after.tail and result.tests_before.tail.endswith("UTC")
+
+
+def test_a_test_that_fails_by_chance_does_not_count_as_failing(copy: Path) -> None:
+    """It fails in the first copy it sees and passes in every other: of two runs on the same code the second passes."""
+    calls: list[Path] = []
+
+    class Chance(Sandbox):
+        def run(self, command: str, cwd: Path, **options: object) -> RunResult:  # type: ignore[override]
+            calls.append(cwd)
+            return super().run("exit 1" if len(calls) == 1 else command, cwd, **options)  # type: ignore[arg-type]
+
+    by_chance = Chance.detect(unsafe=True)
+    calls.clear()  # it was tried
+    result = check(copy, {"calc.py": FIXED}, tests=TestCommand(command="true"), sandbox=by_chance)
+    assert len(calls) == 3 and result.ok
+    assert result.tests_before and result.tests_before.passed and "says little" in result.tests_before.tail
+    calls.clear()
+    result = check(copy, {"calc.py": FIXED}, tests=TestCommand(command="exit 3"), sandbox=by_chance)
+    assert len(calls) == 3 and not result.ok
+    assert result.tests_before and not result.tests_before.passed and "says little" not in result.tests_before.tail
 
 
 def test_files_must_still_parse(copy: Path) -> None:
