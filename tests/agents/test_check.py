@@ -133,6 +133,7 @@ def test_a_test_that_fails_by_chance_does_not_count_as_failing(copy: Path) -> No
     assert len(calls) == 3 and result.ok
     assert result.tests_before and result.tests_before.passed and "says little" in result.tests_before.tail
     calls.clear()
+    subprocess.run(["git", "checkout", "--quiet", "."], cwd=copy, check=True)
     result = check(copy, {"calc.py": FIXED}, tests=TestCommand(command="exit 3"), sandbox=by_chance)
     assert len(calls) == 3 and not result.ok
     assert result.tests_before and not result.tests_before.passed and "says little" not in result.tests_before.tail
