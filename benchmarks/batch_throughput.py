@@ -21,13 +21,14 @@ from random_model import interleaved, machine, parser, random_model, ratio
 from steergraph.engine.loading.models import load_model
 from steergraph.engine.local import LocalEngine
 from steergraph.evals.swebench.batch import Plan, run_batch
+from steergraph.evals.swebench.config import BatchConfig
 from steergraph.evals.swebench.datasets import load_dataset, row_hash
 from steergraph.evals.swebench.folder import BatchFolder
 from steergraph.evals.swebench.local_pool import LocalPool
 from steergraph.evals.swebench.repos import Repos
 from steergraph.evals.swebench.selection import select
 from steergraph.evals.swebench.sources import plan_sources
-from steergraph.evals.swebench.worker import Settings, Worker
+from steergraph.evals.swebench.worker import Worker
 from steergraph.repo.repository import Repository
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -75,7 +76,7 @@ def main(arguments: argparse.Namespace) -> None:
         loaded = load_model(arguments.model, device=arguments.device)
     tokens: dict[str, int] = {}
     with LocalEngine(loaded, max_batch=arguments.jobs) as engine:
-        worker = Worker(Settings(uid="benchmark", max_repairs=1), engine)
+        worker = Worker(BatchConfig(uid="benchmark", max_repairs=1), engine)
 
         def run(name: str, jobs: int) -> None:
             tokens[name] = one_run(worker, rows, repos, arguments.preset, jobs)

@@ -12,10 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steergraph.agents.context import Context as Context
     from steergraph.agents.graph import build_graph as build_graph
     from steergraph.agents.policy import Decision as Decision
     from steergraph.agents.policy import Policy as Policy
+    from steergraph.agents.run_config import Context as Context
     from steergraph.agents.specialists import Roster as Roster
     from steergraph.agents.specialists import Specialist as Specialist
     from steergraph.agents.state import Outcome as Outcome
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from steergraph.vectors.vector import make_vector as make_vector
 
 _WHERE = {
-    "Context": "agents.context",
+    "Context": "agents.run_config",
     "build_graph": "agents.graph",
     "Decision": "agents.policy",
     "Policy": "agents.policy",

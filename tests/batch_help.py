@@ -8,12 +8,13 @@ from typing import Any
 from steergraph.engine.protocol import Request
 from steergraph.engine.scripted import ScriptedEngine
 from steergraph.evals.swebench.batch import Plan, run_batch
+from steergraph.evals.swebench.config import BatchConfig
 from steergraph.evals.swebench.datasets import row_hash
 from steergraph.evals.swebench.folder import BatchFolder
 from steergraph.evals.swebench.local_pool import LocalPool
 from steergraph.evals.swebench.repos import Repos
 from steergraph.evals.swebench.sources import Source, plan_sources
-from steergraph.evals.swebench.worker import Settings, Worker
+from steergraph.evals.swebench.worker import Worker
 from steergraph.repo.repository import Repository
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -78,7 +79,7 @@ def batch(
     retry_errors: bool = False,
     repos: str | None = None,
     finished: Any = lambda record, before: None,
-    pool_of: Callable[[Settings, BatchFolder], Any] | None = None,
+    pool_of: Callable[[BatchConfig, BatchFolder], Any] | None = None,
     **settings: Any,
 ) -> tuple[dict[str, Any], BatchFolder]:
     """A batch run in this process with id "r". Returns its summary and folder."""
@@ -94,8 +95,8 @@ def batch(
         }
         begun = folder.begin(asked)
         folder.keep_model({"name": "scripted", "revision": "0"})
-        given = Settings(uid=begun["uid"], **{"max_repairs": 1} | settings)
-        worker = Worker(given, engine or ScriptedEngine(reply), state)
+        config = BatchConfig(uid=begun["uid"], **{"max_repairs": 1} | settings)
+        worker = Worker(config, engine or ScriptedEngine(reply), state)
         plan = Plan(
             rows=tuple(rows),
             presets=tuple(presets),
@@ -105,7 +106,7 @@ def batch(
         )
         pool: Any = LocalPool(worker, jobs, lambda u: folder.sample(u.preset, u.instance_id, u.sample))
         if pool_of:
-            pool = pool_of(given, folder)
+            pool = pool_of(config, folder)
         try:
             summary = run_batch(
                 folder, plan, Repos(repos or str(EXAMPLES)), pool, worker.forget, finished, retry_errors=retry_errors

@@ -27,7 +27,7 @@ def data() -> Path:
 @pytest.fixture
 def sandbox_context() -> Callable[..., Any]:
     """A run's context with a test command; limits only where this machine has no sandbox."""
-    from steergraph.agents.context import Context
+    from steergraph.agents.run_config import Context
 
     return lambda test, **fields: Context(test=test, unsafe_tests=True, **fields)
 

@@ -1,4 +1,4 @@
-"""One task through the graph, begun or gone on with: its events to a trace, its end as a record.
+"""A run's engine, and one task through the graph, begun or gone on with: its events to a trace, its end as a record.
 
 Knows the compiled graph and its checkpoints. Knows nothing of folders or the terminal.
 """
@@ -9,20 +9,51 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
 
-from steergraph.agents.context import Context
 from steergraph.agents.policy import Policy
+from steergraph.agents.run_config import Context, RunConfig
+from steergraph.agents.specialists import Roster
 from steergraph.agents.state import Outcome
 from steergraph.engine.protocol import Engine, ModelInfo
+
+if TYPE_CHECKING:
+    from steergraph.engine.remote.engine import RemoteEngine
 
 Take = Callable[[Mapping[str, Any]], None]
 """Called with an event of the graph's custom stream."""
 _UNTRACED = ("text", "vectors")
 _VERSIONS = ("steergraph", "torch", "transformers", "langgraph", "swebench", "rank-bm25", "unidiff", "gitpython")
+
+
+def make_engine(config: RunConfig, max_batch: int = 16) -> Engine:
+    """The engine that a run asks for, with its vectors. Raises InputError where the model, the roster or a vector can't
+    be used."""
+    from steergraph.engine.local import LocalEngine
+    from steergraph.engine.opening import open_engine
+    from steergraph.engine.remote.address import is_address
+    from steergraph.engine.steering.directions import check_fits
+    from steergraph.vectors.library import Library
+
+    library = Library.open(Path(config.vectors)) if config.vectors else None
+    roster = Roster.load(config.roster)
+    engine: LocalEngine | RemoteEngine
+    if is_address(config.model):
+        engine = open_engine(config.model, library)  # a server batches as it likes
+    else:
+        engine = LocalEngine(config.model, library, max_batch=max_batch, deterministic=config.deterministic)
+    try:
+        roster.check(engine.info)
+        for vector in engine.library.values():
+            check_fits(vector, engine.info)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
 
 
 def drive(

@@ -13,10 +13,10 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import get_runtime
 
-from steergraph.agents.context import Context
 from steergraph.agents.nodes import Nodes
 from steergraph.agents.policy import Policy
 from steergraph.agents.router import Mode, Router, router_named, rules
+from steergraph.agents.run_config import Context
 from steergraph.agents.services import Services
 from steergraph.agents.specialists import RETRIEVE, Roster
 from steergraph.agents.state import Input, Output, State

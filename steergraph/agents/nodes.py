@@ -15,10 +15,10 @@ from langgraph.runtime import Runtime, get_runtime
 from steergraph.agents.answers import LETTERS, extract_answer
 from steergraph.agents.budget import room_for_context
 from steergraph.agents.check import TestCommand, TestRun, check_patch
-from steergraph.agents.context import Context
 from steergraph.agents.edits.blocks import parse_edits
 from steergraph.agents.edits.patch import apply_edits, standing_in, unified_diff
 from steergraph.agents.policy import Decision
+from steergraph.agents.run_config import Context
 from steergraph.agents.services import Services, require_repo
 from steergraph.agents.speak import aspeak, speak
 from steergraph.agents.specialists import RETRIEVE, Specialist

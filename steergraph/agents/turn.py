@@ -9,8 +9,8 @@ from typing import Any
 
 from steergraph.agents.answers import format_question
 from steergraph.agents.budget import FittedPrompt, fit
-from steergraph.agents.context import Context
 from steergraph.agents.policy import Decision, Situation, scaled
+from steergraph.agents.run_config import Context
 from steergraph.agents.services import Services
 from steergraph.agents.specialists import Specialist, resolve_steering
 from steergraph.agents.state import State, Step, Task

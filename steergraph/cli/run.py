@@ -6,13 +6,16 @@ Knows the command line. How a run goes is `session`'s business, and the graph's.
 import argparse
 import json
 import os
-import uuid
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steergraph.base.errors import InputError
 from steergraph.cli.app import EXIT_FOUND, EXIT_NONE, Interrupted, version
 from steergraph.cli.issues import add_issue_arguments, asked_issue
+
+if TYPE_CHECKING:
+    from steergraph.agents.run_config import Command
 
 
 def add_parser(commands: Any) -> None:
@@ -24,11 +27,9 @@ def add_parser(commands: Any) -> None:
 def _add_run(commands: Any) -> None:
     run = commands.add_parser("run", help="an issue and a repository in, a checked patch out")
     add_issue_arguments(run)
-    run.add_argument("--test", metavar="CMD", help="a command run in the sandbox before and after the patch")
-    run.add_argument("--unsafe-tests", action="store_true", help="run it with limits only where no sandbox can be had")
     run.add_argument("--apply", action="store_true", help="put the checked patch into --repo's own tree")
     run.add_argument("--resume", metavar="RUN", help="go on with an interrupted run's folder")
-    _add_common(run)
+    _add_common(run, "run")
     run.set_defaults(run=_run)
 
 
@@ -38,32 +39,15 @@ def _add_ask(commands: Any) -> None:
     ask.add_argument("--choices", nargs="+", default=[], metavar="CHOICE", help="options, lettered from A")
     ask.add_argument("--examples", metavar="FILE", help="worked examples, a blank line between two")
     ask.add_argument("--resume", metavar="RUN", help="go on with an interrupted run's folder")
-    _add_common(ask)
+    _add_common(ask, "ask")
     ask.set_defaults(run=_ask)
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model", default="pocket", help="pocket, a Hugging Face id, a folder, or http://HOST:PORT/v1#NAME"
-    )
-    parser.add_argument("--roster", metavar="FILE", help="specialists of your own, laid over the packaged ones")
-    parser.add_argument("--vectors", metavar="DIR", help="a folder of vectors to speak with")
-    parser.add_argument("--policy", metavar="FILE", help="a policy of your own, laid over the packaged one")
-    parser.add_argument(
-        "--router",
-        choices=["rules", "model", "activation"],
-        default="rules",
-        help="who speaks: by rules, by the model's own word, or by its activations (default: rules)",
-    )
-    parser.add_argument("--preset", default="auto", help="auto, baseline, static, dynamic, rag_* (default: auto)")
-    parser.add_argument("--steering", choices=["none", "static", "dynamic"], help="replaces the preset's")
-    parser.add_argument("--retrieval", choices=["on", "off"], help="replaces the preset's")
-    parser.add_argument("--gate", choices=["on", "off"], help="replaces the preset's")
-    parser.add_argument("--max-seconds", type=_positive, default=0.0, metavar="S", help="0: no limit")
-    parser.add_argument("--max-tokens", type=_count, default=0, metavar="N", help="completion tokens; 0: no limit")
-    parser.add_argument("--max-repairs", type=_count, default=None, metavar="N", help="repair rounds (default: 3)")
-    parser.add_argument("--thinking", action="store_true", help="let the model think before it answers")
-    parser.add_argument("--seed", type=int, default=0)
+def _add_common(parser: argparse.ArgumentParser, command: "Command") -> None:
+    from steergraph.agents.run_config import RunConfig
+    from steergraph.cli.options import add_flags
+
+    add_flags(parser, RunConfig, command)
     parser.add_argument("--out", metavar="DIR", help="the run's folder (default: runs/TIME-NAME)")
     parser.add_argument("--state", metavar="URL", help="graph state in Postgres (or STEERGRAPH_STATE); default: SQLite")
     parser.add_argument("--json", action="store_true", help="print outcome.json instead of the live view")
@@ -74,8 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     if arguments.resume:
         return _drive(arguments, RunFolder.open(arguments.resume, _state(arguments)))
-    name, given = _issue_input(arguments)
-    return _drive(arguments, None, name, given)
+    return _drive(arguments, None, *_issue_input(arguments))
 
 
 def _ask(arguments: argparse.Namespace) -> int:
@@ -91,21 +74,21 @@ def _ask(arguments: argparse.Namespace) -> int:
     examples = read_examples(arguments.examples) if arguments.examples else []
     if len(arguments.choices) == 1 or len(arguments.choices) > 10:
         raise InputError("--choices takes 2 to 10 options")
-    given = {"kind": "reasoning", "problem": question, "choices": arguments.choices, "examples": examples}
-    return _drive(arguments, None, "ask", given)
+    task_input = {"kind": "reasoning", "problem": question, "choices": arguments.choices, "examples": examples}
+    return _drive(arguments, None, "ask", task_input)
 
 
 def _issue_input(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """A name for the run, and the graph's input."""
     from steergraph.agents.instances import task_of
 
-    asked = asked_issue(arguments)
-    repo, sha = _pinned(asked.repo, asked.commit)
-    if asked.row is not None:
-        task = task_of(asked.row, repo).model_copy(update={"base_commit": sha})
-        return asked.row["instance_id"], task.model_dump(mode="json")
-    given = {"kind": "issue", "problem": asked.text, "repo": repo, "base_commit": sha}
-    return asked.text.strip().splitlines()[0][:40], given
+    issue = asked_issue(arguments)
+    repo, sha = _pinned(issue.repo, issue.commit)
+    if issue.row is not None:
+        task = task_of(issue.row, repo).model_copy(update={"base_commit": sha})
+        return issue.row["instance_id"], task.model_dump(mode="json")
+    task_input = {"kind": "issue", "problem": issue.text, "repo": repo, "base_commit": sha}
+    return issue.text.strip().splitlines()[0][:40], task_input
 
 
 def _pinned(source: str, commit: str | None) -> tuple[str, str]:
@@ -121,41 +104,46 @@ def _pinned(source: str, commit: str | None) -> tuple[str, str]:
     return str(Path(source).resolve()) if Path(source).exists() else redact(source), sha
 
 
-def _drive(arguments: argparse.Namespace, folder: Any, name: str = "run", given: dict[str, Any] | None = None) -> int:
+def _drive(
+    arguments: argparse.Namespace, folder: Any, name: str = "run", task_input: dict[str, Any] | None = None
+) -> int:
     """Make or take the run folder, load the model, run, show, and say how it ended."""
     import transformers
     from rich.console import Console
 
+    from steergraph.agents.driving import make_engine
     from steergraph.agents.policy import Policy
+    from steergraph.agents.run_config import RunConfig
     from steergraph.agents.specialists import Roster
-    from steergraph.cli.run_folder import RunFolder
+    from steergraph.cli.options import config_of
+    from steergraph.cli.run_folder import RunFolder, run_record
     from steergraph.cli.session import changed_files, command_line, run
     from steergraph.cli.view import View
-    from steergraph.engine.opening import open_engine
-    from steergraph.engine.steering.directions import check_fits
     from steergraph.sandbox.run import Sandbox
 
     state = _state(arguments)
     console = Console(stderr=arguments.json, highlight=False)
     view = View(console)
-    asked = folder.asked if folder else _asked(arguments, given or {}, command_line(arguments.argv))
-    tree = Path(asked["input"].get("repo") or "nowhere")
-    if getattr(arguments, "apply", False) and not (tree / ".git").exists():
+    if folder:
+        record = folder.record
+    else:
+        config = config_of(arguments, RunConfig, arguments.command).anywhere()
+        record = run_record(config, task_input or {}, state, command_line(arguments.argv))
+    config = RunConfig.of_record(record, "run.json")
+    repo = record["input"].get("repo") or "nowhere"
+    if getattr(arguments, "apply", False) and not (Path(repo) / ".git").exists():
         raise InputError("--apply changes a working tree: give --repo the folder of a repository")
-    if asked["context"]["test"]:
-        Sandbox.detect(unsafe=asked["context"]["unsafe_tests"])
-    Policy.load(asked["policy"]).axes(asked["context"]["preset"])
-    roster = Roster.load(asked["roster"])
+    if config.test:
+        Sandbox.detect(unsafe=config.unsafe_tests)
+    config.axes(Policy.load(config.policy))
+    Roster.load(config.roster)
     transformers.logging.set_verbosity_error()
-    with open_engine(asked["model"], _library(asked["vectors"])) as engine:
+    with closing(make_engine(config)) as engine:
         info = engine.info
-        roster.check(info)
-        for vector in engine.library.values():
-            check_fits(vector, info)
-        folder = folder or RunFolder.create(arguments.out, name, asked, state)
+        folder = folder or RunFolder.create(arguments.out, name, record, state)
         view.line(
             f"steergraph {version()}  {info.name} ({info.architecture}, {info.n_layers} layers, window {info.window})"
-            f"  preset {asked['context']['preset']}  seed {asked['context']['seed']}",
+            f"  preset {config.preset}  seed {config.seed}",
             "bold",
         )
         if info.name == "pocket":
@@ -177,8 +165,8 @@ def _drive(arguments: argparse.Namespace, folder: Any, name: str = "run", given:
         from steergraph.repo.repository import Repository
 
         sha, files = changed_files(folder)
-        apply_to_tree(Repository.open(asked["input"]["repo"]), sha, Path(asked["input"]["repo"]), files)
-        view.line(f"applied  to {len(files)} file(s) of {asked['input']['repo']}", "bold green")
+        apply_to_tree(Repository.open(repo), sha, Path(repo), files)
+        view.line(f"applied  to {len(files)} file(s) of {repo}", "bold green")
     return EXIT_FOUND if found else EXIT_NONE
 
 
@@ -188,65 +176,3 @@ def _state(arguments: argparse.Namespace) -> str | None:
 
     url = arguments.state or os.environ.get("STEERGRAPH_STATE")
     return checked_url(url) if url else None
-
-
-def _asked(arguments: argparse.Namespace, given: dict[str, Any], command: str) -> dict[str, Any]:
-    from steergraph.agents.checkpoints import shown
-    from steergraph.repo.git import redact
-
-    state = _state(arguments)
-    test = getattr(arguments, "test", None)
-    return {
-        "model": str(Path(arguments.model).resolve()) if Path(arguments.model).is_dir() else arguments.model,
-        "roster": _absolute(arguments.roster),
-        "vectors": _absolute(arguments.vectors),
-        "policy": _absolute(arguments.policy),
-        "router": arguments.router,
-        "input": given,
-        "context": {
-            "preset": arguments.preset,
-            "steering": arguments.steering,
-            "retrieval": arguments.retrieval,
-            "gate": arguments.gate,
-            "test": test,
-            "unsafe_tests": getattr(arguments, "unsafe_tests", False),
-            "max_seconds": arguments.max_seconds,
-            "max_tokens": arguments.max_tokens,
-            "max_repairs": arguments.max_repairs,
-            "seed": arguments.seed,
-            "thinking": arguments.thinking,
-        },
-        "state": shown(state) if state else None,
-        "thread": uuid.uuid4().hex if state else "run",
-        "command": redact(_without(command, state, shown(state)) if state else command),
-    }
-
-
-def _without(command: str, url: str, shown: str) -> str:
-    """A quoted command line with `shown` in the place of `url`, however the shell's quotes split that."""
-    return command.replace(url, shown).replace(url.replace("'", "'\"'\"'"), shown)
-
-
-def _absolute(path: str | None) -> str | None:
-    """A run may be resumed from another folder."""
-    return str(Path(path).resolve()) if path else None
-
-
-def _library(folder: str | None) -> Any:
-    from steergraph.vectors.library import Library
-
-    return Library.open(Path(folder)) if folder else None
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError("must be 0 or more")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 1_000_000_000:
-        raise argparse.ArgumentTypeError("must be 0 or more")
-    return value

@@ -5,6 +5,7 @@ Every file but the trace is written whole or not at all; the trace grows by whol
 
 import json
 import re
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,9 +15,11 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
-from steergraph.agents.checkpoints import open_checkpoints
+from steergraph.agents.checkpoints import open_checkpoints, shown
+from steergraph.agents.run_config import Context, RunConfig
 from steergraph.base.errors import InputError
 from steergraph.base.files import append_line, held, write_whole
+from steergraph.repo.git import redact
 
 
 class RunFolder:
@@ -30,7 +33,7 @@ class RunFolder:
         self._state = state
 
     @classmethod
-    def create(cls, out: str | None, name: str, asked: Mapping[str, Any], state: str | None = None) -> "RunFolder":
+    def create(cls, out: str | None, name: str, record: Mapping[str, Any], state: str | None = None) -> "RunFolder":
         """A new folder, at `out` or as runs/TIME-name. Raises InputError where it can't be written or holds a run."""
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "run"
@@ -42,7 +45,7 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"cannot make the run folder {path}: {error.strerror}") from error
         folder = cls(path, state)
-        folder.write("run.json", json.dumps(asked, indent=2) + "\n")
+        folder.write("run.json", json.dumps(record, indent=2) + "\n")
         return folder
 
     @classmethod
@@ -51,13 +54,13 @@ class RunFolder:
         if not (Path(path) / "run.json").is_file():
             raise InputError(f"{path}: no run to resume here (run.json is missing)")
         folder = cls(Path(path), state)
-        lacking = {"model", "roster", "vectors", "policy", "input", "context", "command"} - folder.asked.keys()
-        if lacking:
+        record = folder.record
+        if lacking := {"model", "roster", "vectors", "policy", "input", "context", "command"} - record.keys():
             raise InputError(f"{path}/run.json: not a run's record: it lacks {sorted(lacking)[0]}")
-        kept = folder.asked.get("state")
-        if kept and not state:
-            raise InputError(f"{path}: its state is at {kept}: give that URL with --state or in STEERGRAPH_STATE")
-        return folder if kept else cls(Path(path))
+        database = record.get("state")
+        if database and not state:
+            raise InputError(f"{path}: its state is at {database}: give that URL with --state or in STEERGRAPH_STATE")
+        return folder if database else cls(Path(path))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -68,15 +71,21 @@ class RunFolder:
     @property
     def thread(self) -> RunnableConfig:
         """The run's thread in its checkpoints."""
-        return {"configurable": {"thread_id": self.asked.get("thread") or "run"}}
+        return {"configurable": {"thread_id": self.record.get("thread") or "run"}}
 
     @property
-    def asked(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
+        """What run.json holds. Raises InputError where it can't be read."""
         try:
-            asked: dict[str, Any] = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+            record: dict[str, Any] = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{self.path / 'run.json'}: not readable: {error}") from error
-        return asked
+        return record
+
+    @property
+    def config(self) -> RunConfig:
+        """What the run was told. Raises InputError where run.json says what can't be."""
+        return RunConfig.of_record(self.record, f"{self.path}/run.json")
 
     def write(self, name: str, text: str) -> None:
         """Write a file whole, by rename. Raises InputError on a full disk or a read-only folder."""
@@ -91,6 +100,23 @@ class RunFolder:
         """The run's checkpointer. Raises InputError where its file is damaged or its server can't be reached."""
         with open_checkpoints(self._state or self.path / "checkpoint.sqlite") as saver:
             yield saver
+
+
+def run_record(config: RunConfig, task_input: Mapping[str, Any], state: str | None, command: str) -> dict[str, Any]:
+    """What run.json holds: what the run was told, its task, where its graph state is, and its command line."""
+    told = config.record("run")
+    context = {name: told.pop(name) for name in Context.model_fields if name in told}
+    database = shown(state) if state else None
+    if state and database:  # in a quoted command line a URL may be split by the shell's quotes
+        command = command.replace(state, database).replace(state.replace("'", "'\"'\"'"), database)
+    return {
+        **told,
+        "input": dict(task_input),
+        "context": context,
+        "state": database,
+        "thread": uuid.uuid4().hex if state else "run",
+        "command": redact(command),
+    }
 
 
 def _made(path: Path, exist_ok: bool) -> Path:

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from steergraph.agents.context import Context
 from steergraph.agents.driving import closing_on_interrupt, drive, outcome_of, record_of
 from steergraph.agents.graph import build_graph
 from steergraph.agents.instances import prediction
 from steergraph.agents.policy import Policy
+from steergraph.agents.run_config import Context
 from steergraph.agents.state import Outcome
 from steergraph.cli.run_folder import RunFolder
 from steergraph.engine.protocol import Engine
@@ -22,16 +22,16 @@ Show = Callable[[Mapping[str, Any]], None]
 
 
 def run(folder: RunFolder, engine: Engine, show: Show) -> Outcome:
-    """Do what `folder.asked` says, or go on with it. Writes the outcome's files. Raises InputError for bad input."""
-    asked = folder.asked
-    context = Context(**asked["context"])
-    policy = Policy.load(asked.get("policy"))
+    """Do what run.json says, or go on with it. Writes the outcome's files. Raises InputError for bad input."""
+    config = folder.config
+    policy = Policy.load(config.policy)
     with folder.locked(), folder.checkpointer() as saver, closing_on_interrupt(engine):
-        router = asked.get("router", "rules")
-        graph = build_graph(engine=engine, roster=asked.get("roster"), policy=policy, router=router, checkpointer=saver)
-        values = drive(graph, folder.thread, asked["input"], context, folder.append_trace, show)
+        graph = build_graph(
+            engine=engine, roster=config.roster, policy=policy, router=config.router, checkpointer=saver
+        )
+        values = drive(graph, folder.thread, folder.record["input"], config, folder.append_trace, show)
     outcome = outcome_of(values)
-    _write(folder, outcome, values, context, policy, engine)
+    _write(folder, outcome, values, config, policy, engine)
     return outcome
 
 
@@ -52,7 +52,7 @@ def changed_files(folder: RunFolder) -> tuple[str, dict[str, str | None]]:
 def _write(
     folder: RunFolder, outcome: Outcome, values: Mapping[str, Any], context: Context, policy: Policy, engine: Engine
 ) -> None:
-    record = record_of(values, context, policy, engine.info, folder.asked["command"])
+    record = record_of(values, context, policy, engine.info, folder.record["command"])
     if values["task"]["kind"] == "issue":
         instance = values["task"].get("instance_id") or "local"
         row = prediction(instance, outcome.patch, engine.info.name, arm(context))

@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from steergraph.agents.context import Context
 from steergraph.agents.graph import build_graph
+from steergraph.agents.run_config import Context
 from steergraph.base.errors import InputError
 from steergraph.configs import load_yaml
 from steergraph.engine.protocol import Engine

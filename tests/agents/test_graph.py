@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
-from steergraph.agents.context import Context
 from steergraph.agents.graph import build_graph, next_step
+from steergraph.agents.run_config import Context
 from steergraph.agents.specialists import FIXED_NODES, Roster, resolve_steering
 from steergraph.agents.state import STATE_KEYS, Outcome
 from steergraph.base.errors import InputError

@@ -17,8 +17,8 @@ import yaml
 from batch_help import EXAMPLES, pantry_rows, write_dataset
 from langgraph.checkpoint.memory import InMemorySaver
 
-from steergraph.agents.context import Context
 from steergraph.agents.graph import build_graph
+from steergraph.agents.run_config import Context
 from steergraph.engine.loading.models import load_model
 from steergraph.engine.local import LocalEngine
 

@@ -25,7 +25,7 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
     RunFolder.create(str(tmp_path / "r"), "name", {"x": 1})
     with pytest.raises(InputError, match="already holds a run"):
         RunFolder.create(str(tmp_path / "r"), "name", {"x": 2})
-    assert RunFolder(tmp_path / "r").asked == {"x": 1}
+    assert RunFolder(tmp_path / "r").record == {"x": 1}
     with pytest.raises(InputError, match="lacks"):
         RunFolder.open(str(tmp_path / "r"))
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steergraph.agents.context import Context
+from steergraph.agents.run_config import Context
 from steergraph.agents.services import Services
 from steergraph.agents.specialists import RETRIEVE
 from steergraph.agents.state import State, Task

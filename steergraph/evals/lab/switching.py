@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from steergraph.agents.context import Context
+from steergraph.agents.run_config import Context
 from steergraph.agents.services import Services
 from steergraph.agents.speak import step_of
 from steergraph.agents.specialists import RETRIEVE, Specialist, resolve_steering

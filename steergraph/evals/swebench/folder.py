@@ -16,10 +16,13 @@ from typing import Any
 
 from steergraph.base.errors import InputError
 from steergraph.base.files import CannotWrite, append_line, held, read_record, write_whole
+from steergraph.evals.swebench.config import BatchConfig
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 _FREE = ("command", "presets", "instances", "dataset", "repos", "state")
 """What a later command may say otherwise: more presets and instances, and where things are. Rows have their hashes."""
+_DEFAULTS = BatchConfig().record("bench")
+"""Of what a run.json of an older version does not say."""
 
 
 class BatchFolder:
@@ -64,9 +67,10 @@ class BatchFolder:
             before = {"uid": uuid.uuid4().hex, "presets": [], "instances": {}, "commands": []}
             before |= {key: value for key, value in asked.items() if key not in _FREE}
         for key, value in asked.items():
-            if key not in _FREE and before.get(key) != value:
+            begun_with = before.get(key, _DEFAULTS.get(key))
+            if key not in _FREE and begun_with != value:
                 raise InputError(
-                    f"{self.path}: begun with {key} {_short(before.get(key))}, not {_short(value)}: "
+                    f"{self.path}: begun with {key} {_short(begun_with)}, not {_short(value)}: "
                     "go on with the same settings, or name another run id"
                 )
         for instance, row_hash in asked["instances"].items():

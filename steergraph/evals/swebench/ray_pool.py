@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from steergraph.agents.driving import make_engine
 from steergraph.base.errors import InputError
 from steergraph.base.files import read_record
 from steergraph.engine.protocol import ModelInfo
-from steergraph.evals.swebench.worker import Done, RunStopped, Settings, Unit, Worker, make_engine
+from steergraph.evals.swebench.config import BatchConfig
+from steergraph.evals.swebench.worker import Done, RunStopped, Unit, Worker
 
 DEATHS = 4
 """A sample whose worker died so often is given up: it may be what kills them."""
@@ -29,9 +31,9 @@ _START_S = 900.0
 class Replica:
     """Lives in an actor: one model, and the samples that are sent to it."""
 
-    def __init__(self, settings: str, state: str | None, folder: str) -> None:
-        parsed = Settings.model_validate_json(settings)
-        self._worker = Worker(parsed, make_engine(parsed), state)
+    def __init__(self, config: str, state: str | None, folder: str) -> None:
+        parsed = BatchConfig.model_validate_json(config)
+        self._worker = Worker(parsed, make_engine(parsed, parsed.max_batch), state)
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._root = Path(folder)
         # On another machine the run's folder may not be there, or be another one of the same name.
@@ -61,7 +63,7 @@ class RayPool:
     """`results` as the local pool's. A context manager: leaving it ends the replicas, and a cluster it started."""
 
     def __init__(
-        self, address: str, settings: Settings, folder: Path, *, state: str | None, jobs: int, replicas: int | None
+        self, address: str, config: BatchConfig, folder: Path, *, state: str | None, jobs: int, replicas: int | None
     ) -> None:
         """`address` is `local` or a cluster's; `replicas` is by default one for each GPU, or else for each node."""
         try:
@@ -87,7 +89,7 @@ class RayPool:
         self._jobs = jobs
         actor = ray.remote(Replica)
         options = {"num_cpus": 1, "num_gpus": 1 if gpus else 0, "max_concurrency": jobs, "max_restarts": 0}
-        arguments = (settings.model_dump_json(), state, str(folder))
+        arguments = (config.model_dump_json(), state, str(folder))
         self._start: Callable[[], Any] = lambda: actor.options(**options, scheduling_strategy="SPREAD").remote(
             *arguments
         )

@@ -13,41 +13,40 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import transformers
 
 from steergraph.agents.checkpoints import checked_url, open_checkpoints, shown
-from steergraph.agents.driving import closing_on_interrupt
+from steergraph.agents.driving import closing_on_interrupt, make_engine
 from steergraph.agents.policy import Policy
 from steergraph.agents.specialists import Roster
 from steergraph.base.errors import InputError
 from steergraph.engine.protocol import ModelInfo
 from steergraph.evals.swebench.batch import Forget, Plan, run_batch
+from steergraph.evals.swebench.config import BatchConfig
 from steergraph.evals.swebench.datasets import load_dataset, row_hash
 from steergraph.evals.swebench.folder import BatchFolder
 from steergraph.evals.swebench.local_pool import LocalPool
 from steergraph.evals.swebench.repos import Repos
 from steergraph.evals.swebench.selection import select
 from steergraph.evals.swebench.sources import plan_sources
-from steergraph.evals.swebench.worker import Settings, Worker, forget, make_engine
+from steergraph.evals.swebench.worker import Worker, forget
 from steergraph.repo.git import redact
 from steergraph.sandbox.run import Sandbox
 
 STATE_VARIABLE = "STEERGRAPH_STATE"
 
 
-def run_swebench(arguments: argparse.Namespace) -> int:
+def run_swebench(arguments: argparse.Namespace, config: BatchConfig) -> int:
     """Load, select, go on where it stopped, and say how it went. 0 once every instance has its row."""
-
     state = arguments.state or os.environ.get(STATE_VARIABLE) or None
     if state:
         checked_url(state)
     dataset = load_dataset(arguments.dataset, arguments.split)
     rows = select(dataset.rows, arguments.instances)
     repos = Repos(arguments.repos)
-    policy, roster = Policy.load(arguments.policy), Roster.load(arguments.roster)
+    policy, roster = Policy.load(config.policy), Roster.load(config.roster)
     presets = tuple(dict.fromkeys(name.strip() for name in arguments.presets.split(",") if name.strip()))
     if not presets:
         raise InputError("--presets names none")
@@ -55,29 +54,24 @@ def run_swebench(arguments: argparse.Namespace) -> int:
         raise InputError(f"--presets: {odd[0]!r} can't name a file")
     sources = {
         preset: plan_sources(
-            arguments.samples,
-            policy.axes(preset).steering,
-            _domains(roster),
-            arguments.seed,
-            arguments.temperature,
+            config.samples, policy.axes(preset).steering, _domains(roster), config.seed, config.temperature
         )
         for preset in presets
     }
-    if arguments.test:
-        Sandbox.detect(unsafe=arguments.unsafe_tests)
+    if config.test:
+        Sandbox.detect(unsafe=config.unsafe_tests)
     say = _quiet if arguments.json else _say
     folder = BatchFolder.open(arguments.runs, arguments.run_id or time.strftime("%Y%m%d-%H%M%S", time.gmtime()))
     with folder.locked():
         for line in (*dataset.notes, *_without_repository(rows, repos)):
             say(f"note     {line}")
         folder.sweep()
-        begun = folder.begin(
-            _asked(arguments, dataset.name, presets, {r["instance_id"]: row_hash(r) for r in rows}, repos, state)
-        )
-        settings = _settings(arguments, begun["uid"]).model_copy(update={"command": begun["commands"][-1]})
+        hashes = {row["instance_id"]: row_hash(row) for row in rows}
+        begun = folder.begin(_asked(arguments, config, dataset.name, presets, hashes, repos, state))
+        config = config.model_copy(update={"uid": begun["uid"], "command": begun["commands"][-1]})
         show = _Progress(len(rows) * len(presets), say)
         try:
-            with _pool(arguments, settings, folder, state) as (pool, info, forget):
+            with _pool(arguments, config, folder, state) as (pool, info, forget):
                 folder.keep_model(info.model_dump(mode="json"))
                 plan = Plan(
                     rows=tuple(rows),
@@ -104,7 +98,7 @@ def run_swebench(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _pool(
-    arguments: argparse.Namespace, settings: Settings, folder: BatchFolder, state: str | None
+    arguments: argparse.Namespace, config: BatchConfig, folder: BatchFolder, state: str | None
 ) -> Iterator[tuple[Any, ModelInfo, Forget]]:
     """What makes the samples, the model it makes them with, and how a finished sample's state is removed."""
 
@@ -115,15 +109,15 @@ def _pool(
 
             saver = stack.enter_context(open_checkpoints(state)) if state else None
             over = RayPool(
-                arguments.ray, settings, folder.path, state=state, jobs=arguments.jobs, replicas=arguments.replicas
+                arguments.ray, config, folder.path, state=state, jobs=arguments.jobs, replicas=arguments.replicas
             )
             stack.enter_context(over)
-            yield over, over.info, lambda unit, at: forget(saver, settings.uid, unit, at)
+            yield over, over.info, lambda unit, at: forget(saver, config.uid, unit, at)
             return
-        engine = make_engine(settings)
+        engine = make_engine(config, config.max_batch)
         stack.callback(engine.close)
         stack.enter_context(closing_on_interrupt(engine))
-        worker = Worker(settings, engine, state)
+        worker = Worker(config, engine, state)
         stack.callback(worker.close)
         pool = LocalPool(worker, arguments.jobs, lambda u: folder.sample(u.preset, u.instance_id, u.sample))
         yield pool, engine.info, worker.forget
@@ -150,6 +144,7 @@ class _Progress:
 
 def _asked(
     arguments: argparse.Namespace,
+    config: BatchConfig,
     dataset: str,
     presets: Sequence[str],
     instances: Mapping[str, str],
@@ -165,47 +160,12 @@ def _asked(
         "dataset": dataset,
         "repos": repos.shown,
         "state": shown(state) if state else "sqlite",
-        "samples": arguments.samples,
-        "temperature": arguments.temperature,
         "presets": list(presets),
         "instances": dict(instances),
         "command": redact(shlex.join(["steergraph", *words])),
-        **{
-            k: v
-            for k, v in _settings(arguments, "").model_dump(mode="json").items()
-            if k not in ("uid", "command", "max_batch")
-        },
-        "model": redact(_model(arguments.model)),
-        "seed": arguments.seed,
+        **config.record("bench"),
+        "model": redact(config.model),
     }
-
-
-def _settings(arguments: argparse.Namespace, uid: str) -> Settings:
-
-    def absolute(path: str | None) -> str | None:
-        return str(Path(path).resolve()) if path else None
-
-    return Settings(
-        uid=uid,
-        model=_model(arguments.model),
-        roster=absolute(arguments.roster),
-        vectors=absolute(arguments.vectors),
-        policy=absolute(arguments.policy),
-        test=arguments.test,
-        unsafe_tests=arguments.unsafe_tests,
-        test_seconds=arguments.test_seconds,
-        max_seconds=arguments.max_seconds,
-        max_tokens=arguments.max_tokens,
-        max_repairs=arguments.max_repairs,
-        thinking=arguments.thinking,
-        deterministic=arguments.deterministic,
-        max_batch=min(arguments.jobs, 64),
-    )
-
-
-def _model(name: str) -> str:
-    """A folder made absolute: the run may be gone on with from elsewhere."""
-    return str(Path(name).resolve()) if Path(name).is_dir() else name
 
 
 def _domains(roster: Roster) -> list[str]:

@@ -15,12 +15,12 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from pydantic import Field
 
 from steergraph.agents.checkpoints import open_checkpoints, state_errors
-from steergraph.agents.context import Context
 from steergraph.agents.driving import drive, provenance, record_of
 from steergraph.agents.graph import graph_builder
 from steergraph.agents.instances import task_of
 from steergraph.agents.policy import Policy
 from steergraph.agents.router import rules
+from steergraph.agents.run_config import Context
 from steergraph.agents.services import Services
 from steergraph.agents.specialists import Roster
 from steergraph.base.errors import InputError
@@ -28,6 +28,7 @@ from steergraph.base.files import CannotWrite, append_line, held
 from steergraph.base.records import Frozen
 from steergraph.engine.protocol import Engine
 from steergraph.evals.swebench.candidates import edit_key, patch_problems
+from steergraph.evals.swebench.config import BatchConfig
 from steergraph.evals.swebench.sources import Source
 from steergraph.repo.git import redact
 from steergraph.repo.repository import Repository
@@ -39,27 +40,6 @@ _ZOMBIE_S = 60.0
 
 class RunStopped(InputError):
     """Nothing more can be done in this run: its state or its files can't be kept. It can be gone on with later."""
-
-
-class Settings(Frozen):
-    """What all samples of a run have in common. JSON-able."""
-
-    uid: str
-    """The run's own, part of every thread's name."""
-    model: str = "pocket"
-    roster: str | None = None
-    vectors: str | None = None
-    policy: str | None = None
-    test: str | None = None
-    unsafe_tests: bool = False
-    test_seconds: float = 120.0
-    max_seconds: float = 0.0
-    max_tokens: int = 0
-    max_repairs: int | None = None
-    thinking: bool = False
-    deterministic: bool = False
-    max_batch: int = Field(default=8, ge=1)
-    command: str = ""
 
 
 class Unit(Frozen):
@@ -92,14 +72,14 @@ class Done(Frozen):
 class Worker:
     """Makes samples, several at a time if called from several threads. `state` is a Postgres URL, or None: SQLite."""
 
-    def __init__(self, settings: Settings, engine: Engine, state: str | None = None) -> None:
-        self.settings = settings
+    def __init__(self, config: BatchConfig, engine: Engine, state: str | None = None) -> None:
+        self.config = config
         self.engine = engine
-        self.policy = Policy.load(settings.policy)
+        self.policy = Policy.load(config.policy)
         self._services = Services(
-            model=settings.model,
+            model=config.model,
             engine=engine,
-            roster=Roster.load(settings.roster),
+            roster=Roster.load(config.roster),
             policy=self.policy,
             retriever=BM25Retriever(cache=TermCache()),
             router=rules,
@@ -148,7 +128,7 @@ class Worker:
             except state_errors() as lost:
                 raise RunStopped(f"graph state can't be kept any more: {type(lost).__name__}") from lost
         if error is None:
-            outcome = record_of(values, context, self.policy, self.engine.info, self.settings.command)
+            outcome = record_of(values, context, self.policy, self.engine.info, self.config.command)
         else:
             outcome = {
                 "status": "error",
@@ -159,7 +139,7 @@ class Worker:
                 "seconds": values.get("seconds") or time.monotonic() - started,
                 "files_found": values.get("files_found") or [],
                 "problems": values.get("problems") or [],
-                "provenance": provenance(context, self.policy, self.engine.info, self.settings.command),
+                "provenance": provenance(context, self.policy, self.engine.info, self.config.command),
             }
         outcome["source"] = unit.source.model_dump(mode="json")
         outcome["sample"] = unit.sample
@@ -168,11 +148,11 @@ class Worker:
 
     def forget(self, unit: Unit, folder: Path) -> None:
         """Remove the state of a finished sample."""
-        forget(self._saver, self.settings.uid, unit, folder)
+        forget(self._saver, self.config.uid, unit, folder)
 
     def _values(self, unit: Unit, context: Context, folder: Path) -> tuple[dict[str, Any], str | None]:
         """The state at the end, and what went wrong, in one line."""
-        thread: Any = {"configurable": {"thread_id": thread_of(self.settings.uid, unit)}}
+        thread: Any = {"configurable": {"thread_id": thread_of(self.config.uid, unit)}}
 
         def trace(event: Mapping[str, Any]) -> None:
             append_line(folder / "trace.jsonl", event)
@@ -198,21 +178,8 @@ class Worker:
                 return dict(graph.get_state(thread).values), line
 
     def _context(self, unit: Unit) -> Context:
-        settings, source = self.settings, unit.source
-        return Context(
-            preset=unit.preset,
-            test=settings.test,
-            unsafe_tests=settings.unsafe_tests,
-            test_seconds=settings.test_seconds,
-            max_seconds=settings.max_seconds,
-            max_tokens=settings.max_tokens,
-            max_repairs=settings.max_repairs,
-            thinking=settings.thinking,
-            seed=source.seed,
-            temperature=source.temperature,
-            dose=source.dose,
-            vector=source.vector,
-        )
+        source = unit.source.model_dump(exclude={"kind"})
+        return self.config.model_copy(update={"preset": unit.preset, **source})
 
     def _edit(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What a patch means, for candidates to be compared by."""
@@ -239,29 +206,6 @@ def forget(saver: BaseCheckpointSaver[str] | None, uid: str, unit: Unit, folder:
             raise RunStopped(f"graph state can't be removed: {type(lost).__name__}") from lost
     for left in (*folder.glob("checkpoint.sqlite*"), folder / "lock"):
         left.unlink(missing_ok=True)
-
-
-def make_engine(settings: Settings) -> Engine:
-    """The engine that a run's settings ask for. Raises InputError where the model or a vector can't be used."""
-    from steergraph.engine.local import LocalEngine
-    from steergraph.engine.opening import open_engine
-    from steergraph.engine.remote.address import is_address
-    from steergraph.engine.steering.directions import check_fits
-    from steergraph.vectors.library import Library
-
-    library = Library.open(Path(settings.vectors)) if settings.vectors else None
-    engine: Any
-    if is_address(settings.model):
-        engine = open_engine(settings.model, library)  # a server batches as it likes
-    else:
-        engine = LocalEngine(
-            settings.model, library, max_batch=settings.max_batch, deterministic=settings.deterministic
-        )
-    Roster.load(settings.roster).check(engine.info)
-    for vector in engine.library.values():
-        check_fits(vector, engine.info)
-    made: Engine = engine
-    return made
 
 
 def _closed(error: Exception) -> bool:

@@ -7,9 +7,10 @@ import signal
 import pytest
 from batch_help import batch, pantry_rows, predictions
 
+from steergraph.agents.driving import make_engine
 from steergraph.base.errors import InputError
+from steergraph.evals.swebench.config import BatchConfig
 from steergraph.evals.swebench.ray_pool import RayPool
-from steergraph.evals.swebench.worker import Settings, make_engine
 
 pytestmark = pytest.mark.slow
 NAMES = ("stock", "fridge", "shelf")
@@ -36,7 +37,7 @@ def cluster(tmp_path, monkeypatch):
 def test_a_worker_and_a_node_die_and_nothing_is_lost(cluster, tmp_path):
     other = cluster.add_node(num_cpus=1, object_store_memory=STORE)
     rows = pantry_rows(*NAMES)
-    with make_engine(Settings(uid="", **MODEL)) as engine:
+    with make_engine(BatchConfig(uid="", **MODEL)) as engine:
         _, undisturbed = batch(tmp_path / "a", rows, engine=engine, samples=2, **MODEL)
         pools = []
 
@@ -70,7 +71,7 @@ def test_a_worker_and_a_node_die_and_nothing_is_lost(cluster, tmp_path):
 
 
 def test_a_replica_that_cannot_start_is_one_line(cluster, tmp_path):
-    settings = Settings(uid="u", model=str(tmp_path / "no-model"))
+    settings = BatchConfig(uid="u", model=str(tmp_path / "no-model"))
     with RayPool(cluster.address, settings, tmp_path, state=None, jobs=1, replicas=1) as pool:
         with pytest.raises(InputError, match=r"no replica can be started: .*no-model") as caught:
             _ = pool.info
@@ -96,5 +97,5 @@ def test_where_the_folder_is_out_of_reach_the_trace_comes_back(cluster, tmp_path
 
 def test_no_cluster_there_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"--ray 127\.0\.0\.1:1: no cluster there") as caught:
-        RayPool("127.0.0.1:1", Settings(uid="u"), tmp_path, state=None, jobs=1, replicas=1)
+        RayPool("127.0.0.1:1", BatchConfig(uid="u"), tmp_path, state=None, jobs=1, replicas=1)
     assert "\n" not in str(caught.value)

@@ -1,0 +1,120 @@
+"""Everything a run is told, once. Its flags, the graph's `context_schema` and run.json are views of it.
+
+A new option is a field of `Context` (what may change from run to run of one graph) or of `RunConfig` (what a graph is
+built of), with a `Flag` that says which commands have it; nothing else needs to know it.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from steergraph.agents.policy import Axes, Axis, Policy
+from steergraph.agents.router import Mode
+from steergraph.base.errors import InputError, first_problem
+from steergraph.base.records import Frozen
+
+Command = Literal["run", "ask", "bench"]
+"""The commands that are told how a run goes; `bench` is `bench swebench`."""
+BOTH: tuple[Command, ...] = ("run", "ask")
+ISSUES: tuple[Command, ...] = ("run", "bench")
+ALL: tuple[Command, ...] = ("run", "ask", "bench")
+
+Amount = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Switch = Literal["on", "off"]
+
+
+class Flag(NamedTuple):
+    """Beside a field's type: which commands have it as an option, `--max-seconds` for `max_seconds`, and its help."""
+
+    commands: tuple[Command, ...]
+    help: str = ""
+    metavar: str | None = None
+
+
+class Context(Frozen):
+    """How a run is to go: JSON-only, every field with a default. `None` leaves an axis to the preset; 0 is no limit.
+
+    The graph's `context_schema`. A host's own context object, or none, is accepted: it then runs with the defaults.
+    """
+
+    preset: Annotated[str, Flag(BOTH, "auto, baseline, static, dynamic, rag_*")] = "auto"
+    steering: Annotated[Axis | None, Flag(BOTH, "replaces the preset's")] = None
+    retrieval: Annotated[Switch | None, Flag(BOTH, "replaces the preset's")] = None
+    gate: Annotated[Switch | None, Flag(BOTH, "replaces the preset's")] = None
+    test: Annotated[str | None, Flag(ISSUES, "run in the sandbox before and after each patch", "CMD")] = None
+    """Shell command that tests the repository, run before and after in the sandbox."""
+    unsafe_tests: Annotated[bool, Flag(ISSUES, "run it with limits only where no sandbox can be had")] = False
+    """Run it with limits only where no sandbox can be had."""
+    test_seconds: Annotated[Amount, Flag(("bench",), "for one test run", "S")] = 120.0
+    max_seconds: Annotated[Amount, Flag(ALL, "for each task; 0: no limit", "S")] = 0.0
+    max_tokens: Annotated[Count, Flag(ALL, "completion tokens of each task; 0: no limit", "N")] = 0
+    """Completion tokens of all steps together."""
+    max_repairs: Annotated[Count | None, Flag(ALL, "repair rounds (default: 3)", "N")] = None
+    """None: the policy's."""
+    seed: Annotated[int, Flag(ALL)] = 0
+    thinking: Annotated[bool, Flag(ALL, "let the model think before it answers")] = False
+    temperature: float = 0.0
+    """Of every step that is no repair, which has the policy's. With more than 0, top_p is the policy's too."""
+    dose: float = 1.0
+    """Factor on every steering's alpha."""
+    vector: str | None = None
+    """A domain whose vector every specialist speaks with, instead of its own; None: each with its own."""
+
+    @classmethod
+    def of(cls, given: Any) -> "Context":
+        """`given` where it is a Context, else the defaults: a parent graph's context object means nothing here."""
+        return given if isinstance(given, Context) else cls()
+
+    def axes(self, policy: Policy) -> Axes:
+        """The preset's axes, with those that are set by name. Raises InputError for a preset that is not there."""
+        on = {"on": True, "off": False, None: None}
+        return policy.axes(self.preset, self.steering, on[self.retrieval], on[self.gate])
+
+
+class RunConfig(Context):
+    """A run's context, and the model, files and router that its graph is built of."""
+
+    model: Annotated[str, Flag(ALL, "pocket, a Hugging Face id, a folder, or http://HOST:PORT/v1#NAME")] = "pocket"
+    roster: Annotated[str | None, Flag(ALL, "specialists of your own, laid over the packaged ones", "FILE")] = None
+    vectors: Annotated[str | None, Flag(ALL, "a folder of vectors to speak with", "DIR")] = None
+    policy: Annotated[str | None, Flag(ALL, "a policy of your own, laid over the packaged one", "FILE")] = None
+    router: Annotated[Mode, Flag(BOTH, "who speaks: by rules, by the model's own word, or by its activations")] = (
+        "rules"
+    )
+    deterministic: Annotated[bool, Flag(("bench",), "each row alone: slower, and the same every time")] = False
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any], where: str) -> Self:
+        """The configuration that a run.json holds, of this version or an older one: what it does not say has its
+        default. Raises InputError naming `where`."""
+        context = record.get("context")
+        said = {**record, **context} if isinstance(context, Mapping) else record
+        try:
+            return cls.model_validate({name: said[name] for name in cls.model_fields if name in said})
+        except ValidationError as error:
+            raise InputError(f"{where}: {first_problem(error)}") from error
+
+    def record(self, command: Command) -> dict[str, Any]:
+        """What run.json keeps: the fields that `command` can be told."""
+        return self.model_dump(mode="json", include=set(flags(type(self), command)))
+
+    def anywhere(self) -> Self:
+        """With its paths made absolute: a run may be gone on with from another folder."""
+        paths = {name: getattr(self, name) for name in ("roster", "vectors", "policy")}
+        absolute = {name: str(Path(path).resolve()) for name, path in paths.items() if path}
+        model = {"model": str(Path(self.model).resolve())} if Path(self.model).is_dir() else {}
+        return self.model_copy(update=absolute | model)
+
+
+def flags(config: type[Context], command: Command) -> dict[str, tuple[FieldInfo, Flag]]:
+    """The fields of `config` that `command` has as options, in order."""
+    found = {}
+    for name, field in config.model_fields.items():
+        flag = next((one for one in field.metadata if isinstance(one, Flag)), None)
+        if flag and command in flag.commands:
+            found[name] = field, flag
+    return found
