@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
-from steergraph.configs import load_validated
+from steergraph.configs import load_config, load_yaml, validated
+from steergraph.configs.overlay import overlaid
 from steergraph.engine.steering.records import Steering
 
 _GRAM, _MIN_WORDS = 4, 24
@@ -134,12 +135,16 @@ class Policy(Frozen):
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> "Policy":
-        """The packaged policy, or a file of the user's whose top-level keys replace the packaged ones.
+        """The packaged policy, or that with a user's file laid over it: rules by name, new ones before the packaged;
+        presets and the rest by key (`configs.overlay`).
 
         Raises:
             ConfigError: the file is not a policy.
         """
-        return load_validated(cls, "policy", path)
+        table = load_config("policy")
+        if path is not None:
+            table = overlaid(table, load_yaml(path), str(path), first=("rules",))
+        return validated(cls, table, str(path or "configs/policy.yaml"))
 
     def axes(
         self,

@@ -4,15 +4,16 @@ Knows configs/specialists.yaml and a user's own file in the same shape. Knows no
 is resolved against an engine's library by `resolve_steering`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
-from steergraph.configs import ConfigError, load_config, load_yaml
+from steergraph.configs import ConfigError, load_config, load_yaml, validated
+from steergraph.configs.overlay import overlaid
 from steergraph.configs.prompts import fill_system, format_sections
 from steergraph.engine.protocol import Message, ModelInfo, Named, Span
 from steergraph.engine.steering.records import Component, Steering
@@ -74,23 +75,21 @@ class Roster(Frozen):
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> "Roster":
-        """The packaged roster, or that with a user's file laid over it: specialists of the same name are replaced,
-        others added; plans and reasoning words likewise. A relative `contrast` path is taken from the file's folder.
+        """The packaged roster, or that with a user's file laid over it: specialists by name, plans and
+        reasoning words by key (`configs.overlay`). A relative `contrast` path is taken from the file's folder.
 
         Raises:
             ConfigError: the file is not a roster, or a plan names somebody who is not on it.
         """
         table: dict[str, Any] = {k: v for k, v in load_config("specialists").items() if k != "sections"}
         where = str(path or "configs/specialists.yaml")
-        try:
-            if path is not None:
-                table = _overlay(table, load_yaml(path), Path(path))
-            roster = cls.model_validate(table)
-        except (TypeError, AttributeError, KeyError) as error:
-            raise ConfigError(f"{where}: not a roster: see configs/specialists.yaml for its shape") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise ConfigError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        if path is not None:
+            own = load_yaml(path)
+            for entry in own.get("specialists") or () if isinstance(own, Mapping) else ():
+                if isinstance(entry, dict) and entry.get("contrast"):
+                    entry["contrast"] = str((Path(path).parent / entry["contrast"]).resolve())
+            table = overlaid(table, own, where)
+        roster = validated(cls, table, where)
         answering = {s.name for s in roster.specialists if s.output == "answer"}
         for name in roster.reasoning_words.keys() - answering:
             raise ConfigError(f"{where}: reasoning_words names {name!r}, who is no specialist with output: answer")
@@ -154,21 +153,3 @@ def resolve_steering(
             )
             return Steering(components=(component,)), cell.evidence
     return None, None
-
-
-def _overlay(base: Mapping[str, Any], own: Any, path: Path) -> dict[str, Any]:
-    if not isinstance(own, Mapping) or not isinstance(own.get("specialists", []), Sequence):
-        raise ConfigError(f"{path}: a roster is a mapping with a list called specialists")
-    by_name = {s["name"]: s for s in base["specialists"]}
-    for entry in own.get("specialists", []):
-        if not isinstance(entry, Mapping) or "name" not in entry:
-            raise ConfigError(f"{path}: every specialist needs a name")
-        merged = {**by_name.get(entry["name"], {}), **entry}
-        if merged.get("contrast"):
-            merged["contrast"] = str((path.parent / merged["contrast"]).resolve())
-        by_name[entry["name"]] = merged
-    merged_table = dict(base) | {k: v for k, v in own.items() if k != "specialists"}
-    for key in ("plans", "reasoning_words"):
-        merged_table[key] = {**base[key], **own.get(key, {})}
-    merged_table["specialists"] = list(by_name.values())
-    return merged_table

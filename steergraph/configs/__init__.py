@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from steergraph.base.errors import InputError
+from steergraph.base.errors import InputError, first_problem
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -66,9 +66,12 @@ def load_validated(model: type[Model], name: str, path: str | Path | None = None
         if not isinstance(own, Mapping):
             raise ConfigError(f"{path}: not a mapping; its keys are those of {packaged}")
         table |= own
+    return validated(model, table, str(path or packaged))
+
+
+def validated(model: type[Model], table: Any, where: str) -> Model:
+    """`table` as a `model`. Raises ConfigError, one line that begins with `where`."""
     try:
         return model.model_validate(table)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{path or packaged}: {where}: {first['msg']}") from error
+        raise ConfigError(f"{where}: {first_problem(error)}") from error

@@ -37,7 +37,7 @@ def test_the_first_matching_rule_decides(given, mode, rule):
 
 def test_alpha_is_scaled_by_the_few_shot_table(tmp_path):
     own = tmp_path / "policy.yaml"
-    own.write_text("alpha_by_examples: {instruct: {1: 0.5, 4: 0.0}, base: {2: 0.25}}")
+    own.write_text("alpha_by_examples: {instruct: {1: 0.5, 4: 0.0}, base: {1: null, 2: 0.25}}")
     policy = Policy.load(own)
 
     def alpha(n, kind):
