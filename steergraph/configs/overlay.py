@@ -45,7 +45,7 @@ def sources(
         if isinstance(value, Mapping):
             yield from sources(before if isinstance(before, Mapping) else {}, value, own, name)
         elif _named(value):
-            known = _by_name(before) if _named(before) else {}
+            known = _by_name(before) if before and _named(before) else {}
             named = {entry["name"]: {k: v for k, v in entry.items() if k != "name"} for entry in value}
             yield from sources(known, named, own, name)
         else:
