@@ -99,16 +99,19 @@ def accelerator() -> str:
     raise Missing("none, models run on the CPU")
 
 
-def sandbox(kind: Literal["bwrap", "unshare"]) -> str:
-    """Set up the sandbox that a run would use, and run a command in it."""
+def sandbox(*kinds: Literal["bwrap", "docker", "podman"]) -> str:
+    """Set up the first of these sandboxes that a run would use, and run a command in it."""
     from steergraph.sandbox.run import Sandbox, SandboxUnavailable
 
-    version = ask([kind, "--version"])
-    try:
-        Sandbox.detect(prefer=kind)
-    except SandboxUnavailable as error:
-        raise Missing(str(error)) from error
-    return f"{version}, tried"
+    problems = []
+    for kind in kinds:
+        try:
+            version = ask([kind, "--version"])
+            image = Sandbox.detect(prefer=kind).image
+            return f"{version}, tried" + (f" with {image}" if image else "")
+        except (Missing, SandboxUnavailable) as error:
+            problems.append(str(error))
+    raise Missing("; ".join(problems))
 
 
 def git() -> str:
@@ -195,10 +198,10 @@ PARTS: tuple[tuple[str, Callable[[], str], str], ...] = (
     ("langgraph", lambda: version_of("langgraph"), "no graph runs: make setup installs it"),
     ("git", git, "no repository opens and no patch is checked: install git 2.32 or newer"),
     ("pocket", pocket, "every run needs --model: the embedded model is not in this installation"),
-    ("bubblewrap", lambda: sandbox("bwrap"), "--test falls back on unshare namespaces: install bubblewrap"),
+    ("bubblewrap", lambda: sandbox("bwrap"), "--test runs in a container, where one can be had: install bubblewrap"),
     (
-        "unshare",
-        lambda: sandbox("unshare"),
+        "container",
+        lambda: sandbox("docker", "podman"),
         "without bubblewrap too, --test asks for --unsafe-tests and has limits but no walls",
     ),
     ("docker", docker, "the official SWE-bench harness cannot grade here; the sandbox still runs tests"),

@@ -134,7 +134,7 @@ def _in_sandbox(
         where = f"{done}/{len(predictions)} {verdict.instance_id} [{verdict.model}]"
         print(_plain(f"{where}: {verdict.line} ({verdict.seconds:.1f} s)"), flush=True)
 
-    with Grader(rows, pins, places, Sandbox.detect(), bounds, arguments.run_id) as grader:
+    with Grader(rows, pins, places, Sandbox.detect("bwrap"), bounds, arguments.run_id) as grader:
         verdicts = grader.grade_all(predictions, arguments.jobs, tell, end_children=True)
         dataset = Path(arguments.dataset[0]).absolute()
         if len(arguments.dataset) > 1 or not dataset.is_file():

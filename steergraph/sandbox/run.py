@@ -1,53 +1,53 @@
 """Running a command that is not trusted: a test command over a patched copy of somebody's repository.
 
-Knows mounts, namespaces and limits. Knows nothing of patches, models or tests. Three kinds:
+Knows how to start, feed and stop a sandbox. Knows nothing of patches, models or tests. The kinds, best first:
 
-- `bwrap`: bubblewrap.
-- `unshare`: the same namespaces, mounts and rights by util-linux's `unshare` and `sandbox_init.py`. Weaker in this: it
-  has been looked at by fewer eyes, and there is no seccomp filter (nor does `bwrap` get one here).
+- `bwrap`: bubblewrap over this machine's own programs. A command sees the system's libraries and the interpreter with
+  its environment, read-only; the copy at /workspace, writable; a private /tmp, /dev/shm, /proc and a few devices;
+  loopback and no other network.
+- `docker`, `podman`: a container of an image that is here already (`STEERGRAPH_SANDBOX_IMAGE`, else the slim image of
+  this Python's version; nothing is ever pulled), with a read-only root, the copy at /workspace, a private /tmp, and no
+  network. `python` is the image's. Where an image is named, these are tried first.
 - `limits`: no isolation at all. Time, memory, processes and output are bounded and the environment is cleared, but the
   command reads and writes what its user may, and reaches the network. Only on request (`unsafe`).
 
-In the first two a command sees: the system's libraries and the interpreter with its environment, read-only; the copy
-at /workspace, writable; a private /tmp, /dev/shm, /proc and a few devices; loopback and no other network. It sees no
-home, no sockets, no variable of ours, and has no capability and no way to get one. All it started is gone when it ends.
+But for `limits` a command sees no home, no sockets, no variable of ours, and has no capability and no way to get one.
+All it started is gone when it ends, or when we do.
 
-Bounds: wall time, address space of a process and resident memory of all, processes, one file's size and the growth of
-the copy, output. Where the kernel cannot bound a sum (all memory, the copy's size), it is watched every 20 ms and the
-whole tree is killed, so it may be passed for that long. The processes of root are bounded by a control group where one
-can be made, else by watching alone.
+Bounds: wall time, address space of a process and resident memory of all (of a container: memory of all), processes, one
+file's size and the growth of the copy, output. Where the kernel cannot bound a sum (all memory, the copy's size, the
+processes of root), it is watched every 20 ms and the whole tree is killed, so it may be passed for that long.
 """
 
 import contextlib
+import json
 import os
 import select
-import selectors
 import shutil
 import subprocess
+import sys
 import tempfile
-import time
+import uuid
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any
 
 from pydantic import Field
 
-from steergraph.base.cancellation import Stopped, stopped
-from steergraph.base.errors import InputError
+from steergraph.base.errors import InputError, one_line
 from steergraph.base.records import Frozen
-from steergraph.sandbox.cgroup import PidsGroup
-from steergraph.sandbox.inside import Kind as Kind
-from steergraph.sandbox.inside import Mount as Mount
-from steergraph.sandbox.inside import SandboxUnavailable as SandboxUnavailable
-from steergraph.sandbox.inside import command_line, configuration, extra_options
-from steergraph.sandbox.watch import Bounds, Namespace, Watch, kill_tree, tree
+from steergraph.sandbox.kinds import Job, bwrap_words, container_words, limited, variables
+from steergraph.sandbox.kinds import Kind as Kind
+from steergraph.sandbox.kinds import Mount as Mount
+from steergraph.sandbox.kinds import SandboxUnavailable as SandboxUnavailable
+from steergraph.sandbox.watch import Bounds, Ended, KilledReason, Watch, follow
 
-KilledReason = Literal["time", "memory", "processes", "disk", "output"]
-
-_TICK_S = 0.02
+IMAGE_VARIABLE = "STEERGRAPH_SANDBOX_IMAGE"
 _SET_UP_S = 30.0
-_FLOOD = 64
-"""A command is killed once it has printed so many times the output that is kept."""
+_ASK_S = 20.0
+_NEVER_STARTED = "0001-01-01"
+_DAEMON_FAILED = 125
 
 
 class RunResult(Frozen):
@@ -69,24 +69,29 @@ class Sandbox(Frozen):
     kind: Kind
     program: str = Field(default="", repr=False)
     extra: tuple[str, ...] = Field(default=(), repr=False)
+    image: str = ""
+    """Of a container."""
 
     @classmethod
     def detect(cls, prefer: Kind | None = None, *, unsafe: bool = False) -> "Sandbox":
-        """The best kind that works here: bwrap, then unshare; with `unsafe`, limits where neither does.
+        """The best kind that works here (see above); with `unsafe`, limits where none does.
 
         `prefer` asks for one kind and no other; `limits` needs `unsafe` too. Raises SandboxUnavailable.
         """
+        image = os.environ.get(IMAGE_VARIABLE, "")
+        order: tuple[Kind, ...] = ("docker", "podman", "bwrap") if image else ("bwrap", "docker", "podman")
         reasons = []
-        isolating: tuple[Kind, ...] = ("bwrap", "unshare")
-        for kind in isolating if prefer is None else [k for k in isolating if k == prefer]:
+        for kind in order if prefer is None else [kind for kind in order if kind == prefer]:
             program = shutil.which(kind)
             if program is None:
                 reasons.append(f"{kind}: not installed")
                 continue
-            found = cls(kind=kind, program=program, extra=extra_options(kind, program))
-            if (why := found._why_not()) is None:
+            try:
+                found = cls._prepared(kind, program, image)
+                found._try()
                 return found
-            reasons.append(f"{kind}: {why}")
+            except InputError as error:
+                reasons.append(f"{kind}: {error}")
         if unsafe and prefer in (None, "limits"):
             return cls(kind="limits")
         raise SandboxUnavailable(
@@ -110,156 +115,146 @@ class Sandbox(Frozen):
         """Run `command` with `cwd` as its writable working folder, which should be a copy that is thrown away.
 
         A command given as text goes to `/bin/sh -c`, inside. `python` is the interpreter that runs this, with its
-        environment. `env` is added to the few variables that are set; none of ours are handed on. Standard input is
-        empty. `mounts` are seen beside the copy; writable ones should lie in `cwd`, whose growth is bounded. Never
-        raises for what the command does. Raises SandboxUnavailable where the sandbox itself cannot be set up,
-        InputError where `cwd` is no folder.
+        environment; in a container, the image's. `env` is added to the few variables that are set; none of ours are
+        handed on. Standard input is empty. `mounts` are seen beside the copy; writable ones should lie in `cwd`, whose
+        growth is bounded. Never raises for what the command does. Raises SandboxUnavailable where the sandbox itself
+        cannot be set up, InputError where `cwd` is no folder.
         """
         if not cwd.is_dir():
             raise InputError(f"{cwd}: no such folder to run a command in")
         words = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
         if not words or any("\0" in word for word in words):
             raise InputError("the command is empty or has a NUL character")
+        if mounts and self.kind == "limits":
+            raise SandboxUnavailable("this needs a sandbox with mounts of its own: install bubblewrap")
         bounds = Bounds(memory_mb=memory_mb, processes=max_processes, disk_mb=disk_mb)
-        with contextlib.ExitStack() as stack:
-            private = Path(
-                stack.enter_context(
-                    tempfile.TemporaryDirectory(prefix="steergraph-sandbox-", ignore_cleanup_errors=True)
-                )
-            )
-            group = PidsGroup.create(bounds.processes + 8) if os.getuid() == 0 else None
-            if group:
-                stack.callback(group.remove)
-            config = configuration(self.kind, words, cwd.resolve(), private, bounds, dict(env or {}), mounts)
+        with tempfile.TemporaryDirectory(prefix="steergraph-sandbox-", ignore_cleanup_errors=True) as private:
+            job = Job(words, cwd.resolve(), Path(private), bounds, dict(env or {}), mounts)
             try:
-                return self._start_and_follow(config, cwd, timeout_s, output_bytes, bounds, group)
+                return self._keep(job, timeout_s, output_bytes)
             except OSError as error:
                 raise SandboxUnavailable(f"the sandbox ({self.kind}) cannot be started: {error}") from error
 
-    def _start_and_follow(
-        self,
-        config: dict[str, object],
-        cwd: Path,
-        timeout_s: float,
-        output_bytes: int,
-        bounds: Bounds,
-        group: PidsGroup | None,
-    ) -> RunResult:
+    def _keep(self, job: Job, timeout_s: float, output_bytes: int) -> RunResult:
+        """Start the keeper, follow what it keeps, and be sure that both are gone."""
         with contextlib.ExitStack() as stack:
 
             def pipe() -> tuple[IO[bytes], IO[bytes]]:
                 ends = os.pipe()
-                reads, writes = (
-                    os.fdopen(end, mode, buffering=0) for end, mode in zip(ends, ("rb", "wb"), strict=True)
+                return (
+                    stack.enter_context(os.fdopen(ends[0], "rb", buffering=0)),
+                    stack.enter_context(os.fdopen(ends[1], "wb", buffering=0)),
                 )
-                stack.callback(reads.close)
-                stack.callback(writes.close)
-                return reads, writes
 
-            (started, tell_started), (alive, keep_alive) = pipe(), pipe()
-            inherited = tell_started.fileno(), alive.fileno()
+            (status, tell), (alive, keep_alive) = pipe(), pipe()
+            inherited = tell.fileno(), alive.fileno()
+            config = self._config(job, tell.fileno()) | {"status": tell.fileno(), "alive": alive.fileno()}
+            source = files("steergraph.sandbox").joinpath("keeper.py").read_text(encoding="utf-8")
             process = subprocess.Popen(
-                command_line(self.program, self.extra, config | {"started": inherited[0], "alive": inherited[1]}),
+                [sys.executable, "-I", "-c", source, json.dumps(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 pass_fds=inherited,
-                env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+                # Docker's own program finds its daemon by variables; what runs inside is given none of them.
+                env=None if self.image else {"PATH": os.defpath, "LANG": "C.UTF-8"},
                 cwd="/",
                 start_new_session=True,
             )
-            namespace = None
+            assert process.stdout is not None
+            stack.enter_context(process.stdout)
             try:
-                tell_started.close()
-                if not (select.select([started], [], [], _SET_UP_S)[0] and started.read(1)):
+                tell.close()
+                if not (select.select([status], [], [], _SET_UP_S)[0] and status.read(1)):
                     raise SandboxUnavailable(f"the sandbox ({self.kind}) cannot be set up: {_last_words(process)}")
-                if self.kind != "limits":
-                    namespace = Namespace(process.pid)
-                if group:
-                    group.add(each.pid for each in tree(process.pid))
-                keep_alive.write(b"1")
-                return self._follow(process, cwd, timeout_s, output_bytes, bounds)
+                watch = Watch(None if self.image else process.pid, job.copy, job.bounds)
+                ended = follow(process, watch, timeout_s, output_bytes)
             finally:
-                if namespace:
-                    namespace.kill()
-                elif process.poll() is None:
-                    kill_tree(process.pid)
+                keep_alive.write(b"0")  # closing is not enough where a fork of ours has the pipe too
+                keep_alive.close()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_SET_UP_S)
                 process.kill()
                 process.wait()
-                if namespace:
-                    namespace.close()
-                if process.stdout:
-                    process.stdout.close()
+            return self._result(ended, (status.read() or b"").decode("utf-8", "replace"))
 
-    def _follow(
-        self, process: subprocess.Popen[bytes], cwd: Path, timeout_s: float, output_bytes: int, bounds: Bounds
-    ) -> RunResult:
-        """Read the output and watch the bounds, until the end or until a bound is passed."""
-        assert process.stdout is not None
-        began = time.monotonic()
-        watch = Watch(process.pid, cwd, bounds)
-        kept, total = bytearray(), 0
-        reason: KilledReason | None = None
-        output = process.stdout.fileno()
-        os.set_blocking(output, False)
-        with selectors.DefaultSelector() as selector:
-            selector.register(output, selectors.EVENT_READ)
-            next_look = began
-            while reason is None:
-                if stopped():
-                    raise Stopped
-                if selector.select(_TICK_S):
-                    chunk = os.read(output, 1 << 16)
-                    if not chunk:
-                        break
-                    total += len(chunk)
-                    kept += chunk
-                    if len(kept) > 2 * output_bytes:
-                        del kept[:-output_bytes]
-                elif process.poll() is not None:
-                    break
-                now = time.monotonic()
-                if now - began > timeout_s:
-                    reason = "time"
-                elif total > _FLOOD * output_bytes:
-                    reason = "output"
-                elif now >= next_look:
-                    reason = watch.exceeded()
-                    next_look = time.monotonic() + _TICK_S
-        while reason is None and process.poll() is None:  # it closed its output and goes on
-            if stopped():
-                raise Stopped
-            reason = "time" if time.monotonic() - began > timeout_s else watch.exceeded()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_TICK_S)
-        code = process.returncode
+    def _config(self, job: Job, status: int) -> dict[str, Any]:
+        """What the keeper is told."""
+        if self.image:
+            name = f"steergraph-{uuid.uuid4().hex}"
+            shown = "{{.State.OOMKilled}} {{.State.StartedAt}}"
+            after = [[self.program, "inspect", "--format", shown, name], [self.program, "rm", "--force", name]]
+            words, env = container_words(self.program, self.image, name, job), None
+        elif self.kind == "bwrap":
+            after, env = [], variables(job, "/tmp")
+            words = bwrap_words(self.program, self.extra, job, status)
+        else:
+            after, env, words = [], variables(job, str(job.private)), limited(job, alone=False)
+        bare = self.kind == "limits"
+        cwd = str(job.copy) if bare else "/"
+        tells = self.kind == "bwrap"
+        return {"words": words, "env": env, "after": after, "cwd": cwd, "drop_rights": bare, "tells": tells}
+
+    def _result(self, ended: Ended, status: str) -> RunResult:
+        """How it ended, with what the sandbox said of itself. Raises SandboxUnavailable where it never came to be."""
+        reason = ended.killed_reason
+        failed = self.kind == "bwrap" and '"exit-code"' not in status
+        if self.image:
+            failed = ended.exit_code == _DAEMON_FAILED and (not status.strip() or _NEVER_STARTED in status)
+            reason = reason or ("memory" if status.startswith("true") else None)
+        if failed and not reason:
+            raise SandboxUnavailable(f"the sandbox ({self.kind}) cannot be set up: {_last_line(ended.output)}")
         return RunResult(
-            exit_code=None if reason else code if code >= 0 else 128 - code,
-            output=bytes(kept[-output_bytes:]).decode("utf-8", "replace"),
-            output_cut=total > output_bytes,
+            exit_code=None if reason else ended.exit_code,
+            output=ended.output,
+            output_cut=ended.output_cut,
             timed_out=reason == "time",
             killed_reason=reason,
-            seconds=time.monotonic() - began,
+            seconds=ended.seconds,
             kind=self.kind,
         )
 
-    def _why_not(self) -> str | None:
-        """Why a trivial command does not run in this kind of sandbox; None where it does."""
+    @classmethod
+    def _prepared(cls, kind: Kind, program: str, image: str) -> "Sandbox":
+        """Of a program that is installed. Raises SandboxUnavailable where a daemon or an image is not there."""
+        if kind == "bwrap":
+            # Only newer versions have it: no user namespaces inside, where the kernel is easier to attack.
+            option = "--disable-userns"
+            return cls(kind=kind, program=program, extra=(option,) if option in _ask([program, "--help"])[1] else ())
+        image = image or f"python:{sys.version_info[0]}.{sys.version_info[1]}-slim"
+        code, said = _ask([program, "image", "inspect", "--format", "{{.Id}}", image])
+        if code != 0:
+            raise SandboxUnavailable(f"{_last_line(said)} ({image}; {IMAGE_VARIABLE} names another)")
+        return cls(kind=kind, program=program, image=image)
+
+    def _try(self) -> None:
+        """Run a trivial command. Raises InputError where that does not work."""
         with tempfile.TemporaryDirectory(prefix="steergraph-sandbox-") as folder:
-            try:
-                result = self.run(["python", "-c", "print('inside')"], Path(folder), timeout_s=20.0)
-            except InputError as error:
-                return str(error)
-        if result.exit_code == 0 and result.output.strip() == "inside":
-            return None
-        return (result.output.strip() or f"a trivial command ended with {result.exit_code}").splitlines()[-1][:200]
+            Path(folder, "probe").write_text("inside\n")
+            # An image of somebody's own may have no Python.
+            words = ["cat", "probe"] if self.image else ["python", "-c", "print(open('probe').read())"]
+            result = self.run(words, Path(folder), timeout_s=_ASK_S)
+        if result.exit_code != 0 or result.output.strip() != "inside":
+            raise SandboxUnavailable(_last_line(result.output, f"a trivial command ended with {result.exit_code}"))
+
+
+def _ask(words: Sequence[str]) -> tuple[int, str]:
+    """Exit status of a program, and all that it prints."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=_ASK_S, check=False)
+    except subprocess.TimeoutExpired:
+        return 1, f"no answer in {_ASK_S:g} s"
+    return done.returncode, done.stdout + done.stderr
 
 
 def _last_words(process: subprocess.Popen[bytes]) -> str:
-    """What a sandbox that failed to start had to say, in one line."""
+    """What a keeper that failed to start had to say."""
     assert process.stdout is not None
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(1.0)
     os.set_blocking(process.stdout.fileno(), False)
-    said = (process.stdout.read() or b"").decode("utf-8", "replace").strip().splitlines()
-    return said[-1][:200] if said else f"exit status {process.poll()}"
+    return _last_line((process.stdout.read() or b"").decode("utf-8", "replace"), f"exit status {process.poll()}")
+
+
+def _last_line(text: str, otherwise: str = "no word why") -> str:
+    return one_line((text.strip() or otherwise).splitlines()[-1], 200)

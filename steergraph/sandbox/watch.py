@@ -1,18 +1,29 @@
-"""Watching a tree of processes from outside: how many they are, what they hold, what they write; and ending them.
+"""Following a tree of processes from outside: what it prints, how many they are, what they hold, what they write.
 
-Knows /proc. Knows nothing of how the tree was started.
+Knows nothing of how the tree was started, and ends nothing.
 """
 
 import contextlib
 import os
-import select
-import signal
+import selectors
+import subprocess
 import time
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import psutil
+
+from steergraph.base.cancellation import Stopped, stopped
+
+KilledReason = Literal["time", "memory", "processes", "disk", "output"]
+
+_TICK_S = 0.02
+_FLOOD = 64
+"""A command is to be killed once it has printed so many times the output that is kept."""
 _MEMORY_OF_ALL = 2
 """All processes together may hold so many times what one may: forks share pages that are counted for each."""
+_OURS = 4
+"""The sandbox's own program and its first processes are in the tree too."""
 _DISK_LOOK_S = 1.0
 
 
@@ -24,16 +35,21 @@ class Bounds(NamedTuple):
     disk_mb: int
 
 
-class Process(NamedTuple):
-    pid: int
-    parent: int
-    anonymous_bytes: int
+class Ended(NamedTuple):
+    """How a process ended, or which bound it passed."""
+
+    exit_code: int
+    """128 + n where signal n ended it; without a meaning where it is to be killed."""
+    output: str
+    output_cut: bool
+    killed_reason: KilledReason | None
+    seconds: float
 
 
 class Watch:
-    """The tree below process `root`, which works in `folder`."""
+    """The tree below process `root`, which works in `folder`; with None for the root, the folder alone."""
 
-    def __init__(self, root: int, folder: Path, bounds: Bounds) -> None:
+    def __init__(self, root: int | None, folder: Path, bounds: Bounds) -> None:
         self._root, self._folder, self._bounds = root, folder, bounds
         self._free = _free_bytes(folder)
         self._held = _size_of(folder)
@@ -41,10 +57,10 @@ class Watch:
 
     def exceeded(self) -> Literal["memory", "processes", "disk"] | None:
         """The bound that is passed now, or None."""
-        processes = tree(self._root)
-        if len(processes) > self._bounds.processes + 4:  # ours: the sandbox's own program and its first processes
+        processes = [] if self._root is None else below(self._root)
+        if len(processes) > self._bounds.processes + _OURS:
             return "processes"
-        if sum(process.anonymous_bytes for process in processes) > _MEMORY_OF_ALL * (self._bounds.memory_mb << 20):
+        if sum(map(_anonymous_bytes, processes)) > _MEMORY_OF_ALL * (self._bounds.memory_mb << 20):
             return "memory"
         return "disk" if self._disk_is_full() else None
 
@@ -64,89 +80,72 @@ class Watch:
         return _size_of(self._folder) - self._held > limit
 
 
-class Namespace:
-    """The processes in which `root`'s sandbox lives and dies: its children, one of which is the first of the namespace.
+def follow(process: subprocess.Popen[bytes], watch: Watch, timeout_s: float, output_bytes: int) -> Ended:
+    """Read what `process` prints and watch the bounds, until it ends or until a bound is passed.
 
-    Take hold of them once the sandbox stands, so that their end can be seen although they are not children of ours.
+    Raises Stopped in the thread of a coroutine that was cancelled.
     """
-
-    def __init__(self, root: int) -> None:
-        self._handles = []
-        for process in tree(root):
-            if process.parent == root:
-                with contextlib.suppress(OSError):
-                    self._handles.append(os.pidfd_open(process.pid))
-
-    def kill(self) -> None:
-        for handle in self._handles:
-            with contextlib.suppress(OSError):
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
-
-    def close(self, timeout_s: float = 30.0) -> None:
-        """Wait until they are gone: a namespace's first process ends last."""
-        deadline = time.monotonic() + timeout_s
-        for handle in self._handles:
-            poll = select.poll()
-            poll.register(handle, select.POLLIN)
-            poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-            os.close(handle)
-        self._handles = []
-
-
-def kill_tree(root: int) -> None:
-    """End all below `root`, then `root`, which collects orphans (a sub-reaper) and so goes last.
-
-    All others are stopped first, so that none can start more while the others die.
-    """
-    deadline = time.monotonic() + 5.0
-    while time.monotonic() < deadline:
-        below = [process.pid for process in tree(root) if process.pid != root]
-        if not below:
-            break
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in below:
-                with contextlib.suppress(OSError):
-                    os.kill(pid, number)
-    with contextlib.suppress(OSError):
-        os.kill(root, signal.SIGKILL)
-
-
-def tree(root: int) -> list[Process]:
-    """`root` and every living process below it."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    children: dict[int, list[Process]] = {}
-    found = []
-    for name in os.listdir("/proc"):  # noqa: PTH208 - a scan 50 times a second
-        if not name.isdigit():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123
-                fields = file.read().rpartition(b")")[2].split()
-            if fields[0] in b"ZX":
-                continue
-            process = Process(int(name), int(fields[1]), int(fields[21]) * page)
-        except (OSError, IndexError, ValueError):
-            continue
-        if process.pid == root:
-            found.append(process)
-        children.setdefault(process.parent, []).append(process)
-    todo = [root]
-    below = []
-    while todo:
-        for process in children.get(todo.pop(), []):
-            below.append(process)
-            todo.append(process.pid)
-    return found + [process._replace(anonymous_bytes=_anonymous(process, page)) for process in below]
+    assert process.stdout is not None
+    began = time.monotonic()
+    last, total = bytearray(), 0
+    reason: KilledReason | None = None
+    output = process.stdout.fileno()
+    os.set_blocking(output, False)
+    with selectors.DefaultSelector() as selector:
+        selector.register(output, selectors.EVENT_READ)
+        next_look = began
+        while reason is None:
+            if stopped():
+                raise Stopped
+            if selector.select(_TICK_S):
+                chunk = os.read(output, 1 << 16)
+                if not chunk:
+                    break
+                total += len(chunk)
+                last += chunk
+                if len(last) > 2 * output_bytes:
+                    del last[:-output_bytes]
+            elif process.poll() is not None:
+                break
+            now = time.monotonic()
+            if now - began > timeout_s:
+                reason = "time"
+            elif total > _FLOOD * output_bytes:
+                reason = "output"
+            elif now >= next_look:
+                reason = watch.exceeded()
+                next_look = time.monotonic() + _TICK_S
+    while reason is None and process.poll() is None:  # it closed its output and goes on
+        if stopped():
+            raise Stopped
+        reason = "time" if time.monotonic() - began > timeout_s else watch.exceeded()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_TICK_S)
+    code = process.returncode or 0
+    return Ended(
+        exit_code=code if code >= 0 else 128 - code,
+        output=bytes(last[-output_bytes:]).decode("utf-8", "replace"),
+        output_cut=total > output_bytes,
+        killed_reason=reason,
+        seconds=time.monotonic() - began,
+    )
 
 
-def _anonymous(process: Process, page: int) -> int:
+def below(root: int) -> list[psutil.Process]:
+    """Every process below `root`, those that have ended and are not collected yet too."""
+    try:
+        return psutil.Process(root).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def _anonymous_bytes(process: psutil.Process) -> int:
     """Resident bytes that are its own: without the files and shared memory it has mapped."""
     try:
-        with open(f"/proc/{process.pid}/statm", "rb") as file:  # noqa: PTH123
-            _, resident, shared = file.read().split()[:3]
-    except (OSError, ValueError):
+        memory = process.memory_info()
+    except psutil.Error:
         return 0
-    return max(0, int(resident) - int(shared)) * page
+    return max(0, memory.rss - memory.shared)
 
 
 def _free_bytes(folder: Path) -> int:

@@ -55,7 +55,7 @@ def test_a_report_names_every_part_and_the_cost_of_what_is_missing(capsys: pytes
     assert {"python", "torch", "accelerator", "transformers", "langgraph", "git", "pocket", "bubblewrap"} < set(
         findings
     )
-    assert {"unshare", "docker", "postgres", "ray", "data", "cache"} < set(findings)
+    assert {"container", "docker", "postgres", "ray", "data", "cache"} < set(findings)
     for part in ("python", "machine", "torch", "transformers", "langgraph", "git"):
         assert findings[part]["ok"], findings[part]
     for row in findings.values():

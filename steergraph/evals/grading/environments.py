@@ -19,6 +19,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import psutil
+
 from steergraph.base.errors import InputError
 from steergraph.base.files import held, write_whole
 from steergraph.base.records import Frozen
@@ -256,7 +258,7 @@ def temporary(cache: Path) -> Iterator[Path]:
     cache.mkdir(parents=True, exist_ok=True)
     for old in cache.glob(".making-*"):
         owner = old.name.split("-")[1]
-        if owner.isdigit() and not Path("/proc", owner).exists():
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
             remove_tree(old)
     made = Path(tempfile.mkdtemp(prefix=f".making-{os.getpid()}-", dir=cache))
     try:

@@ -5,15 +5,15 @@ be resolved in an environment before a prediction for it is graded there; otherw
 """
 
 import json
-import os
 import shutil
-import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Self
+
+import psutil
 
 from steergraph.base.errors import InputError
 from steergraph.base.files import held, write_whole
@@ -36,7 +36,6 @@ from steergraph.evals.swebench.repos import Repos
 from steergraph.repo.git import run_git
 from steergraph.repo.repository import Repository
 from steergraph.sandbox.run import Sandbox, SandboxUnavailable
-from steergraph.sandbox.watch import tree
 
 LOGS = Path("logs/run_evaluation")
 _ROUNDS = 3
@@ -145,10 +144,9 @@ class Grader:
                 self._stopping.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 while end_children and any(future.running() for future in futures):
-                    for process in tree(os.getpid()):
-                        if process.pid != os.getpid():
-                            with suppress(ProcessLookupError):
-                                os.kill(process.pid, signal.SIGKILL)
+                    for process in psutil.Process().children(recursive=True):
+                        with suppress(psutil.Error):
+                            process.kill()
                     wait(futures, timeout=0.5)
                 raise
 
