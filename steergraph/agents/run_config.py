@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, FiniteFloat, ValidationError
 from pydantic.fields import FieldInfo
 
 from steergraph.agents.policy import Axes, Axis, Policy
@@ -25,6 +25,12 @@ ALL: tuple[Command, ...] = ("run", "ask", "bench")
 Amount = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Switch = Literal["on", "off"]
+
+
+def _not_zero(dose: float) -> float:
+    if dose == 0:
+        raise ValueError('0 steers nothing; say steering="none"')
+    return dose
 
 
 class Flag(NamedTuple):
@@ -59,15 +65,27 @@ class Context(Frozen):
     thinking: Annotated[bool, Flag(ALL, "let the model think before it answers")] = False
     temperature: float = 0.0
     """Of every step that is no repair, which has the policy's. With more than 0, top_p is the policy's too."""
-    dose: float = 1.0
-    """Factor on every steering's alpha."""
+    dose: Annotated[FiniteFloat, AfterValidator(_not_zero)] = 1.0
+    """Factor on every steering's alpha; not 0, which is `steering="none"`."""
     vector: str | None = None
     """A domain whose vector every specialist speaks with, instead of its own; None: each with its own."""
 
     @classmethod
     def of(cls, given: Any) -> "Context":
-        """`given` where it is a Context, else the defaults: a parent graph's context object means nothing here."""
-        return given if isinstance(given, Context) else cls()
+        """`given` where it is a Context. A parent graph's own context, a mapping or an object, may hold one (or its
+        fields) under `steergraph`; nothing else of it means anything here.
+
+        Raises InputError for fields that are none.
+        """
+        if isinstance(given, Context):
+            return given
+        inner = given.get("steergraph") if isinstance(given, Mapping) else getattr(given, "steergraph", None)
+        if inner is None or isinstance(inner, Context):
+            return inner or cls()
+        try:
+            return cls.model_validate(inner)
+        except ValidationError as error:
+            raise InputError(f"the context's steergraph: {first_problem(error)}") from error
 
     def axes(self, policy: Policy) -> Axes:
         """The preset's axes, with those that are set by name. Raises InputError for a preset that is not there."""

@@ -58,10 +58,11 @@ class Services:
     def ensure_vectors(self, domains: Iterable[str], progress: Progress | None = None) -> None:
         """Make the vectors of `domains` that the engine lacks, where it is one that can be listened to.
 
-        A domain without a contrast set stays without a vector, and the policy then says so.
+        Raises InputError where a domain has neither a vector nor a contrast set. A server's engine has the vectors that
+        it was given: what it lacks the policy says.
         """
         from steergraph.engine.local import LocalEngine
-        from steergraph.vectors.extract.contrast import has_contrast
+        from steergraph.vectors.extract.contrast import has_contrast, packaged_sets
         from steergraph.vectors.extract.first_use import ensure_vectors
 
         engine = self.engine
@@ -70,9 +71,13 @@ class Services:
         with self._vectors_lock:
             own = self.roster.contrast_sets
             missing = {d: own.get(d) for d in domains if d not in engine.library}
-            wanted = {d: path for d, path in missing.items() if path or has_contrast(d)}
-            if wanted:
-                engine.add_vectors(ensure_vectors(engine.loaded, wanted, cache_dir=self.cache_dir, progress=progress))
+            for domain in (d for d, path in missing.items() if not path and not has_contrast(d)):
+                raise InputError(
+                    f"there is neither a vector nor a contrast set called {domain!r}: the packaged sets are "
+                    f"{', '.join(packaged_sets())}"
+                )
+            if missing:
+                engine.add_vectors(ensure_vectors(engine.loaded, missing, cache_dir=self.cache_dir, progress=progress))
 
     def repository(self, source: str) -> Repository:
         """The repository at `source`, opened once. Raises InputError where there is none."""

@@ -14,6 +14,7 @@ from steergraph.agents.run_config import Context
 from steergraph.agents.services import Services
 from steergraph.agents.specialists import Specialist, resolve_steering
 from steergraph.agents.state import State, Step, Task
+from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
 from steergraph.engine.protocol import Request, Sampling
 
@@ -54,6 +55,10 @@ def ensure_spoken_with(services: Services, names: Iterable[str], task: Task, con
         emit({"event": "vectors", "domain": domain, "done": done, "of": of})
 
     services.ensure_vectors(sorted(domains), progress)
+    if context.vector and context.vector not in services.engine.library:
+        raise InputError(
+            f"there is no vector called {context.vector!r}: {services.engine.info.name} can't be asked for it"
+        )
 
 
 def prepare(services: Services, name: str, state: State, context: Context, emit: Emit = lambda event: None) -> Turn:

@@ -300,3 +300,38 @@ def test_a_cluster_vector_comes_before_the_domains(vector):
     assert name(both, "django_web") == "django_web"
     assert name(both, "dev_tooling") == name(both, None) == "bug_analysis"
     assert name({}, "django_web") is None
+
+
+@pytest.mark.parametrize("fields", [{"dose": 0.0}, {"dose": float("nan")}, {"max_repairs": -1}, {"max_second": 3}])
+def test_a_context_that_means_nothing_is_refused_where_it_is_said(fields):
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        Context(**fields)
+
+
+def test_a_vector_that_exists_nowhere_is_an_error():
+    with pytest.raises(InputError, match="no vector called 'banana'"):
+        graph_of()[0].invoke(TASK, context=Context(vector="banana"))
+
+
+def test_a_domain_that_exists_nowhere_is_an_error(tmp_path):
+    from steergraph.engine.local import LocalEngine
+
+    own = tmp_path / "own.yaml"
+    own.write_text("specialists:\n  - {name: bug_analysis, domain: nodomain}\n")
+    with (
+        LocalEngine("pocket") as engine,
+        pytest.raises(InputError, match="neither a vector nor a contrast set.*nodomain"),
+    ):
+        build_graph(engine=engine, roster=own).invoke(TASK, context=Context(retrieval="off"))
+
+
+def test_a_parents_context_may_hold_ours():
+    class Host(dict):
+        pass
+
+    ours = Context(preset="baseline", seed=3)
+    assert Context.of(Host(steergraph=ours, user="ann")) is ours
+    assert Context.of(Host(steergraph={"seed": 4})) == Context(seed=4)
+    assert Context.of(Host(user="ann")) == Context() == Context.of(None)
+    with pytest.raises(InputError, match="steergraph: sed"):
+        Context.of(Host(steergraph={"sed": 4}))
