@@ -56,9 +56,7 @@ def ensure_spoken_with(services: Services, names: Iterable[str], task: Task, con
 
     services.ensure_vectors(sorted(domains), progress)
     if context.vector and context.vector not in services.engine.library:
-        raise InputError(
-            f"there is no vector called {context.vector!r}: {services.engine.info.name} can't be asked for it"
-        )
+        raise InputError(f"{services.engine.info.name} has no vector called {context.vector!r}")
 
 
 def prepare(services: Services, name: str, state: State, context: Context, emit: Emit = lambda event: None) -> Turn:
