@@ -15,6 +15,7 @@ from steergraph.agents.policy import Axes, Axis, Policy
 from steergraph.agents.router import Mode
 from steergraph.base.errors import InputError, first_problem
 from steergraph.base.records import Frozen
+from steergraph.retrieval import Ranker
 
 Command = Literal["run", "ask", "bench"]
 """The commands that are told how a run goes; `bench` is `bench swebench`."""
@@ -94,7 +95,7 @@ class Context(Frozen):
 
 
 class RunConfig(Context):
-    """A run's context, and the model, files and router that its graph is built of."""
+    """A run's context, and the model, files, router and ranker that its graph is built of."""
 
     model: Annotated[str, Flag(ALL, "pocket, a Hugging Face id, a folder, or http://HOST:PORT/v1#NAME")] = "pocket"
     roster: Annotated[str | None, Flag(ALL, "specialists of your own, laid over the packaged ones", "FILE")] = None
@@ -103,6 +104,7 @@ class RunConfig(Context):
     router: Annotated[Mode, Flag(BOTH, "who speaks: by rules, by the model's own word, or by its activations")] = (
         "rules"
     )
+    ranker: Annotated[Ranker, Flag(ISSUES, "how files are found: BM25 with fields, or plain rank_bm25")] = "fields"
     deterministic: Annotated[bool, Flag(("bench",), "each row alone: slower, and the same every time")] = False
 
     @classmethod

@@ -17,6 +17,8 @@ from steergraph.agents.run_config import Context
 from steergraph.agents.state import Outcome
 from steergraph.cli.run_folder import RunFolder
 from steergraph.engine.protocol import Engine
+from steergraph.retrieval.retriever import BM25Retriever
+from steergraph.retrieval.term_cache import TermCache
 
 Show = Callable[[Mapping[str, Any]], None]
 
@@ -27,7 +29,12 @@ def run(folder: RunFolder, engine: Engine, show: Show) -> Outcome:
     policy = Policy.load(config.policy)
     with folder.locked(), folder.checkpointer() as saver, closing_on_interrupt(engine):
         graph = build_graph(
-            engine=engine, roster=config.roster, policy=policy, router=config.router, checkpointer=saver
+            engine=engine,
+            roster=config.roster,
+            policy=policy,
+            retriever=BM25Retriever(ranker=config.ranker, cache=TermCache()),
+            router=config.router,
+            checkpointer=saver,
         )
         values = drive(graph, folder.thread, folder.record["input"], config, folder.append_trace, show)
     outcome = outcome_of(values)

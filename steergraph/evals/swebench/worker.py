@@ -81,7 +81,7 @@ class Worker:
             engine=engine,
             roster=Roster.load(config.roster),
             policy=self.policy,
-            retriever=BM25Retriever(cache=TermCache()),
+            retriever=BM25Retriever(ranker=config.ranker, cache=TermCache()),
             router=rules,
         )
         self._builder = graph_builder(self._services)

@@ -62,6 +62,14 @@ def test_why_a_patch_is_empty(reply, settings, status, tmp_path):
     assert json.loads(trace.read_text().splitlines()[-1]) == {"event": "outcome", "status": status, "patch": None}
 
 
+@pytest.mark.parametrize(("ranker", "word"), [("fields", "matches: "), ("rank_bm25", "its file")])
+def test_the_ranker_that_was_chosen_finds_the_files(ranker, word, tmp_path):
+    _, folder = batch(tmp_path, pantry_rows("stock"), ranker=ranker)
+    trace = (folder.sample("rag_baseline", "steergraph__pantry-stock", 0) / "trace.jsonl").read_text().splitlines()
+    (passages,) = (e["passages"] for e in map(json.loads, trace) if e["event"] == "retrieved")
+    assert passages and word in passages[0]["why"][0]
+
+
 def test_an_engine_that_fails_on_one_instance_fails_no_other(tmp_path):
     def reply(request):
         if "keeps" in request.messages[1].content and "fridge" in request.messages[1].content.lower():
