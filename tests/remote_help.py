@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from tenacity import wait_fixed
 
 from steergraph.engine.local import LocalEngine
-from steergraph.engine.remote.http import Backoff
 from steergraph.web.app import build_app
 from steergraph.web.sources import Sources
 
-QUICK = Backoff(first=0.01, most=0.05)
+QUICK = wait_fixed(0.01)
 
 
 @contextmanager
@@ -98,7 +98,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         script = self.scripted.script
-        self.scripted.seen.append((self.path, dict(self.headers), body))
+        headers = {name.title(): value for name, value in self.headers.items()}
+        self.scripted.seen.append((self.path, headers, body))
         (script.pop(0) if len(script) > 1 else script[0])(self)
 
     def send(self, status: int, body: bytes, kind: str = "application/json", **headers: str) -> None:

@@ -1,74 +1,25 @@
-"""A completion as it grows out of a server's chunks.
+"""A completion as it grows out of a server's pieces.
 
-Knows OpenAI's shapes and what vLLM and `steergraph serve` add to them. Knows nothing of connections.
+Knows what they mean. Knows nothing of connections.
 """
 
 import time
 from collections.abc import Callable
-from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from steergraph.base.errors import first_problem
-from steergraph.base.records import Loose
 from steergraph.engine.decode.text import CLOSE_THINKING, OPEN_THINKING, split_thinking
 from steergraph.engine.protocol import Completion, FinishReason, Usage
 from steergraph.engine.remote.address import RemoteError
-from steergraph.engine.remote.http import AGAIN, Retryable, error_message, parse_json
 from steergraph.engine.steering.records import Receipt
+from steergraph.engine.wire.replies import Delta, Reply, SteeringReport, TokenUsage
 
 
-class _Delta(Loose):
-    content: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-
-
-class _Choice(Loose):
-    delta: _Delta | None = None
-    message: _Delta | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-    token_ids: tuple[int, ...] | None = None
-
-
-class _Details(Loose):
-    cached_tokens: int | None = Field(default=None, ge=0)
-
-
-class _Usage(Loose):
-    prompt_tokens: int = Field(default=0, ge=0)
-    prompt_tokens_details: _Details | None = None
-    completion_tokens: int = Field(default=0, ge=0)
-
-
-class Extra(Loose):
-    """What `steergraph serve` says of an answer."""
-
-    receipt: Receipt | None = None
-    opens_thinking: bool = False
-
-
-class Chunk(Loose):
-    """A piece of an answer, or all of it."""
-
-    choices: tuple[_Choice, ...] = ()
-    usage: _Usage | None = None
-    steergraph: Extra | None = None
-
-
-def parse_chunk(text: str, where: str) -> Chunk:
-    """Raises RemoteError where it is no chunk, or tells of an error; Retryable where that error may pass."""
-    found = parse_json(text, where)
-    if isinstance(found, dict) and found.get("error"):
-        error = found["error"]
-        code: Any = error.get("code") if isinstance(error, dict) else None
-        message = error_message(found) or "an error without a message"
-        if code in AGAIN:
-            raise Retryable(message)
-        raise RemoteError(f"{where}: {message}")
+def parse_reply(content: object, where: str) -> Reply:
+    """Raises RemoteError where it is no reply."""
     try:
-        return Chunk.model_validate(found)
+        return Reply.model_validate(content)
     except ValidationError as error:
         raise RemoteError(f"{where}: its answer is of another shape ({first_problem(error)})") from error
 
@@ -78,8 +29,7 @@ class Answer:
 
     def __init__(self, feed: Callable[[str], None]) -> None:
         self._feed = feed
-        self._fed = 0
-        self._said = ""
+        self._handed_out = ""
         self.restart()
 
     def restart(self) -> None:
@@ -87,58 +37,55 @@ class Answer:
         self.text = ""
         self.token_ids: tuple[int, ...] = ()
         self.finish: FinishReason | None = None
-        self.usage: _Usage | None = None
-        self.extra = Extra()
+        self.usage: TokenUsage | None = None
+        self.report = SteeringReport()
         self.started = time.monotonic()
         self._pieces = 0
         self._reasoning = False
 
-    def take(self, chunk: Chunk) -> None:
+    def take(self, reply: Reply) -> None:
         """Raises RemoteError where this attempt says other words than the last one."""
         before = len(self.text)
-        self.usage = chunk.usage or self.usage
-        self.extra = chunk.steergraph or self.extra
-        for choice in chunk.choices[:1]:
-            delta = choice.delta or choice.message or _Delta()
-            self._reason(delta.reasoning_content or delta.reasoning or "")
-            self._say(delta.content or choice.text or "")
+        self.usage = reply.usage or self.usage
+        self.report = reply.steergraph or self.report
+        for choice in reply.choices[:1]:
+            delta = choice.delta or choice.message or Delta()
+            self._add(delta.reasoning_content or delta.reasoning or "", reasoning=True)
+            self._add(delta.content or choice.text or "", reasoning=False)
             self.token_ids += choice.token_ids or ()
             if choice.finish_reason is not None:
                 self.finish = "length" if choice.finish_reason == "length" else "stop"
         self._pieces += len(self.text) > before
         self._hand_out()
 
-    def _reason(self, text: str) -> None:
+    def _add(self, text: str, *, reasoning: bool) -> None:
         """Reasoning that a server took out of the text goes back to where it was."""
         if text:
-            self.text += text if self._reasoning else OPEN_THINKING + text
-            self._reasoning = True
-
-    def _say(self, text: str) -> None:
-        if text:
-            self.text += f"{CLOSE_THINKING}{text}" if self._reasoning else text
-            self._reasoning = False
+            if reasoning != self._reasoning:
+                self.text += OPEN_THINKING if reasoning else CLOSE_THINKING
+            self.text += text
+            self._reasoning = reasoning
 
     def _hand_out(self) -> None:
-        both = min(len(self._said), len(self.text))
-        if self.text[:both] != self._said[:both]:
+        if self.text.startswith(self._handed_out):
+            if new := self.text[len(self._handed_out) :]:
+                self._feed(new)
+            self._handed_out = self.text
+        elif not self._handed_out.startswith(self.text):
             raise RemoteError("the answer was cut off, and asked again the server gave another one; ask with a seed")
-        if len(self.text) > self._fed:
-            self._feed(self.text[self._fed :])
-            self._said, self._fed = self.text, len(self.text)
 
     def completion(
         self, finish: FinishReason, prompt_tokens: int, receipt: Callable[[Usage], Receipt | None]
     ) -> Completion:
         """What there is, as a completion. `prompt_tokens` stands in where the server did not say."""
         # Where an attempt after a cut got less far than the one before, that one's text is the answer.
-        text = self.text if len(self.text) >= len(self._said) else self._said
-        answer, thinking = split_thinking(text, thinking_already=self.extra.opens_thinking)
-        counted = self.usage
-        details = counted.prompt_tokens_details if counted else None
+        text = max(self.text, self._handed_out, key=len)
+        answer, thinking = split_thinking(text, thinking_already=self.report.opens_thinking)
+        counted = self.usage or TokenUsage(completion_tokens=len(self.token_ids) or self._pieces)
+        details = counted.prompt_tokens_details
         usage = Usage(
-            prompt_tokens=counted.prompt_tokens if counted and counted.prompt_tokens else prompt_tokens,
-            completion_tokens=counted.completion_tokens if counted else len(self.token_ids) or self._pieces,
+            prompt_tokens=counted.prompt_tokens or prompt_tokens,
+            completion_tokens=counted.completion_tokens,
             seconds=time.monotonic() - self.started,
             cached_tokens=(details.cached_tokens or 0) if details else 0,
         )

@@ -5,29 +5,15 @@ Knows `prompt_logprobs`. The continuation is sent as the end of the prompt, so `
 
 from typing import Any
 
-from pydantic import Field, ValidationError
-
-from steergraph.base.errors import InputError, first_problem
-from steergraph.base.records import Loose
+from steergraph.base.errors import InputError
 from steergraph.engine.protocol import Named, ScoreRequest, Scores, Usage
-from steergraph.engine.remote.address import Address, RemoteError
+from steergraph.engine.remote.address import RemoteError
+from steergraph.engine.remote.answers import parse_reply
 from steergraph.engine.remote.bodies import receipt_of, steering_field
-from steergraph.engine.remote.http import Http
+from steergraph.engine.remote.client import Client
 from steergraph.engine.remote.server import Server
 from steergraph.engine.remote.tokens import Tokens
 from steergraph.engine.steering.directions import SteeringError
-
-
-class _Entry(Loose):
-    logprob: float = Field(le=1e-3)
-
-
-class _Choice(Loose):
-    prompt_logprobs: tuple[dict[int, _Entry] | None, ...]
-
-
-class _Scored(Loose):
-    choices: tuple[_Choice, ...] = Field(min_length=1)
 
 
 def check_scoring(request: ScoreRequest, library: Named, server: Server) -> None:
@@ -45,16 +31,14 @@ def check_scoring(request: ScoreRequest, library: Named, server: Server) -> None
         steering_field(request.steering, library, server)
 
 
-async def score(
-    http: Http, address: Address, server: Server, tokens: Tokens, library: Named, request: ScoreRequest
-) -> Scores:
+async def score(client: Client, server: Server, tokens: Tokens, library: Named, request: ScoreRequest) -> Scores:
     """Scores of one request that `check_scoring` let through. Raises RemoteError."""
     if request.messages is not None:
         prompt = await tokens.prompt_ids(request.messages)
     else:
         prompt = list(request.token_ids or ())
-    given = request.continuation
-    continuation = await tokens.text_ids(given) if isinstance(given, str) else list(given)
+    text = request.continuation
+    continuation = await tokens.text_ids(text) if isinstance(text, str) else list(text)
     if not continuation:
         raise InputError("a continuation to score needs at least one token")
     body: dict[str, Any] = {
@@ -66,19 +50,21 @@ async def score(
     }
     if request.steering is not None:
         body["steering"] = _within_prompt(steering_field(request.steering, library, server), len(prompt))
-    answer = await http.json("POST", f"{address.url}/completions", body)
+    reply = parse_reply(await client.json("/completions", body), client.where)
+    if not reply.choices or reply.choices[0].prompt_logprobs is None:
+        raise RemoteError(f"{client.where}: no prompt_logprobs in its answer")
     try:
-        entries = _Scored.model_validate(answer).choices[0].prompt_logprobs[len(prompt) :]
-        found = [(entry or {})[token].logprob for entry, token in zip(entries, continuation, strict=True)]
-    except ValidationError as error:
-        raise RemoteError(f"{address.url}: no prompt_logprobs in its answer ({first_problem(error)})") from error
+        entries = reply.choices[0].prompt_logprobs[len(prompt) :]
+        logprobs = tuple((entry or {})[token].logprob for entry, token in zip(entries, continuation, strict=True))
     except (KeyError, ValueError) as error:
-        raise RemoteError(f"{address.url}: its prompt_logprobs are not those of the prompt that was sent") from error
+        raise RemoteError(f"{client.where}: its prompt_logprobs are not those of the prompt that was sent") from error
     receipt = None
     if request.steering is not None:
         usage = Usage(prompt_tokens=len(prompt), completion_tokens=len(continuation), seconds=0.0)
         receipt = receipt_of(request.steering, library, server, usage, None)
-    return Scores(logprobs=tuple(min(0.0, one) for one in found), token_ids=tuple(continuation), receipt=receipt)
+    return Scores(
+        logprobs=tuple(min(0.0, logprob) for logprob in logprobs), token_ids=tuple(continuation), receipt=receipt
+    )
 
 
 def _within_prompt(spec: dict[str, Any], prompt_tokens: int) -> dict[str, Any]:

@@ -4,30 +4,23 @@ Knows how to count and to encode. Knows nothing of generation.
 """
 
 import math
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from steergraph.base.bounded import BoundedCache
 from steergraph.base.errors import InputError, first_problem, one_line
 from steergraph.engine.protocol import Message
 from steergraph.engine.remote.address import Address, RemoteError
-from steergraph.engine.remote.http import Http
+from steergraph.engine.remote.client import Client
 from steergraph.engine.remote.server import Server
+from steergraph.engine.wire.replies import Tokenized
 
 LETTERS_PER_TOKEN = 2.0
 TOKENS_PER_MESSAGE = 8
-KEPT = 4096
-
-
-class _Tokenized(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    count: int
-    tokens: tuple[int, ...]
+MOST_COUNTS = 4096
 
 
 def estimate(messages: Sequence[Message]) -> int:
@@ -62,39 +55,36 @@ def local_chat(folder: str) -> Any:
 class Tokens:
     """Counts for one server. Safe to use from several threads."""
 
-    def __init__(self, http: Http, address: Address, server: Server) -> None:
-        self._http, self._address, self._server = http, address, server
+    def __init__(self, client: Client, address: Address, server: Server) -> None:
+        self._client, self._server = client, server
+        self._url = f"{address.root}/tokenize"
         self._chat = local_chat(address.tokenizer) if address.tokenizer else None
         self._asks = server.extends
-        self._known: OrderedDict[tuple[Message, ...], int] = OrderedDict()
-        self._lock = threading.Lock()
+        self._counts: BoundedCache[tuple[Message, ...], int] = BoundedCache(MOST_COUNTS)
 
     def without_asking(self, messages: Sequence[Message]) -> int | None:
         """The count where it is known here, or nobody can be asked for it; else None."""
         if self._chat is not None:
             return len(self._chat.prompt(messages))
-        with self._lock:
-            found = self._known.get(tuple(messages))
-        return found if found is not None else None if self._asks else estimate(messages)
+        key = tuple(messages)
+        if (count := self._counts.get_many([key]).get(key)) is not None:
+            return count
+        return None if self._asks else estimate(messages)
 
     async def count(self, messages: Sequence[Message]) -> int:
         """The count, from the server if need be. Raises RemoteError where it fails; a server that turns out to have no
         /tokenize is not asked again, and its counts are estimated."""
-        found = self.without_asking(messages)
-        if found is not None:
-            return found
+        if (count := self.without_asking(messages)) is not None:
+            return count
         try:
-            found = (await self._tokenize(_chat_body(messages))).count
+            count = (await self._tokenize(_chat_body(messages))).count
         except RemoteError as error:
             if error.status not in (404, 405, 501):
                 raise
             self._asks = False
             return estimate(messages)
-        with self._lock:
-            self._known[tuple(messages)] = found
-            while len(self._known) > KEPT:
-                self._known.popitem(last=False)
-        return found
+        self._counts.put(tuple(messages), count, 1)
+        return count
 
     async def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """The token ids of a chat prompt. Raises RemoteError."""
@@ -108,13 +98,12 @@ class Tokens:
             return list(self._chat.text(text))
         return list((await self._tokenize({"prompt": text, "add_special_tokens": False})).tokens)
 
-    async def _tokenize(self, body: dict[str, Any]) -> _Tokenized:
-        url = f"{self._address.root}/tokenize"
-        answer = await self._http.json("POST", url, {"model": self._server.model, **body})
+    async def _tokenize(self, body: dict[str, Any]) -> Tokenized:
+        content = await self._client.json(self._url, {"model": self._server.model, **body})
         try:
-            return _Tokenized.model_validate(answer)
+            return Tokenized.model_validate(content)
         except ValidationError as error:
-            raise RemoteError(f"{url}: its answer is of another shape ({first_problem(error)})") from error
+            raise RemoteError(f"{self._url}: its answer is of another shape ({first_problem(error)})") from error
 
 
 def _chat_body(messages: Sequence[Message]) -> dict[str, Any]:

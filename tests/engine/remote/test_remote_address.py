@@ -1,7 +1,4 @@
-"""Addresses, event streams and the steering field: what they are made of, and that no input is an error of ours."""
-
-import asyncio
-from collections.abc import AsyncIterator
+"""Addresses and the steering field: what they are made of, and that no input is an error of ours."""
 
 import pytest
 from engine_help import tiny_vector
@@ -11,11 +8,10 @@ from hypothesis import strategies as st
 from steergraph.base.errors import InputError
 from steergraph.engine.protocol import Message, ModelInfo
 from steergraph.engine.remote.address import RemoteError, is_address, parse_address
-from steergraph.engine.remote.http import Backoff, error_text
-from steergraph.engine.remote.sse import MAX_EVENT, Events, events
 from steergraph.engine.remote.tokens import estimate, local_chat
 from steergraph.engine.steering.directions import SteeringError
 from steergraph.engine.steering.records import Component, Steering
+from steergraph.engine.wire.errors import error_text
 from steergraph.engine.wire.steering_field import from_spec, parse_spec, to_spec
 from steergraph.vectors.library import Library
 
@@ -87,42 +83,6 @@ def test_a_key_that_no_header_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "secret" not in str(told.value)
 
 
-# --- events
-
-
-@settings(max_examples=40)
-@given(
-    st.lists(
-        st.text(alphabet=st.characters(exclude_characters="\n\r", exclude_categories=("Cs",)), min_size=1), max_size=5
-    ),
-    st.integers(1, 7),
-    st.sampled_from(["\n", "\r\n"]),
-)
-def test_events_however_they_are_cut(texts: list[str], size: int, end: str) -> None:
-    data = "".join(f": ping{end}event: x{end}data: {text}{end}{end}" for text in texts).encode()
-
-    async def chunks() -> AsyncIterator[bytes]:
-        for start in range(0, len(data), size):
-            yield data[start : start + size]
-
-    async def found() -> list[str]:
-        return [event async for event in events(chunks())]
-
-    assert asyncio.run(found()) == texts
-
-
-@settings(max_examples=40)
-@given(st.binary(max_size=200))
-def test_any_bytes_are_events_or_none(data: bytes) -> None:
-    assert all(isinstance(event, str) for event in Events().feed(data))
-
-
-def test_events_of_several_lines_and_too_large_ones() -> None:
-    assert list(Events().feed(b"data: a\ndata:b\n\ndata: cut off")) == ["a\nb"]
-    with pytest.raises(RemoteError, match="more than"):
-        list(Events().feed(b"data: " + b"x" * (MAX_EVENT + 1)))
-
-
 # --- the steering field
 
 
@@ -176,7 +136,7 @@ def test_layers_left_out_are_all_of_the_file() -> None:
     assert [(one.layer, one.alpha) for one in steering.components] == [(1, 2.0), (3, 2.0)]
 
 
-# --- counting and waiting
+# --- counting and errors
 
 
 def test_the_estimate_is_too_many_rather_than_too_few() -> None:
@@ -196,12 +156,6 @@ def test_a_tokenizer_that_is_not_there(tmp_path: object) -> None:
     for folder in ("/nowhere/at/all", str(tmp_path)):
         with pytest.raises(InputError, match="tokenizer="):
             local_chat(folder)
-
-
-@settings(max_examples=40)
-@given(st.integers(0, 30), st.floats(allow_nan=False))
-def test_pauses_are_bounded(attempt: int, asked: float) -> None:
-    assert 0 < Backoff(first=0.5, most=10).pause(attempt, asked) <= 10
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from steergraph.engine.protocol import (
     Span,
 )
 from steergraph.engine.remote.address import RemoteError
+from steergraph.engine.remote.client import MAX_EVENT
 from steergraph.engine.remote.engine import RemoteEngine
 from steergraph.engine.remote.tokens import estimate
 from steergraph.engine.steering.directions import SteeringError
@@ -145,6 +147,40 @@ def test_answers_of_no_use(body: bytes, words: str) -> None:
     with pytest.raises(RemoteError, match=words) as told:
         said(lambda handler: handler.send(200, body, "text/event-stream"), options="?retries=0")
     assert "\n" not in str(told.value)
+
+
+def test_an_event_that_has_no_end() -> None:
+    def step(handler: Handler) -> None:
+        handler.begin_stream()
+        handler.write_chunk(b"data: ")
+        with suppress(OSError):
+            while True:
+                handler.write_chunk(b"x" * 2**20)
+
+    with pytest.raises(RemoteError, match=f"an event of more than {MAX_EVENT} bytes"):
+        said(step)
+
+
+def test_events_however_they_are_cut() -> None:
+    data = b": ping\r\nevent: x\r\n" + sse(chunk("H\u00e9l"), chunk("lo", "stop")).replace(b"\n", b"\r\n")
+
+    def step(handler: Handler) -> None:
+        handler.begin_stream()
+        for place in range(0, len(data), 3):
+            handler.write_chunk(data[place : place + 3])
+        handler.write_chunk(b"")
+
+    assert said(step).text == "H\u00e9llo"
+
+
+def test_nothing_of_the_environment_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Mine: secret")
+    server = Scripted(HELLO)
+    with server as address, engine(address) as remote:
+        remote.submit(ask()).result(20)
+    assert "secret" not in str(server.seen) and "Authorization" not in server.seen[0][1]
 
 
 def test_an_error_inside_a_stream_that_may_pass() -> None:
@@ -276,7 +312,7 @@ def test_the_key_goes_into_the_header_and_nowhere_else(
         assert server.seen[0][1]["Authorization"] == "Bearer sk-very-secret"
         with pytest.raises(RemoteError, match="MY_KEY was refused") as told:
             remote.submit(ask()).result(20)
-        shown = [str(told.value), repr(told.value), repr(vars(remote)), repr(vars(remote._http)), caplog.text]
+        shown = [str(told.value), repr(told.value), repr(vars(remote)), repr(vars(remote._client)), caplog.text]
     captured = capfd.readouterr()
     assert "very-secret" not in "".join([*shown, captured.out, captured.err])
 
