@@ -37,7 +37,9 @@ def check_files(checkout: Path, installed: Path) -> None:
 # Modules that need an extra, and what they miss without it.
 NEED_EXTRAS = {
     "steergraph.agents.checkpoints.postgres": "langgraph.checkpoint.postgres",
-    "steergraph.web.app": "starlette",
+    "steergraph.web.app": "fastapi",
+    "steergraph.web.guard": "fastapi",
+    "steergraph.web.routes": "fastapi",
 }
 
 

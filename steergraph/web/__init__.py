@@ -1,1 +1,1 @@
-"""Servers: what is asked over HTTP. Imports of starlette and uvicorn stay inside the modules that serve."""
+"""Servers: what is asked over HTTP. FastAPI and uvicorn are the extra `serve`."""

@@ -5,18 +5,18 @@ Knows both vocabularies. A field that changes an answer and can't be honoured is
 """
 
 import secrets
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from steergraph.base.errors import InputError, first_problem
-from steergraph.base.records import Loose
+from steergraph.base.records import Frozen, Loose
 from steergraph.engine.protocol import Message, ModelInfo, Request, Sampling, Span
 from steergraph.engine.steering.records import Steering
 from steergraph.engine.wire.steering_field import from_spec, parse_spec
 from steergraph.web.sources import Sources
 
-Body = TypeVar("Body", bound=BaseModel)
 MAX_MESSAGES = 4096
 COMPLETION_TOKENS = 16
 """OpenAI's own default for plain completions."""
@@ -39,38 +39,45 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 """Fields that would change an answer, and the values at which they don't."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class TextPart(Frozen):
     type: Literal["text"]
     text: str
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
+class ChatMessage(Loose):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | tuple[_Part, ...]
+    content: str | tuple[TextPart, ...]
 
     def ours(self) -> Message:
         content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
         return Message(role="system" if self.role == "developer" else self.role, content=content)
 
 
-class _StreamOptions(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
+class StreamOptions(Loose):
     include_usage: bool = False
 
 
-class _TemplateArguments(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class TemplateArguments(Frozen):
     enable_thinking: bool = False
 
 
-class _Body(Loose):
+class Body(Loose):
+    """What every request says; null is as good as left out."""
+
     model: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _supported(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            raise PydanticCustomError("object", "the body is not a JSON object")
+        for field, neutral in NEUTRAL.items():
+            if content.get(field) is not None and content[field] not in neutral:
+                raise PydanticCustomError("unsupported", "{field}: not supported here; leave it out", {"field": field})
+        return {key: value for key, value in content.items() if value is not None}
+
+
+class GenerationBody(Body):
     max_tokens: int | None = Field(default=None, ge=0)
     temperature: float | None = Field(default=None, ge=0, le=100)
     top_p: float | None = Field(default=None, gt=0, le=1)
@@ -79,56 +86,40 @@ class _Body(Loose):
     repetition_penalty: float = Field(default=1.0, gt=0, le=100)
     min_tokens: int = Field(default=0, ge=0)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
-    stop: str | tuple[str, ...] | None = Field(default=None)
+    stop: str | tuple[str, ...] | None = None
     stream: bool = False
-    stream_options: _StreamOptions = _StreamOptions()
+    stream_options: StreamOptions = StreamOptions()
     return_token_ids: bool = False
     steering: dict[str, Any] | None = None
+    """As EasySteer has it: {"vectors": [{"source", "scale", "layers", "apply"}]}; docs/engines.md."""
     steering_suspend: tuple[Span, ...] = Field(default=(), max_length=64)
 
 
-class ChatBody(_Body):
+class ChatBody(GenerationBody):
     """POST /v1/chat/completions."""
 
-    messages: tuple[_Message, ...] = Field(min_length=1, max_length=MAX_MESSAGES)
+    messages: tuple[ChatMessage, ...] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_completion_tokens: int | None = Field(default=None, ge=1)
-    chat_template_kwargs: _TemplateArguments = _TemplateArguments()
+    chat_template_kwargs: TemplateArguments = TemplateArguments()
 
 
-class CompletionBody(_Body):
+class CompletionBody(GenerationBody):
     """POST /v1/completions, for one prompt."""
 
-    prompt: str | tuple[int, ...]
+    prompt: str | tuple[Annotated[int, Field(ge=0)], ...]
     prompt_logprobs: Literal[0] | None = None
     """Each prompt token's own log-probability; with `max_tokens` 0 nothing else is done."""
 
 
-class TokenizeBody(BaseModel):
+class TokenizeBody(Body):
     """POST /tokenize, as vLLM has it: the tokens of a prompt, or of messages with the chat template."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    model: str
     prompt: str | None = None
-    messages: tuple[_Message, ...] | None = Field(default=None, max_length=MAX_MESSAGES)
-    chat_template_kwargs: _TemplateArguments = _TemplateArguments()
+    messages: tuple[ChatMessage, ...] | None = Field(default=None, max_length=MAX_MESSAGES)
+    chat_template_kwargs: TemplateArguments = TemplateArguments()
 
 
-def parse(kind: type[Body], given: object) -> Body:
-    """Raises InputError, one line, for what is wrong or can't be done."""
-    if not isinstance(given, dict):
-        raise InputError("the body is not a JSON object")
-    for field, neutral in NEUTRAL.items():
-        value = given.get(field)
-        if value is not None and value not in neutral:
-            raise InputError(f"{field}: not supported here; leave it out")
-    try:
-        return kind.model_validate({key: value for key, value in given.items() if value is not None})
-    except ValidationError as error:
-        raise InputError(first_problem(error)) from error
-
-
-def steering_of(body: _Body, sources: Sources) -> Steering | None:
+def steering_of(body: GenerationBody, sources: Sources) -> Steering | None:
     """Raises SteeringError."""
     if body.steering is None:
         return None
@@ -141,11 +132,11 @@ def request_of(
     """The request to the engine. `prompt` is a plain completion's, in tokens. What is not said is the model's own
     default, and a random seed. Raises InputError."""
     if isinstance(body, ChatBody):
-        asked = body.max_completion_tokens or body.max_tokens or info.window
+        most = body.max_completion_tokens or body.max_tokens or info.window
         messages: tuple[Message, ...] | None = tuple(message.ours() for message in body.messages)
         thinking = body.chat_template_kwargs.enable_thinking
     else:
-        asked, messages, thinking = body.max_tokens or COMPLETION_TOKENS, None, False
+        most, messages, thinking = body.max_tokens or COMPLETION_TOKENS, None, False
     stop = (body.stop,) if isinstance(body.stop, str) else body.stop or ()
     try:
         return Request(
@@ -157,13 +148,13 @@ def request_of(
                 temperature=defaults.temperature if body.temperature is None else body.temperature,
                 top_p=defaults.top_p if body.top_p is None else body.top_p,
                 top_k=defaults.top_k if body.top_k is None else max(0, body.top_k),
-                max_new_tokens=min(asked, info.window),
+                max_new_tokens=min(most, info.window),
                 min_p=body.min_p,
                 repetition_penalty=body.repetition_penalty,
                 min_new_tokens=body.min_tokens,
             ),
             seed=secrets.randbits(31) if body.seed is None else body.seed,
-            stop=tuple(one for one in stop if one),
+            stop=tuple(filter(None, stop)),
             enable_thinking=thinking,
         )
     except ValidationError as error:

@@ -1,101 +1,76 @@
-"""Completions and errors in OpenAI's shapes. Knows JSON; not HTTP, not engines."""
+"""Completions in OpenAI's shapes. Knows the bodies of answers; not HTTP, not engines."""
 
-import json
 import secrets
 import time
 from typing import Any
 
-from steergraph.engine.protocol import Completion, Scores, Usage
-
-ERRORS = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    404: "not_found_error",
-    413: "invalid_request_error",
-    415: "invalid_request_error",
-    429: "rate_limit_error",
-    500: "server_error",
-    503: "server_error",
-}
+from steergraph.engine.protocol import Completion, Scores
+from steergraph.engine.wire.replies import Choice, Delta, Reply, SteeringReport, TokenLogprob, TokenUsage
 
 
-def error_body(status: int, message: str) -> dict[str, Any]:
-    return {"error": {"message": message, "type": ERRORS.get(status, "server_error"), "param": None, "code": status}}
-
-
-def event(content: object) -> str:
-    """One server-sent event."""
-    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
-
-
-def usage_of(usage: Usage) -> dict[str, Any]:
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-    }
-
-
-class Reply:
-    """One answer: all its bodies carry the same id and time."""
+class Replies:
+    """The bodies of one answer: all carry the same id and time."""
 
     def __init__(self, model: str, *, chat: bool, token_ids: bool, opens_thinking: bool) -> None:
         self._chat, self._token_ids, self._opens_thinking = chat, token_ids, opens_thinking
-        kind = "chat.completion" if chat else "text_completion"
-        self._id = f"{'chatcmpl' if chat else 'cmpl'}-{secrets.token_hex(12)}"
-        self._head: dict[str, Any] = {"id": self._id, "object": kind, "created": int(time.time()), "model": model}
-
-    def first(self) -> list[dict[str, Any]]:
-        """What a stream begins with: a chat's says who speaks."""
-        return [self._piece({"role": "assistant", "content": ""})] if self._chat else []
-
-    def piece(self, text: str) -> dict[str, Any]:
-        return self._piece({"content": text} if self._chat else text)
-
-    def last(self, completion: Completion) -> dict[str, Any]:
-        """The end of a stream: why it ended, the tokens if they were asked for, the receipt."""
-        chunk = self._piece({} if self._chat else "", finish=completion.finish_reason)
-        if self._token_ids:
-            chunk["choices"][0]["token_ids"] = list(completion.token_ids)
-        return chunk | {"steergraph": self._told(completion)}
-
-    def usage(self, completion: Completion) -> dict[str, Any]:
-        return {**self._head, **self._kind(), "choices": [], "usage": usage_of(completion.usage)}
-
-    def whole(self, completion: Completion, logprobs: list[Any] | None = None) -> dict[str, Any]:
-        choice: dict[str, Any] = {"index": 0, "finish_reason": _finish(completion.finish_reason), "logprobs": None}
-        if self._chat:
-            choice["message"] = {"role": "assistant", "content": completion.text}
-            if completion.thinking:
-                choice["message"]["reasoning_content"] = completion.thinking
-        else:
-            choice["text"] = completion.text
-            choice["prompt_logprobs"] = logprobs
-        if self._token_ids:
-            choice["token_ids"] = list(completion.token_ids)
-        told = self._told(completion) | {"opens_thinking": False}  # thinking has been taken out already
-        return {**self._head, "choices": [choice], "usage": usage_of(completion.usage), "steergraph": told}
-
-    def scored(self, prompt: list[int], scores: Scores | None) -> list[Any]:
-        """vLLM's `prompt_logprobs`: none for the first token, then each token's own."""
-        found = scores.logprobs if scores else ()
-        return [None, *({str(token): {"logprob": one}} for token, one in zip(prompt[1:], found, strict=True))]
-
-    def _piece(self, delta: Any, finish: str | None = None) -> dict[str, Any]:
-        choice = {"index": 0, "finish_reason": _finish(finish), ("delta" if self._chat else "text"): delta}
-        return {**self._head, **self._kind(), "choices": [choice]}
-
-    def _kind(self) -> dict[str, str]:
-        return {"object": "chat.completion.chunk"} if self._chat else {}
-
-    def _told(self, completion: Completion) -> dict[str, Any]:
-        receipt = completion.receipt
-        return {
-            "receipt": receipt.model_dump(mode="json") if receipt is not None else None,
-            "opens_thinking": self._opens_thinking,
+        self._head: dict[str, Any] = {
+            "id": f"{'chatcmpl' if chat else 'cmpl'}-{secrets.token_hex(12)}",
+            "object": "chat.completion" if chat else "text_completion",
+            "created": int(time.time()),
+            "model": model,
         }
+        self._piece_head = self._head | ({"object": "chat.completion.chunk"} if chat else {})
+
+    def first(self) -> list[Reply]:
+        """What a stream begins with: a chat's says who speaks."""
+        return [self._piece(delta=Delta(role="assistant", content=""))] if self._chat else []
+
+    def piece(self, text: str) -> Reply:
+        return self._piece(delta=Delta(content=text)) if self._chat else self._piece(text=text)
+
+    def last(self, completion: Completion) -> Reply:
+        """The end of a stream: why it ended, the tokens if they were asked for, the receipt."""
+        end: dict[str, Any] = {"delta": Delta()} if self._chat else {"text": ""}
+        report = SteeringReport(receipt=completion.receipt, opens_thinking=self._opens_thinking)
+        return self._piece(completion, **end).model_copy(update={"steergraph": report})
+
+    def usage(self, completion: Completion) -> Reply:
+        return Reply(**self._piece_head, choices=(), usage=TokenUsage.of(completion.usage))
+
+    def whole(self, completion: Completion) -> Reply:
+        if self._chat:
+            thinking = {"reasoning_content": completion.thinking} if completion.thinking else {}
+            content: dict[str, Any] = {"message": Delta(role="assistant", content=completion.text, **thinking)}
+        else:
+            content = {"text": completion.text, "prompt_logprobs": None}
+        return self._whole(completion, **content)
+
+    def scored(self, nothing: Completion, prompt: list[int], scores: Scores | None) -> Reply:
+        """vLLM's `prompt_logprobs`: none for the first token, then each token's own."""
+        logprobs = scores.logprobs if scores else ()
+        own = [{token: TokenLogprob(logprob=one)} for token, one in zip(prompt[1:], logprobs, strict=True)]
+        return self._whole(nothing, text="", prompt_logprobs=(None, *own))
+
+    def _whole(self, completion: Completion, **content: Any) -> Reply:
+        return Reply(
+            **self._head,
+            choices=(self._choice(completion, logprobs=None, **content),),
+            usage=TokenUsage.of(completion.usage),
+            # Thinking has been taken out of the text already.
+            steergraph=SteeringReport(receipt=completion.receipt, opens_thinking=False),
+        )
+
+    def _piece(self, completion: Completion | None = None, **content: Any) -> Reply:
+        return Reply(**self._piece_head, choices=(self._choice(completion, **content),))
+
+    def _choice(self, completion: Completion | None, **content: Any) -> Choice:
+        """`completion` where it ends here."""
+        if completion is not None and self._token_ids:
+            content["token_ids"] = completion.token_ids
+        return Choice(index=0, finish_reason=_finish(completion), **content)
 
 
-def _finish(reason: str | None) -> str | None:
-    return reason if reason in (None, "length") else "stop"
+def _finish(completion: Completion | None) -> str | None:
+    if completion is None:
+        return None
+    return "length" if completion.finish_reason == "length" else "stop"

@@ -5,11 +5,11 @@ Knows files and what fits the model. A request names a file and nothing is opene
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from steergraph.base.errors import InputError
 from steergraph.engine.protocol import ModelInfo
-from steergraph.engine.steering.directions import SteeringError, check_fits, direction_hash
+from steergraph.engine.steering.directions import SteeringError, check_fits
+from steergraph.engine.wire.replies import OfferedVector
 from steergraph.vectors.formats import detect, read_vectors
 from steergraph.vectors.library import Library
 
@@ -53,14 +53,6 @@ class Sources:
             raise SteeringError(f"steering: there is no source {source[:80]!r}; there are {there}")
         return source
 
-    def told(self) -> list[dict[str, Any]]:
+    def offered(self) -> tuple[OfferedVector, ...]:
         """What the list of models says of them."""
-        return [
-            {
-                "source": name,
-                "name": vector.name,
-                "hash": vector.hash,
-                "directions": {str(layer): direction_hash(vector, layer) for layer in sorted(vector.directions)},
-            }
-            for name, vector in self.library.items()
-        ]
+        return tuple(OfferedVector.of(source, vector) for source, vector in self.library.items())

@@ -8,7 +8,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from engine_help import TEXTS, ask, steer, tiny_library, tiny_loaded, tiny_vector
 from remote_help import QUICK, serving, until
@@ -41,9 +41,9 @@ class Pair:
     remote: RemoteEngine
     behind: LocalEngine
     address: str
-    client: httpx.Client
+    client: httpx2.Client
 
-    def post(self, path: str, body: Any, **how: Any) -> httpx.Response:
+    def post(self, path: str, body: Any, **how: Any) -> httpx2.Response:
         return self.client.post(f"{self.address}/{path}", json=body, **how)
 
 
@@ -60,7 +60,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         LocalEngine(other) as behind,
         serving(behind, folder) as address,
         RemoteEngine(address, library, backoff=QUICK) as remote,
-        httpx.Client(trust_env=False, timeout=30, verify=False) as client,
+        httpx2.Client(trust_env=False, timeout=30, verify=False) as client,
     ):
         yield Pair(local, remote, behind, address, client)
 
@@ -235,7 +235,7 @@ def test_bad_requests_are_refused_in_openais_shape(pair: Pair, change: dict[str,
 def test_what_is_no_json_or_too_large_is_refused(pair: Pair) -> None:
     url = f"{pair.address}/chat/completions"
     json_type = {"Content-Type": "application/json"}
-    with httpx.Client(trust_env=False, verify=False) as client:
+    with httpx2.Client(trust_env=False, verify=False) as client:
         assert client.post(url, content=b"{", headers=json_type).status_code == 400
         assert client.post(url, content=b"[" * 200_000, headers=json_type).status_code == 400
         assert client.post(url, content=b"[]", headers=json_type).status_code == 400
@@ -274,11 +274,19 @@ def test_what_openais_own_clients_send(pair: Pair) -> None:
     assert text["object"] == "text_completion" and text["usage"]["completion_tokens"] == 16
 
 
+def test_the_api_describes_itself(pair: Pair) -> None:
+    root = pair.address.removesuffix("/v1")
+    described = pair.client.get(f"{root}/openapi.json").json()
+    assert {"/health", "/v1/models", "/v1/chat/completions", "/v1/completions", "/tokenize"} == set(described["paths"])
+    assert "steering" in described["components"]["schemas"]["ChatBody"]["properties"]
+    assert pair.client.get(f"{root}/docs").status_code == 200
+
+
 def test_key_hosts_and_the_number_of_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with LocalEngine(tiny_loaded(), max_batch=1) as engine:
         how: dict[str, Any] = {"key": "s3cret", "max_requests": 1, "hosts": ["127.0.0.1"], "name": "mine"}
         with serving(engine, **how) as address:
-            get = httpx.get(f"{address}/models", trust_env=False, verify=False)
+            get = httpx2.get(f"{address}/models", trust_env=False, verify=False)
             assert get.status_code == 401 and "API key" in get.json()["error"]["message"]
             with pytest.raises(InputError, match="STEERGRAPH_API_KEY is not set"):
                 RemoteEngine(address)
@@ -290,7 +298,7 @@ def test_key_hosts_and_the_number_of_requests(tmp_path: Path, monkeypatch: pytes
                     remote.submit(ask()).result(20)
                 first.result(30)
                 assert remote.submit(ask()).result(20).finish_reason in ("stop", "length")
-            stranger = httpx.get(f"{address}/models", headers={"Host": "evil.example"}, trust_env=False, verify=False)
+            stranger = httpx2.get(f"{address}/models", headers={"Host": "evil.example"}, trust_env=False, verify=False)
             assert stranger.status_code == 400
 
 
