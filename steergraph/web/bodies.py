@@ -8,7 +8,6 @@ import secrets
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
 
 from steergraph.base.errors import InputError, first_problem
 from steergraph.base.records import Frozen, Loose
@@ -70,10 +69,10 @@ class Body(Loose):
     @classmethod
     def _supported(cls, content: Any) -> Any:
         if not isinstance(content, dict):
-            raise PydanticCustomError("object", "the body is not a JSON object")
+            raise InputError("the body is not a JSON object")
         for field, neutral in NEUTRAL.items():
             if content.get(field) is not None and content[field] not in neutral:
-                raise PydanticCustomError("unsupported", "{field}: not supported here; leave it out", {"field": field})
+                raise InputError(f"{field}: not supported here; leave it out")
         return {key: value for key, value in content.items() if value is not None}
 
 

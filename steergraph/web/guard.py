@@ -89,4 +89,5 @@ def _problem(error: RequestValidationError) -> str:
     if first["type"] == "json_invalid" or (first["loc"] == ("body",) and first["type"] == "missing"):
         return NOT_JSON
     where = ".".join(map(str, first["loc"][1:]))
-    return one_line(f"{where}: {first['msg']}" if where else first["msg"])
+    problem = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
+    return one_line(f"{where}: {problem}" if where else problem)
