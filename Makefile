@@ -17,6 +17,7 @@ PYTEST_ARGS ?=
 WORKERS ?= 2
 
 BIN := $(VENV)/bin
+TASKS := --tasks training.tasks:POCKET
 STAMP := $(VENV)/.up-to-date
 CHOSEN := $(VENV)/.torch
 LOCKED_TORCH := $(shell grep '^torch==' constraints.txt)
@@ -63,16 +64,16 @@ demo: setup
 study: setup
 	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 sweep-pocket sweep-pocket-base
 	cp build/study/pocket/cells.yaml steergraph/configs/cells/pocket.yaml
-	$(BIN)/steergraph lab switching --model pocket --out build/study/switching --examples examples
+	$(BIN)/steergraph lab switching --model pocket $(TASKS) --out build/study/switching --examples examples
 	for name in pocket pocket-base; do for kind in md json; do \
 		cp build/study/$$name/sweep.$$kind docs/lab/$$name-sweep.$$kind; done; done
 	cp build/study/switching/switching.md build/study/switching/switching.json docs/lab/
 
 sweep-pocket:
-	$(BIN)/steergraph lab sweep --model pocket --out build/study/pocket --maps docs/lab
+	$(BIN)/steergraph lab sweep --model pocket $(TASKS) --out build/study/pocket --maps docs/lab
 
 sweep-pocket-base:
-	$(BIN)/steergraph lab sweep --model pocket-base --out build/study/pocket-base --maps docs/lab \
+	$(BIN)/steergraph lab sweep --model pocket-base $(TASKS) --out build/study/pocket-base --maps docs/lab \
 		--settings steergraph/configs/experiments/sweep_base.yaml
 
 # Checkpoints may hold only plain data: LangGraph refuses anything else.

@@ -106,7 +106,7 @@ def test_gold_that_cannot_be_graded(golden: Golden) -> None:
 @pytest.mark.slow
 def test_a_sweep(golden: Golden) -> None:
     Path("small.yaml").write_text(SWEEP, encoding="utf-8")
-    line = "lab sweep --out sweep --settings small.yaml --cells cells/pocket.yaml"
+    line = "lab sweep --out sweep --tasks training.tasks:POCKET --settings small.yaml --cells cells/pocket.yaml"
     first = golden.say(line)
     assert golden.say(line).code == 0
     golden.check("lab-sweep.txt", first, golden.listing("sweep"), text("cells/pocket.yaml"))
@@ -116,7 +116,7 @@ def test_a_sweep(golden: Golden) -> None:
 @pytest.mark.slow
 def test_switching(golden: Golden) -> None:
     Path("small.yaml").write_text("cases: 2\n", encoding="utf-8")
-    said = golden.say("lab switching --out switching --settings small.yaml")
+    said = golden.say("lab switching --out switching --tasks training.tasks:POCKET --settings small.yaml")
     golden.check("lab-switching.txt", said, golden.listing("switching"))
     assert said.out.strip() == Path("switching/switching.md").read_text(encoding="utf-8").strip()
 

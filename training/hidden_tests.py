@@ -9,32 +9,37 @@ import json
 import shutil
 import tempfile
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict
+from typing import Any, NamedTuple
 
 from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
 from steergraph.configs import load_config
 from steergraph.sandbox.run import Sandbox
 from training.corpus import behaviour
 from training.corpus.behaviour import Case, as_job
 from training.corpus.issues import tellable
 from training.corpus.samples import Sample
+from training.corpus.scenes import Scene
 
-Edit = Callable[[Sample, str], tuple[list[str], list[str]] | None]
-"""From an answer to the shown passage and the function in it after the edit; None where there is none."""
 _AT_ONCE = 400
 
 
-class Verdict(BaseModel):
-    model_config = ConfigDict(frozen=True)
+class Played(NamedTuple):
+    """What came of the calls of one edit; of a function that is not called, whether it is the right code."""
+
+    visible: bool
+    """The call that the issue may tell of gives what it should."""
+    repaired: bool
+
+
+class Verdict(Frozen):
+    """What an answer is worth."""
 
     well_formed: bool
     exact: bool
     visible: bool
-    """The call that the issue may tell of gives what it should."""
     repaired: bool
 
 
@@ -51,39 +56,57 @@ def parse_block(answer: str) -> tuple[str, list[str], list[str]] | None:
     return lines[0], lines[2:divider], lines[divider + 1 : -1]
 
 
-def patched(sample: Sample, answer: str) -> tuple[list[str], list[str]] | None:
-    """The shown passage and the function in it after the edit; None where it doesn't apply, or to another function."""
+def patched(sample: Sample, answer: str) -> list[str] | None:
+    """The shown passage after the edit; None where it doesn't apply, or to another file."""
     block = parse_block(answer)
     if block is None or sample.scene is None:
         return None
     path, old, new = block
-    scene = sample.scene
-    target = scene.passages[scene.target]
+    target = sample.scene.passages[sample.scene.target]
     places = [at for at in range(len(target.lines)) if old and list(target.lines[at : at + len(old)]) == old]
     if path != target.path or len(places) != 1 or old == new:
         return None
-    passage = [*target.lines[: places[0]], *new, *target.lines[places[0] + len(old) :]]
-    end = scene.start + len(scene.piece.lines) + len(new) - len(old)
-    return passage, passage[scene.start : end]
+    return [*target.lines[: places[0]], *new, *target.lines[places[0] + len(old) :]]
 
 
-def judge(samples: Sequence[Sample], answers: Sequence[str], sandbox: Sandbox, edit: Edit = patched) -> list[Verdict]:
-    """What each answer is worth, its edit made by `edit`. Raises SandboxUnavailable where none can be set up."""
-    results = [edit(sample, answer) for sample, answer in zip(samples, answers, strict=True)]
-    jobs, owners = [], []
-    for at, (sample, result) in enumerate(zip(samples, results, strict=True)):
-        if result is not None and sample.scene is not None and sample.scene.piece.cases:
-            owners.append(at)
-            calls = [case.expected for case in cases_of(sample)]
-            jobs.append(as_job(result[1], sample.scene.piece.record, calls))
-    played: dict[int, list[bool]] = {}
-    for start in range(0, len(jobs), _AT_ONCE):
-        verdicts = _play(jobs[start : start + _AT_ONCE], sandbox)
-        played.update(zip(owners[start : start + _AT_ONCE], verdicts, strict=True))
+def judge(samples: Sequence[Sample], answers: Sequence[str], sandbox: Sandbox) -> list[Verdict]:
+    """What each answer is worth. Raises SandboxUnavailable where none can be set up."""
+    passages = [patched(sample, answer) for sample, answer in zip(samples, answers, strict=True)]
     return [
-        _verdict(sample, answer, result, played.get(at))
-        for at, (sample, answer, result) in enumerate(zip(samples, answers, results, strict=True))
+        Verdict(
+            well_formed=parse_block(answer) is not None,
+            exact=answer.strip("\n") == sample.answer,
+            visible=played.visible,
+            repaired=played.repaired,
+        )
+        for sample, answer, played in zip(samples, answers, play(samples, passages, sandbox), strict=True)
     ]
+
+
+def play(samples: Sequence[Sample], passages: Sequence[list[str] | None], sandbox: Sandbox) -> list[Played]:
+    """Play the calls of each sample on its function as it stands in the edited passage; None, no edit, fails.
+
+    Raises SandboxUnavailable where no sandbox can be set up.
+    """
+    jobs = {
+        at: as_job(edited_function(sample.scene, passage), sample.scene.piece.record, [c.expected for c in calls])
+        for at, (sample, passage) in enumerate(zip(samples, passages, strict=True))
+        if passage is not None and sample.scene is not None and (calls := cases_of(sample))
+    }
+    passed: list[list[bool]] = []
+    for start in range(0, len(jobs), _AT_ONCE):
+        passed += _play(list(jobs.values())[start : start + _AT_ONCE], sandbox)
+    played = {at: Played(one[0], all(one[1:])) for at, one in zip(jobs, passed, strict=True)}
+    for at, (sample, passage) in enumerate(zip(samples, passages, strict=True)):
+        same = passage is not None and sample.scene is not None and _same_code(passage, sample.scene.fixed)
+        played.setdefault(at, Played(same, same))
+    return [played[at] for at in range(len(samples))]
+
+
+def edited_function(scene: Scene, passage: Sequence[str]) -> list[str]:
+    """The lines of the scene's function in its passage after an edit there."""
+    added = len(passage) - len(scene.passages[scene.target].lines)
+    return list(passage[scene.start : scene.start + len(scene.piece.lines) + added])
 
 
 def can_be_judged(sample: Sample) -> bool:
@@ -102,18 +125,6 @@ def cases_of(sample: Sample) -> list[Case]:
     for case in (visible, *cases):
         found.setdefault((case.expected.before, case.expected.text), case)
     return list(found.values())
-
-
-def _verdict(
-    sample: Sample, answer: str, result: tuple[list[str], list[str]] | None, played: list[bool] | None
-) -> Verdict:
-    same = result is not None and sample.scene is not None and _same_code(result[0], sample.scene.fixed)
-    return Verdict(
-        well_formed=parse_block(answer) is not None,
-        exact=answer.strip("\n") == sample.answer,
-        visible=played[0] if played else same,
-        repaired=all(played[1:]) if played else same,
-    )
 
 
 def _same_code(first: Sequence[str], second: Sequence[str]) -> bool:

@@ -18,27 +18,24 @@ engine's protocol.
 """
 
 import argparse
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from steergraph.agents.driving import versions
 from steergraph.base.errors import InputError
-from steergraph.base.files import need_writable, write_or_print
 from steergraph.configs.prompts import build_messages
-from steergraph.engine.protocol import Engine, Message, Request, Sampling
-from steergraph.evals.stats import wilson
+from steergraph.engine.protocol import Engine, Message
 from steergraph.sandbox.run import Sandbox
 from training.corpus.samples import Sample, Split, draw_repair
 from training.hidden_tests import Verdict, can_be_judged, judge
+from training.measuring import ask, parser_of, report, share_of
 
 SPLITS: tuple[Split, ...] = ("seen", "names", "phrasings", "families")
 _SPECIALISTS = ("bug_analysis", "test_reasoning", "code_reading")
 _ROOM, _NOTE = 200, 90
+"""Tokens that an edit and a note may have."""
 
 
 def fitting(engine: Engine, seed: int, split: Split, notes: bool, n: int) -> list[Sample]:
@@ -59,45 +56,29 @@ def fitting(engine: Engine, seed: int, split: Split, notes: bool, n: int) -> lis
 
 
 def answers_of(engine: Engine, samples: Sequence[Sample], seed: int | None = None) -> list[str]:
-    """What the engine answers to each sample: greedy, or drawn at temperature 0.8 with `seed`."""
-    return _said(engine, [sample.messages for sample in samples], seed)
+    """What the engine answers to each sample: greedy, or drawn with `seed`."""
+    return ask(engine, [sample.messages for sample in samples], _ROOM, seed)
 
 
 def with_own_notes(engine: Engine, samples: Sequence[Sample]) -> list[Sample]:
     """The same repairs, with what the model's other specialists say of them in the prompt, laid out as by the graph."""
-    said = [
-        _said(engine, [build_messages(name, sample.sections) for sample in samples], room=_NOTE)
-        for name in _SPECIALISTS
+    by_specialist = [
+        ask(engine, [build_messages(name, sample.sections) for sample in samples], _NOTE) for name in _SPECIALISTS
     ]
-    notes = ["\n".join(note.strip() for note in of_one if note.strip()) for of_one in zip(*said, strict=True)]
+    notes = ["\n".join(note.strip() for note in of_one if note.strip()) for of_one in zip(*by_specialist, strict=True)]
     return [
         replace(sample, messages=tuple(build_messages("patch_writing", {**sample.sections, "notes": text})))
         for sample, text in zip(samples, notes, strict=True)
     ]
 
 
-def _said(
-    engine: Engine, prompts: Sequence[Sequence[dict[str, str]]], seed: int | None = None, room: int = _ROOM
-) -> list[str]:
-    requests = [
-        Request(
-            messages=tuple(Message.model_validate(message) for message in messages),
-            sampling=Sampling(max_new_tokens=room, temperature=0.0 if seed is None else 0.8),
-            seed=0 if seed is None else seed * 100_003 + at,
-        )
-        for at, messages in enumerate(prompts)
-    ]
-    return [completion.text for completion in engine.generate(requests)]
-
-
-def measure(engine: Engine, sandbox: Sandbox, n: int, samples: int = 0, seed: int = 777) -> dict[str, Any]:
+def measure(engine: Engine, sandbox: Sandbox, options: argparse.Namespace) -> dict[str, Any]:
     """Figures of `n` repairs of each split, without notes and with: shares with their Wilson intervals."""
-    command = f"python -m training.repairs --model {engine.info.name} --n {n} --samples {samples} --seed {seed}"
-    report: dict[str, Any] = {"model": engine.info.model_dump(), "n": n, "seed": seed, "command": command}
-    report |= {"versions": versions(), "splits": {}}
+    n, samples, seed = options.n, options.samples, options.seed
+    splits: dict[str, dict[str, Any]] = {}
     for split in SPLITS:
         families: dict[str, list[Verdict]] = defaultdict(list)
-        report["splits"][split] = {}
+        splits[split] = {}
         plain = fitting(engine, seed, split, False, n)
         arms = {"no": plain, "own": with_own_notes(engine, plain), "true": fitting(engine, seed, split, True, n)}
         for notes, drawn in arms.items():
@@ -108,10 +89,10 @@ def measure(engine: Engine, sandbox: Sandbox, n: int, samples: int = 0, seed: in
             arm = _figures(greedy) | by_function(drawn, greedy)
             if samples and notes != "true":
                 arm[f"best_of_{samples + 1}"] = _figures(_best_of(engine, sandbox, drawn, greedy, samples))["repaired"]
-            report["splits"][split][f"{notes}_notes"] = arm
+            splits[split][f"{notes}_notes"] = arm
             print(f"{split}, {notes} notes: {arm}", file=sys.stderr, flush=True)
-        report["splits"][split]["families"] = {name: _figures(families[name]) for name in sorted(families)}
-    return report
+        splits[split]["families"] = {name: _figures(families[name]) for name in sorted(families)}
+    return {"splits": splits}
 
 
 def by_function(drawn: Sequence[Sample], verdicts: Sequence[Verdict]) -> dict[str, Any]:
@@ -140,38 +121,14 @@ def _best_of(
 
 
 def _figures(verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    result: dict[str, Any] = {"n": len(verdicts)}
-    for name in ("repaired", "visible", "exact", "well_formed"):
-        share = wilson(sum(getattr(verdict, name) for verdict in verdicts), len(verdicts))
-        result[name] = [round(value, 4) for value in (share.estimate, share.low, share.high)]
-    return result
+    names = ("repaired", "visible", "exact", "well_formed")
+    return {"n": len(verdicts)} | {name: share_of([getattr(one, name) for one in verdicts]) for name in names}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training.repairs", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--model", default="pocket")
-    parser.add_argument("--n", type=int, default=300, help="repairs a split, each without notes and with")
+    parser = parser_of("training.repairs", __doc__, 777)
     parser.add_argument("--samples", type=int, default=0, help="answers drawn beside the greedy one")
-    parser.add_argument("--seed", type=int, default=777)
-    parser.add_argument("--out", type=Path, help="JSON file; the screen where left out")
-    given = parser.parse_args(arguments)
-    from steergraph.engine.local import LocalEngine
-
-    try:
-        if given.n < 1:
-            raise InputError(f"--n {given.n}: at least 1")
-        if given.samples < 0:
-            raise InputError(f"--samples {given.samples}: 0 or more")
-        need_writable(given.out)
-        sandbox = Sandbox.detect()
-        with LocalEngine(given.model) as engine:
-            report = measure(engine, sandbox, given.n, given.samples, given.seed)
-        text = json.dumps(report, indent=1) + "\n"
-        write_or_print(given.out, text)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return report(measure, parser, arguments)
 
 
 if __name__ == "__main__":

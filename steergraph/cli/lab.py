@@ -1,7 +1,7 @@
 """`steergraph lab`: where steering works on a model of yours.
 
-    steergraph lab sweep --model pocket --out DIR [--settings FILE] [--cells FILE] [--maps DIR]
-    steergraph lab switching --model pocket --out DIR [--settings FILE] [--examples DIR]
+    steergraph lab sweep --tasks MODULE:NAME --out DIR [--model pocket] [--settings FILE] [--cells FILE] [--maps DIR]
+    steergraph lab switching --tasks MODULE:NAME --out DIR [--model pocket] [--settings FILE] [--examples DIR]
 
 Knows the command line. Models are loaded only when it runs.
 """
@@ -31,6 +31,7 @@ def add_parser(subparsers: Any) -> None:
 
 def _common(parser: argparse.ArgumentParser, experiment: str) -> None:
     parser.add_argument("--model", default="pocket", help="pocket, a Hugging Face id, or a folder (default: pocket)")
+    parser.add_argument("--tasks", metavar="MODULE:NAME", help="what is asked and how it is judged, as a Python object")
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="folder of results; a run that is there is gone on with"
     )
@@ -44,13 +45,16 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     from steergraph.evals.lab.sweep import SweepSettings
     from steergraph.evals.lab.sweep_run import as_markdown
     from steergraph.evals.lab.sweep_run import run_sweep as whole
+    from steergraph.evals.lab.tasks import SweepTasks, load_tasks
 
+    tasks = load_tasks(arguments.tasks, SweepTasks, "sweep")  # type: ignore[type-abstract]
     settings = SweepSettings.load(arguments.settings)
+    settings.need(tasks.domains)
     command = _command("sweep", arguments)
     out = Path(arguments.out)
     ready = [out, *(Path(folder) for folder in [arguments.maps] if folder)]
     _make_folders([*ready, Path(arguments.cells).parent] if arguments.cells else ready)
-    result = whole(arguments.model, settings, out, command, say=_say())
+    result = whole(arguments.model, settings, tasks, out, command, say=_say())
     if arguments.cells:
         write_whole(Path(arguments.cells), (out / "cells.yaml").read_text(encoding="utf-8"))
     if arguments.maps:
@@ -68,12 +72,15 @@ def run_switching(arguments: argparse.Namespace) -> int:
     """Run, write and print; 0 however it comes out."""
     from steergraph.evals.lab.switching_run import SwitchingSettings, as_markdown
     from steergraph.evals.lab.switching_run import run_switching as whole
+    from steergraph.evals.lab.tasks import SwitchingTasks, load_tasks
 
+    tasks = load_tasks(arguments.tasks, SwitchingTasks, "switching")  # type: ignore[type-abstract]
     settings = SwitchingSettings.load(arguments.settings)
     command = _command("switching", arguments)
     _make_folders([Path(arguments.out)])
     examples = Path(arguments.examples) if arguments.examples else None
-    print(as_markdown(whole(arguments.model, settings, Path(arguments.out), command, _say(), examples=examples)))
+    out = Path(arguments.out)
+    print(as_markdown(whole(arguments.model, settings, tasks, out, command, _say(), examples=examples)))
     return 0
 
 
@@ -81,6 +88,7 @@ def _command(experiment: str, arguments: argparse.Namespace) -> str:
     """The command for the record: what makes the same result anywhere, so folders are named without their place."""
     model = Path(arguments.model)
     words = ["steergraph", "lab", experiment, "--model", model.name if model.is_dir() else arguments.model]
+    words += ["--tasks", arguments.tasks]
     if arguments.settings:
         words += ["--settings", Path(arguments.settings).name]
     if getattr(arguments, "examples", None):

@@ -6,7 +6,7 @@ import pytest
 
 from steergraph.sandbox.run import Sandbox
 from training.corpus.samples import Sample
-from training.tasks.questions import chance, choices_of, draw_items, grade_answers
+from training.tasks.questions import chance, choices_of, draw_questions, grade_answers
 from training.tasks.registers import OTHER, REGISTERS, corpus_registers, corpus_texts
 
 N = 12
@@ -31,7 +31,7 @@ def sandbox() -> Sandbox:
 
 @pytest.mark.parametrize("domain", REGISTERS)
 def test_right_answers_are_right_and_those_to_other_questions_are_not(domain: str, sandbox: Sandbox) -> None:
-    items = draw_items(domain, "own", "select", 3, N)
+    items = draw_questions(domain, "select", 3, N)
     samples = [item.truth for item in items]
     answers = [sample.answer for sample in samples]
     right = grade_answers(samples, answers, sandbox)
@@ -57,7 +57,7 @@ def test_a_confirmation_may_be_worded_otherwise_and_nothing_else_may_differ(sand
 
 
 def test_a_told_result_is_not_found_in_a_longer_one(sandbox: Sandbox) -> None:
-    samples = [item.truth for item in draw_items("test_reasoning", "own", "any", 3, 80)]
+    samples = [item.truth for item in draw_questions("test_reasoning", "any", 3, 80)]
     told = [sample for sample in samples if re.search(r" == (\d)`", sample.answer)]
     assert told
     longer = [re.sub(r" == (\d)`", r" == 1\1`", sample.answer) for sample in told]
@@ -65,15 +65,13 @@ def test_a_told_result_is_not_found_in_a_longer_one(sandbox: Sandbox) -> None:
     assert grade_answers(told, longer, sandbox) == [0.0] * len(told)
 
 
-def test_splits_and_prompts_ask_what_they_should() -> None:
-    own = draw_items("law", "own", "select", 3, N)
-    opened = draw_items("law", "open", "select", 3, N)
-    others = draw_items("law", "own", "report", 3, 100)
-    assert [item.messages[1:] for item in own] == [item.messages for item in opened]
+def test_splits_ask_what_they_should() -> None:
+    own = draw_questions("law", "select", 3, N)
+    others = draw_questions("law", "report", 3, 100)
     assert all(item.messages[0].role == "system" for item in own)
     facts = [[item.truth.messages[-1]["content"].split("\n")[0] for item in some] for some in (own, others)]
     assert not set(facts[0]) & set(facts[1])
     assert all(len(set(some)) == len(some) for some in facts)  # no question twice
     assert 5 < len(others) < 36  # the world has no more facts
     assert all(chance(item.truth) == 1 / len(choices_of(item.truth)) for item in own)
-    assert draw_items("law", "own", "select", 3, N) == own
+    assert draw_questions("law", "select", 3, N) == own

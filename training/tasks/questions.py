@@ -1,8 +1,7 @@
 """What the lab asks pocket's specialists, and whether the answer is right.
 
-Items are drawn from pocket's generators with seeds that training never used. Each is asked in two ways: `own`, with the
-specialist's own system prompt, as the graph asks it; and `open`, the same user message without any system prompt, where
-nothing but the question, and the steering, says how to speak. Knows the corpus and the sandbox. Knows nothing of arms.
+Questions are drawn from pocket's generators with seeds that training never used, under the specialist's own system
+prompt. Knows the corpus and the sandbox. Knows nothing of arms.
 """
 
 import json
@@ -13,53 +12,44 @@ from typing import Literal
 from steergraph.agents.answers import extract_answer
 from steergraph.base.errors import InputError
 from steergraph.engine.protocol import Message
-from steergraph.evals.lab.experiment import Item
+from steergraph.evals.lab.tasks import Question
 from steergraph.sandbox.run import Sandbox
-from training.corpus.reasoning import questions
+from training.corpus.reasoning import questions as facts_of
 from training.corpus.samples import Sample
 from training.corpus.speech import CAUSES, told_calls, wrong_lines
 from training.hidden_tests import judge
 from training.tasks.registers import REGISTERS, draw_register
 
-DOMAINS = REGISTERS
-Prompt = Literal["own", "open"]
 Split = Literal["select", "report", "any"]
 _ROOM = {"patch_writing": 120, "code_reading": 110, "math": 64, "calendar": 96}
 """Tokens an answer may have, 80 where nothing is said: what pocket's own answers need. The graph gives patches more."""
 _TRIES = 20
 
 
-def draw_items(domain: str, prompt: Prompt, split: Split, seed: int, n: int) -> list[Item]:
-    """The first `n` items of a domain. `select` and `report` share no question; both prompts ask the same ones.
+def draw_questions(domain: str, split: Split, seed: int, n: int) -> list[Question]:
+    """The first `n` questions of a domain, each with its sample as truth. `select` and `report` share none.
 
     Questions about the invented world are few: `select` and `report` have half of its facts each and ask each once, so
     that there may be fewer than `n`. `any` asks as they come, facts again with other options. Raises InputError for an
     unknown domain.
     """
-    if domain not in DOMAINS:
-        raise InputError(f"domain {domain!r}: the lab has {', '.join(DOMAINS)}")
+    if domain not in REGISTERS:
+        raise InputError(f"domain {domain!r}: pocket has {', '.join(REGISTERS)}")
     offset = {"select": 0, "report": 1, "any": 0}[split]
-    items: list[Item] = []
-    asked: set[str] = set()
+    questions: list[Question] = []
+    facts: set[str] = set()
     for index in range(_TRIES * n):
         sample = draw_register(domain, seed, offset + 2 * index)  # the splits take turns in one numbering
         fact = fact_of(sample)
         once = split != "any" and _asks_choice(sample)
-        if once and (fact in asked or questions(sample.kind).index(fact) % 2 != offset):
+        if once and (fact in facts or facts_of(sample.kind).index(fact) % 2 != offset):
             continue
-        asked.add(fact)
+        facts.add(fact)
         messages = tuple(Message.model_validate(message) for message in sample.messages)
-        items.append(
-            Item(
-                id=f"{domain}/{prompt}/{split}/{len(items)}",
-                messages=messages if prompt == "own" else messages[1:],
-                truth=sample,
-                max_new_tokens=_ROOM.get(domain, 80),
-            )
-        )
-        if len(items) == n:
+        questions.append(Question(messages, sample, _ROOM.get(domain, 80)))
+        if len(questions) == n:
             break
-    return items
+    return questions
 
 
 def chance(sample: Sample) -> float:

@@ -12,19 +12,24 @@ from typing import Literal
 from steergraph.base.records import Frozen
 from steergraph.engine.steering.records import Unit
 from steergraph.evals.lab.experiment import Row
-from steergraph.evals.lab.sweep import BASELINE, Cell, Coherent, Source
+from steergraph.evals.lab.ids import BASELINE, Cell, ItemId, Source
+from steergraph.evals.lab.sweep import Coherent
+from steergraph.evals.lab.tasks import Prompt
 from steergraph.evals.stats import Comparison, compare, corrected
 
 Goal = Literal["register", "task"]
 """What a cell is chosen for: that the answer to an open prompt is in the domain's register, or that the answer to the
 specialist's own prompt is right."""
+GOALS: Mapping[Prompt, Goal] = {"open": "register", "own": "task"}
+Pair = tuple[ItemId, Row, Row]
+"""An item's row, and its unsteered one."""
 
 
 class CellScore(Frozen):
     """One arm on one domain's items under one prompt."""
 
     domain: str
-    prompt: str
+    prompt: Prompt
     cell: Cell | None
     """None: unsteered."""
     n: int
@@ -79,29 +84,46 @@ class Thirds(Frozen):
     """Median relative doses."""
 
 
+Answers = Mapping[tuple[str, Prompt, str], Mapping[ItemId, Row]]
+"""Rows by item, of each domain, prompt and arm."""
+
+
+def by_arm(rows: Iterable[Row]) -> Answers:
+    """The rows of a sweep, in their order."""
+    grouped: dict[tuple[str, Prompt, str], dict[ItemId, Row]] = defaultdict(dict)
+    for row in rows:
+        item = ItemId.parse(row.item)
+        grouped[item.domain, item.prompt, row.arm][item] = row
+    return grouped
+
+
 def scores(rows: Iterable[Row], cells: Mapping[str, Sequence[Cell]]) -> list[CellScore]:
     """A score for every (domain, prompt, arm) of the rows, in their order."""
-    known = {(domain, cell.arm.name): cell for domain, some in cells.items() for cell in some}
-    grouped: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
-    for row in rows:
-        domain, prompt = row.item.split("/")[:2]
-        grouped[domain, prompt, row.arm].append(row)
-    plain = {row.item: row.text for key, some in grouped.items() if key[2] == BASELINE for row in some}
-    return [
-        CellScore(
-            domain=domain,
-            prompt=prompt,
-            cell=known.get((domain, arm)),
-            n=len(some),
-            register_rate=fmean(row.metrics["domain"] for row in some),
-            accuracy=fmean(row.metrics["accurate"] for row in some),
-            changed=fmean(row.text != plain[row.item] for row in some),
-            repetition=fmean(row.metrics["repetition"] for row in some),
-            nats=median(nats) if (nats := [row.metrics["nats"] for row in some if "nats" in row.metrics]) else None,
-            relative_dose=median(row.relative_dose for row in some),
+    known = _by_name(cells)
+    answers = by_arm(rows)
+    table = []
+    for (domain, prompt, arm), some in answers.items():
+        plain = answers[domain, prompt, BASELINE]
+        nats = [row.metrics["nats"] for row in some.values() if "nats" in row.metrics]
+        table.append(
+            CellScore(
+                domain=domain,
+                prompt=prompt,
+                cell=known.get((domain, arm)),
+                n=len(some),
+                register_rate=fmean(row.metrics["domain"] for row in some.values()),
+                accuracy=fmean(row.metrics["accurate"] for row in some.values()),
+                changed=fmean(row.text != plain[item].text for item, row in some.items()),
+                repetition=fmean(row.metrics["repetition"] for row in some.values()),
+                nats=median(nats) if nats else None,
+                relative_dose=median(row.relative_dose for row in some.values()),
+            )
         )
-        for (domain, prompt, arm), some in grouped.items()
-    ]
+    return table
+
+
+def _by_name(cells: Mapping[str, Sequence[Cell]]) -> dict[tuple[str, str], Cell]:
+    return {(domain, str(cell)): cell for domain, some in cells.items() for cell in some}
 
 
 def coherent(score: CellScore, plain: CellScore, bounds: Coherent) -> bool:
@@ -115,80 +137,73 @@ def choose(table: Iterable[CellScore], bounds: Coherent) -> list[Found]:
     """For each domain, source of vectors and goal the coherent cell with the best score; of equals the smallest dose.
 
     Where no cell is coherent there is none."""
-    by_prompt: dict[tuple[str, str], list[CellScore]] = defaultdict(list)
+    by_prompt: dict[tuple[str, Prompt], list[CellScore]] = defaultdict(list)
     for score in table:
         by_prompt[score.domain, score.prompt].append(score)
     found = []
     for (domain, prompt), some in by_prompt.items():
-        goal: Goal = "register" if prompt == "open" else "task"
+        goal = GOALS[prompt]
         plain = next(score for score in some if score.cell is None)
         fit: dict[Source, list[tuple[CellScore, Cell]]] = defaultdict(list)
         for score in some:
             if score.cell and coherent(score, plain, bounds):
                 fit[score.cell.source].append((score, score.cell))
         for pairs in fit.values():
-            best, cell = max(pairs, key=lambda one: (_value(one[0], goal), -one[0].relative_dose, one[1].arm.name))
+            best, cell = max(pairs, key=lambda one: (_value(one[0]), -one[0].relative_dose, str(one[1])))
             found.append(
                 Found(
                     domain=domain,
                     goal=goal,
                     cell=cell,
                     chosen_on=best.n,
-                    chosen_score=_value(best, goal),
-                    baseline_score=_value(plain, goal),
+                    chosen_score=_value(best),
+                    baseline_score=_value(plain),
                     relative_dose=best.relative_dose,
                 )
             )
     return found
 
 
-def _value(score: CellScore, goal: Goal) -> float:
-    return score.register_rate if goal == "register" else score.accuracy
+def _value(score: CellScore) -> float:
+    return score.register_rate if score.prompt == "open" else score.accuracy
 
 
 def judged(found: Sequence[Found], rows: Iterable[Row]) -> list[Found]:
     """The chosen cells with their comparisons on the report split's rows, corrected over all of them."""
-    values: dict[tuple[str, str, str], dict[str, Row]] = defaultdict(dict)
-    for row in rows:
-        domain, prompt = row.item.split("/")[:2]
-        values[domain, prompt, row.arm][row.item] = row
-    compared: dict[tuple[str, str, str], Comparison] = {}
-    coherence: dict[int, dict[str, float | None]] = {}
-    for at, one in enumerate(found):
-        for prompt, metric, name in (("open", "domain", "register_rate"), ("own", "accurate", "accuracy")):
-            steered, plain = values[one.domain, prompt, one.cell.arm.name], values[one.domain, prompt, BASELINE]
-            key = (one.domain, name, one.cell.arm.name)  # a cell that was chosen for both goals is compared once
-            if steered and key not in compared:
-                pair = [[side[item].metrics[metric] for item in plain] for side in (steered, plain)]
-                compared[key] = compare(*pair)
-        asked = "own" if one.goal == "task" else "open"
-        steered, plain = values[one.domain, asked, one.cell.arm.name], values[one.domain, asked, BASELINE]
-        if steered:
-            coherence[at] = _coherence([(steered[item], plain[item]) for item in plain])
-    fixed = dict(zip(compared, corrected(list(compared.values())), strict=True))
+    answers = by_arm(rows)
+    drafts: dict[tuple[str, Prompt, str], Comparison] = {}
+    metrics: tuple[tuple[Prompt, str], ...] = (("open", "domain"), ("own", "accurate"))
+    for one in found:
+        for prompt, metric in metrics:
+            key = (one.domain, prompt, str(one.cell))  # a cell that was chosen for both goals is compared once
+            if key in answers and key not in drafts:
+                steered, plain = answers[key], answers[one.domain, prompt, BASELINE]
+                drafts[key] = compare(*([side[item].metrics[metric] for item in plain] for side in (steered, plain)))
+    fixed = dict(zip(drafts, corrected(list(drafts.values())), strict=True))
     return [
         one.model_copy(
             update={
-                "register_rate": fixed.get((one.domain, "register_rate", one.cell.arm.name)),
-                "accuracy": fixed.get((one.domain, "accuracy", one.cell.arm.name)),
-                **coherence.get(at, {}),
+                "register_rate": fixed.get((one.domain, "open", str(one.cell))),
+                "accuracy": fixed.get((one.domain, "own", str(one.cell))),
+                **_coherence(one, answers),
             }
         )
-        for at, one in enumerate(found)
+        for one in found
     ]
 
 
-def _coherence(pairs: Sequence[tuple[Row, Row]]) -> dict[str, float | None]:
-    """What steering does to the answers themselves; pairs are (steered, unsteered) of an item."""
-    priced = [
-        steered.metrics["nats"] - plain.metrics["nats"]
-        for steered, plain in pairs
-        if "nats" in steered.metrics and "nats" in plain.metrics
-    ]
+def _coherence(one: Found, answers: Answers) -> dict[str, float | None]:
+    """What steering does to the answers themselves, under the prompt that the cell was chosen for."""
+    prompt: Prompt = "own" if one.goal == "task" else "open"
+    if (one.domain, prompt, str(one.cell)) not in answers:
+        return {}
+    steered = answers[one.domain, prompt, str(one.cell)]
+    pairs = [(steered[item], plain) for item, plain in answers[one.domain, prompt, BASELINE].items()]
+    nats = [a.metrics["nats"] - b.metrics["nats"] for a, b in pairs if "nats" in a.metrics and "nats" in b.metrics]
     return {
-        "changed": fmean(steered.text != plain.text for steered, plain in pairs),
-        "repetition": fmean(steered.metrics["repetition"] - plain.metrics["repetition"] for steered, plain in pairs),
-        "nats": median(priced) if priced else None,
+        "changed": fmean(a.text != b.text for a, b in pairs),
+        "repetition": fmean(a.metrics["repetition"] - b.metrics["repetition"] for a, b in pairs),
+        "nats": median(nats) if nats else None,
     }
 
 
@@ -196,31 +211,23 @@ def thirds(rows: Iterable[Row], cells: Mapping[str, Sequence[Cell]], layers: int
     """Late against middle layers for every source, unit and dose, paired by question and corrected together.
 
     A question counts once: where it is asked with both prompts, its share is the mean of the two."""
-    known = {(domain, cell.arm.name): cell for domain, some in cells.items() for cell in some}
-    late, middle = range(layers - layers // 3, layers), range(layers - 2 * (layers // 3), layers - layers // 3)
-    listed = list(rows)
-    plain = {row.item: row for row in listed if row.arm == BASELINE}
-    grouped: dict[tuple[Source, Unit, float], dict[str, dict[str, list[Row]]]] = defaultdict(
-        lambda: defaultdict(lambda: defaultdict(list))
-    )
-    for row in listed:
-        cell = known.get((row.item.split("/", 1)[0], row.arm))
-        if cell is not None and (cell.layer in late or cell.layer in middle):
-            where = "late" if cell.layer in late else "middle"
-            grouped[cell.source, cell.unit, cell.alpha][row.item][where].append(row)
+    known = _by_name(cells)
+    answers = by_arm(rows)
+    third = layers // 3
+    sides: dict[tuple[Source, Unit, float], tuple[list[Pair], list[Pair]]] = defaultdict(lambda: ([], []))
+    for (domain, prompt, arm), some in answers.items():
+        cell = known.get((domain, arm))
+        if cell is not None and cell.layer >= layers - 2 * third:
+            plain = answers[domain, prompt, BASELINE]
+            side = sides[cell.source, cell.unit, cell.alpha][cell.layer < layers - third]
+            side += [(item, row, plain[item]) for item, row in some.items()]
     drafts = []
-    for (source, unit, alpha), items in grouped.items():
-        both = {item: sides for item, sides in items.items() if sides["late"] and sides["middle"]}
-        if not both:
-            continue
-        changed = _sides(both, lambda row: float(row.text != plain[row.item].text))
-        opened = {item: sides for item, sides in both.items() if item.split("/")[1] == "open"}
-        gain = _sides(opened, lambda row: row.metrics["domain"] - plain[row.item].metrics["domain"])
-        doses = [
-            median(row.relative_dose for sides in both.values() for row in sides[where]) for where in ("middle", "late")
-        ]
-        drafts.append((source, unit, alpha, doses, compare(*changed), compare(*gain) if opened else None))
-    fixed = iter(corrected([one for draft in drafts for one in draft[4:] if one is not None]))
+    for dose, (late, middle) in sides.items():
+        if late and middle:
+            opened = [[pair for pair in side if pair[0].prompt == "open"] for side in (late, middle)]
+            gain = _held_against(opened[0], opened[1], _added_register) if all(opened) else None
+            drafts.append((dose, late, middle, _held_against(late, middle, _changed), gain))
+    fixed = iter(corrected([one for draft in drafts for one in draft[3:] if one is not None]))
     return [
         Thirds(
             source=source,
@@ -228,20 +235,32 @@ def thirds(rows: Iterable[Row], cells: Mapping[str, Sequence[Cell]], layers: int
             alpha=alpha,
             changed=next(fixed),
             register_gain=next(fixed) if gained else None,
-            middle_dose=doses[0],
-            late_dose=doses[1],
+            middle_dose=median(row.relative_dose for _, row, _ in middle),
+            late_dose=median(row.relative_dose for _, row, _ in late),
         )
-        for source, unit, alpha, doses, _, gained in drafts
+        for (source, unit, alpha), late, middle, _, gained in drafts
     ]
 
 
-def _sides(
-    items: Mapping[str, Mapping[str, Sequence[Row]]], value: Callable[[Row], float]
-) -> tuple[list[float], list[float]]:
-    questions: dict[tuple[str, ...], tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-    for item, sides in items.items():
-        domain, _, *rest = item.split("/")
-        for at, where in enumerate(("late", "middle")):
-            questions[domain, *rest][at].append(fmean(value(row) for row in sides[where]))
-    late, middle = zip(*questions.values(), strict=True) if questions else ((), ())
-    return [fmean(some) for some in late], [fmean(some) for some in middle]
+def _changed(row: Row, plain: Row) -> float:
+    return float(row.text != plain.text)
+
+
+def _added_register(row: Row, plain: Row) -> float:
+    return row.metrics["domain"] - plain.metrics["domain"]
+
+
+def _held_against(late: Iterable[Pair], middle: Iterable[Pair], value: Callable[[Row, Row], float]) -> Comparison:
+    """The mean of a question's values in the late layers against that in the middle ones."""
+    first, second = _by_question(late, value), _by_question(middle, value)
+    return compare([first[question] for question in first], [second[question] for question in first])
+
+
+def _by_question(pairs: Iterable[Pair], value: Callable[[Row, Row], float]) -> dict[tuple[str, int], float]:
+    by_item: dict[ItemId, list[float]] = defaultdict(list)
+    by_question: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for item, row, plain in pairs:
+        by_item[item].append(value(row, plain))
+    for item, values in by_item.items():
+        by_question[item.domain, item.number].append(fmean(values))
+    return {question: fmean(values) for question, values in by_question.items()}

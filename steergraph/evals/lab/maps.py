@@ -9,7 +9,7 @@ from steergraph.base.errors import InputError
 from steergraph.base.files import write_whole
 from steergraph.engine.steering.records import Unit
 from steergraph.evals.lab.findings import CellScore
-from steergraph.evals.lab.sweep import Source
+from steergraph.evals.lab.ids import Source
 
 SHOWN = {
     "register": ("open", "register_rate", "in the domain's register, open prompt"),

@@ -7,7 +7,10 @@ with its own. The turns and the search are the graph's own. Knows cases, the age
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from git import Actor, Repo
 
 from steergraph.agents.run_config import Context
 from steergraph.agents.services import Services
@@ -17,12 +20,13 @@ from steergraph.agents.turn import prepare, suspects
 from steergraph.engine.protocol import Engine, Message
 from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of
 from steergraph.evals.lab.switching import REPO, spoken_with
+from steergraph.evals.lab.tasks import IssueCase
 from steergraph.repo.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever
-from training.tasks.cases import Case
 
 ALONE = "issue alone"
 PRESETS = {"unsteered suspects": "baseline", "static suspects": "static", "dynamic suspects": "dynamic"}
+_WHEN = "2020-01-01T00:00:00+0000"
 _MISSED = 21
 """The rank that is written down for a file that is not among the best 20."""
 
@@ -31,7 +35,7 @@ _MISSED = 21
 class Suspects:
     """The experiment over `cases`, whose files are in `repository`; an `experiment.Experiment`."""
 
-    cases: Sequence[Case]
+    cases: Sequence[IssueCase]
     targets: Mapping[str, str]
     repository: Repository
     retriever: BM25Retriever
@@ -71,7 +75,7 @@ class Suspects:
         return list(plan[: plan.index(RETRIEVE)])
 
     def _row(self, item: Item, arm: Arm, named: Sequence[str], dose: float) -> Row:
-        case: Case = item.truth
+        case: IssueCase = item.truth
         found = self.retriever.search(self.repository, "HEAD", case.issue, named)
         paths = [one.path for one in found.ranked]
         target = self.targets[case.id]
@@ -79,10 +83,34 @@ class Suspects:
         metrics = {"first": float(rank == 1), "in_five": float(rank <= 5), "rank": float(rank)}
         metrics["names"] = float(len(named))
         words = set(re.findall(r"\w+", " ".join(named)))
-        metrics["right_name"] = float(case.scene.defect.function.split(".")[-1] in words)
+        metrics["right_name"] = float(case.function.split(".")[-1] in words)
         return Row(item=item.id, arm=arm.name, text="\n".join(named), metrics=metrics, relative_dose=dose)
 
 
-def _state(case: Case) -> State:
+def write_repository(cases: Sequence[IssueCase], folder: Path) -> dict[str, str]:
+    """All cases' files in one git repository of one commit in the empty `folder`; each case's target path by id.
+
+    Each case has a folder of its own there, so that no two files have one path. The same cases give the same commit.
+    No hook is run.
+    """
+    for number, case in enumerate(cases):
+        for path, text in case.files.items():
+            file = folder / _place(number, path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+    with Repo.init(folder, initial_branch="main") as repository:
+        repository.git.add("--all", "--force")
+        author = Actor("steergraph", "steergraph@example.invalid")
+        repository.index.commit(
+            "cases", author=author, committer=author, author_date=_WHEN, commit_date=_WHEN, skip_hooks=True
+        )
+    return {case.id: _place(number, case.target) for number, case in enumerate(cases)}
+
+
+def _place(number: int, path: str) -> str:
+    return f"part_{number:03d}/{path}"
+
+
+def _state(case: IssueCase) -> State:
     task = Task(kind="issue", problem=case.issue, repo=REPO, base_commit="0" * 40)
     return {"task": task.model_dump(mode="json"), "cluster": None, "attempt": 0, "feedback": "", "notes": []}

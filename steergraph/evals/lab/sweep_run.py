@@ -4,7 +4,7 @@ Knows how the lab's parts go together. Every step resumes: rows that are there a
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,12 @@ from steergraph.engine.local import LocalEngine
 from steergraph.evals.lab import published
 from steergraph.evals.lab.experiment import Row, manifest, run
 from steergraph.evals.lab.findings import CellScore, Found, Thirds, choose, judged, scores, thirds
-from steergraph.evals.lab.sweep import BASELINE, Cell, Sweep, SweepSettings, grid, make_vectors, middle_norm
+from steergraph.evals.lab.ids import BASELINE, Cell, ItemId
+from steergraph.evals.lab.sweep import Sweep, SweepSettings, grid, make_vectors, middle_norm
+from steergraph.evals.lab.tasks import Classifier, SweepTasks
 from steergraph.evals.stats import wilson
 from steergraph.sandbox.run import Sandbox
-from training.tasks.registers import Registers, corpus_registers, corpus_texts
 
-_TEACH, _JUDGE = "the classifier's lessons", "the classifier's exam"
-"""Seeds of the classifier's texts: those it learns from and those it is judged on."""
 _BATCH = 64
 Say = Callable[[str], None]
 
@@ -38,7 +37,14 @@ class SweepResult(Frozen):
 
 
 def run_sweep(
-    model: str, settings: SweepSettings, out: Path, command: str, say: Say, *, cache_dir: Path | None = None
+    model: str,
+    settings: SweepSettings,
+    tasks: SweepTasks,
+    out: Path,
+    command: str,
+    say: Say,
+    *,
+    cache_dir: Path | None = None,
 ) -> SweepResult:
     """Run what is missing in `out`/select and `out`/report, and write `out`/sweep.json and sweep.md.
 
@@ -49,8 +55,8 @@ def run_sweep(
         doses = {source: units for source, units in settings.doses.items() if source != "prompts"}
         settings = settings.model_copy(update={"doses": doses})
     say("vectors")
-    library = make_vectors(loaded, settings, cache_dir)
-    registers = corpus_registers(_TEACH)
+    library = make_vectors(loaded, settings, tasks, cache_dir)
+    registers = tasks.classifier()
     scale = middle_norm(loaded)
     cells = {domain: grid(settings, domain, loaded.info.n_layers, scale) for domain in settings.domains}
     sandbox = Sandbox.detect()
@@ -59,7 +65,7 @@ def run_sweep(
         return lambda done, of: say(f"{split}: {done} of {of} answers")
 
     with LocalEngine(loaded, library, max_batch=_BATCH) as engine:
-        selecting = Sweep(settings, "select", cells, registers, sandbox)
+        selecting = Sweep(settings, "select", cells, tasks, registers, sandbox)
         rows = run(selecting, engine, out / "select", command=command, report=progress("select"))
         table = scores(rows, cells)
         drafts = choose(table, settings.coherent)
@@ -67,13 +73,13 @@ def run_sweep(
         for draft in drafts:
             if draft.cell not in chosen[draft.domain]:
                 chosen[draft.domain].append(draft.cell)
-        reporting = Sweep(settings, "report", chosen, registers, sandbox)
+        reporting = Sweep(settings, "report", chosen, tasks, registers, sandbox)
         kept = run(reporting, engine, out / "report", command=command, report=progress("report"))
         made = manifest(selecting, engine, command)
         info = engine.info
     result = SweepResult(
         manifest=made,
-        classifier=_classifier(registers, kept),
+        classifier=_classifier(registers, tasks.spoken(), kept),
         table=tuple(table),
         found=tuple(judged(drafts, kept)),
         late=tuple(thirds(rows, cells, info.n_layers)),
@@ -87,18 +93,17 @@ def run_sweep(
     return result
 
 
-def _classifier(registers: Registers, rows: list[Row]) -> dict[str, Any]:
-    """How often the classifier is right: on texts of the corpus, and on the model's own words, by their prompt."""
-    pairs = corpus_texts(_JUDGE, 60)
+def _classifier(registers: Classifier, pairs: Sequence[tuple[str, str]], rows: list[Row]) -> dict[str, Any]:
+    """How often the classifier is right: on the tasks' texts, and on the model's own words, by their prompt."""
     told = registers.tell([text for text, _ in pairs])
     corpus = wilson(sum(one == label for one, (_, label) in zip(told, pairs, strict=True)), len(pairs))
-    own = [row for row in rows if row.arm == BASELINE and row.item.split("/")[1] == "own"]
+    own = [row for row in rows if row.arm == BASELINE and ItemId.parse(row.item).prompt == "own"]
     if not own:
         return {"corpus": {"n": len(pairs), **corpus.model_dump()}}
     spoken = wilson(sum(int(row.metrics["domain"]) for row in own), len(own))
     by_domain: dict[str, list[float]] = {}
     for row in own:
-        by_domain.setdefault(row.item.split("/")[0], []).append(row.metrics["domain"])
+        by_domain.setdefault(ItemId.parse(row.item).domain, []).append(row.metrics["domain"])
     return {
         "corpus": {"n": len(pairs), **corpus.model_dump()},
         "own_answers": {"n": len(own), **spoken.model_dump()},

@@ -2,8 +2,8 @@
 
 An arm is a preset of the policy: baseline, static and dynamic without context and with it (gate off, as published), and
 `auto` (gate on). A turn is prepared, steered, guarded and written down by the graph's own functions; only the waiting
-is batched, and the context is the case's own files instead of a search. All arms are scored alike: the repaired code
-passes its hidden test. Knows cases and the agents' turns.
+is batched, and the context is the case's own files instead of a search. All arms are scored alike, by the tasks' own
+judge of the edited file. Knows the agents' turns.
 """
 
 import dataclasses
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from steergraph.agents.edits.blocks import parse_edits
+from steergraph.agents.edits.patch import apply_edits
 from steergraph.agents.run_config import Context
 from steergraph.agents.services import Services
 from steergraph.agents.speak import step_of
@@ -20,9 +22,8 @@ from steergraph.agents.state import State, Step, Task
 from steergraph.agents.turn import Turn, prepare, unsteered
 from steergraph.engine.protocol import Engine, Message
 from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of
+from steergraph.evals.lab.tasks import IssueCase, SwitchingTasks
 from steergraph.sandbox.run import Sandbox
-from training.hidden_tests import judge
-from training.tasks.cases import Case, edited
 
 WITHOUT = ("baseline", "static", "dynamic")
 WITH = ("rag_baseline", "rag_static", "rag_dynamic", "auto")
@@ -47,11 +48,23 @@ def spoken_with(services: Services) -> dict[str, Any]:
     }
 
 
+def edited(case: IssueCase, answer: str) -> str | None:
+    """The case's target file after the answer's edits, made as the graph makes them; None where they can't be, or
+    change another file."""
+    parsed = parse_edits(answer)
+    if not parsed.edits or parsed.problems:
+        return None
+    applied = apply_edits(parsed.edits, case.files.get)
+    if applied.problems or set(applied.after) != {case.target}:
+        return None
+    return applied.after[case.target]
+
+
 @dataclass
 class _Run:
     """One case under one preset, as far as it has come."""
 
-    case: Case
+    case: IssueCase
     context: Context
     state: State
     steps: list[Step] = dataclasses.field(default_factory=list)
@@ -61,7 +74,8 @@ class _Run:
 class Switching:
     """The experiment over `cases`; an `experiment.Experiment`."""
 
-    cases: Sequence[Case]
+    tasks: SwitchingTasks
+    cases: Sequence[IssueCase]
     services: Services
     sandbox: Sandbox
     seed: int
@@ -87,25 +101,26 @@ class Switching:
         while waiting := [run for run in runs if run.state["cursor"] < len(run.state["plan"])]:
             self._step(engine, waiting)
         texts = [run.steps[-1].text for run in runs]
-        verdicts = judge([run.case.sample for run in runs], texts, self.sandbox, edited)
+        files = [edited(run.case, text) for run, text in zip(runs, texts, strict=True)]
+        repaired = self.tasks.repaired([run.case for run in runs], files, self.sandbox)
         return [
             Row(
                 item=item.id,
                 arm=arm.name,
                 text=text,
                 metrics={
-                    "repaired": float(verdict.repaired),
-                    "applies": float(edited(run.case.sample, text) is not None),
+                    "repaired": float(right),
+                    "applies": float(file is not None),
                     "suspect": float(self._suspect(run)),
                     "steered_steps": float(sum(dose_of(step.receipt) > 0 for step in run.steps)),
                     "refused": float(sum(step.guard is not None for step in run.steps)),
                 },
                 relative_dose=max(dose_of(step.receipt) for step in run.steps),
             )
-            for (item, arm), run, text, verdict in zip(batch, runs, texts, verdicts, strict=True)
+            for (item, arm), run, text, file, right in zip(batch, runs, texts, files, repaired, strict=True)
         ]
 
-    def _begin(self, case: Case, preset: str) -> _Run:
+    def _begin(self, case: IssueCase, preset: str) -> _Run:
         context = Context(preset=preset)
         retrieval = context.axes(self.services.policy).retrieval
         task = Task(kind="issue", problem=case.quoted, repo=REPO, base_commit="0" * 40)
@@ -129,7 +144,7 @@ class Switching:
             name = run.state["plan"][run.state["cursor"]]
             run.state["cursor"] += 1
             if name == RETRIEVE:
-                run.state["retrieval"] = {"passages": run.case.passages}
+                run.state["retrieval"] = {"passages": list(map(dict, run.case.passages))}
             else:
                 speaking.append((run, prepare(self.services, name, run.state, run.context)))
         while speaking:
@@ -148,5 +163,5 @@ class Switching:
     def _suspect(self, run: _Run) -> bool:
         """Whether bug_analysis names the function that is wrong."""
         analyses = [step.text for step in run.steps if step.specialist == "bug_analysis" and step.guard is None]
-        function = run.case.scene.defect.function
+        function = run.case.function
         return any(f"`{name}`" in text for text in analyses for name in (function, function.split(".")[-1]))

@@ -23,13 +23,13 @@ from steergraph.engine.local import LocalEngine
 from steergraph.evals.example_issues import Resolved, load_examples, run_examples
 from steergraph.evals.lab.experiment import Row, manifest, run
 from steergraph.evals.lab.published import said
-from steergraph.evals.lab.suspects import ALONE, PRESETS, Suspects
+from steergraph.evals.lab.suspects import ALONE, PRESETS, Suspects, write_repository
 from steergraph.evals.lab.switching import WITH, WITHOUT, Switching
+from steergraph.evals.lab.tasks import SwitchingTasks
 from steergraph.evals.stats import Comparison, compare, corrected, wilson
 from steergraph.repo.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever
 from steergraph.sandbox.run import Sandbox
-from training.tasks.cases import draw_cases, write_repository
 
 _BATCH = 64
 Say = Callable[[str], None]
@@ -58,6 +58,7 @@ class SwitchingSettings(Frozen):
 def run_switching(
     model: str,
     settings: SwitchingSettings,
+    tasks: SwitchingTasks,
     out: Path,
     command: str,
     say: Say,
@@ -72,7 +73,7 @@ def run_switching(
     sandbox = Sandbox.detect()
     if examples is not None:
         load_examples(examples)  # a wrong folder is said now, not after the long part
-    cases = draw_cases(settings.seed, settings.cases)
+    cases = tasks.cases(settings.seed, settings.cases)
 
     def progress(what: str) -> Callable[[int, int], None]:
         return lambda done, of: say(f"{what}: {done} of {of}")
@@ -81,7 +82,7 @@ def run_switching(
         services = _services(engine, cache_dir)
         names = {name for plan in services.roster.plans.values() for name in plan if name not in (RETRIEVE, "DOMAIN")}
         services.ensure_vectors(sorted({services.roster[name].domain for name in names}))
-        switching = Switching(cases, services, sandbox, settings.seed)
+        switching = Switching(tasks, cases, services, sandbox, settings.seed)
         rows = run(switching, engine, out / "switching", command=command, report=progress("switching"))
         targets = write_repository(cases, Path(folder))
         with Repository.open(folder) as repository:

@@ -7,7 +7,8 @@ from steergraph.engine.protocol import ModelInfo
 from steergraph.evals.lab import published
 from steergraph.evals.lab.experiment import Row
 from steergraph.evals.lab.findings import choose, judged, scores, thirds
-from steergraph.evals.lab.sweep import BASELINE, Cell, Coherent
+from steergraph.evals.lab.ids import BASELINE, Cell, ItemId
+from steergraph.evals.lab.sweep import Coherent
 
 LAYERS = 6
 CELLS = [Cell(domain="law", source="contrast", unit="residual", alpha=0.3, layer=layer) for layer in range(LAYERS)]
@@ -25,7 +26,7 @@ INFO = ModelInfo(
 
 def row(item: int, prompt: str, arm: str, *, right: bool, register: bool, text: str = "x", nats: float = 0.1) -> Row:
     metrics = {"domain": float(register), "accurate": float(right), "repetition": 0.0, "empty": 0.0, "nats": nats}
-    name = f"law/{prompt}/select/{item}"
+    name = str(ItemId("law", prompt, "select", item))
     return Row(item=name, arm=arm, text=text, metrics=metrics, relative_dose=0.0 if arm == BASELINE else 0.3)
 
 

@@ -11,14 +11,18 @@ import yaml
 from steergraph.cli import main
 from steergraph.evals.example_issues import hidden_passes, load_examples
 from steergraph.evals.example_issues import main as examples
+from steergraph.evals.lab.suspects import write_repository
 from steergraph.evals.lab.sweep import SweepSettings, grid
+from steergraph.evals.lab.switching import edited
 from steergraph.repo.repository import Repository
 from steergraph.sandbox.run import Sandbox
 from training.abilities import main as abilities
+from training.hidden_tests import edited_function
 from training.repairs import main as repairs
-from training.tasks.cases import draw_cases, edited, write_repository
+from training.tasks.cases import draw_cases
 
 ROOT = Path(__file__).resolve().parents[3]
+TASKS = ("--tasks", "training.tasks:POCKET")
 SMALL = """
 select: 2
 report: 3
@@ -42,7 +46,7 @@ def test_a_sweep_writes_its_findings_and_goes_on(
     settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, cells, maps = tmp_path / "out", tmp_path / "cells" / "pocket.yaml", tmp_path / "maps"
-    command = ["lab", "sweep", "--out", str(out), "--settings", str(settings)]
+    command = ["lab", "sweep", *TASKS, "--out", str(out), "--settings", str(settings)]
     assert main([*command, "--cells", str(cells), "--maps", str(maps)]) == 0
     assert "Are late layers frozen?" in capsys.readouterr().out
     record = json.loads((out / "sweep.json").read_text())
@@ -73,12 +77,12 @@ def test_bad_settings_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
         ("- 1\n", "mapping"),
     ):
         path.write_text(text)
-        assert main(["lab", "sweep", "--out", str(tmp_path / "out"), "--settings", str(path)]) == 2
+        assert main(["lab", "sweep", *TASKS, "--out", str(tmp_path / "out"), "--settings", str(path)]) == 2
         error = capsys.readouterr().err
         assert said in error
         assert len(error.splitlines()) == 1
     path.write_text("comparisons: [[dynamc, baseline]]\n")
-    assert main(["lab", "switching", "--out", str(tmp_path / "out"), "--settings", str(path)]) == 2
+    assert main(["lab", "switching", *TASKS, "--out", str(tmp_path / "out"), "--settings", str(path)]) == 2
     assert "dynamc" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -89,9 +93,9 @@ def test_what_cannot_be_written_or_read_is_said_before_the_long_part(
     file = tmp_path / "file"
     file.write_text("")
     for command in (
-        ["lab", "sweep", "--out", str(file)],
-        ["lab", "sweep", "--out", str(tmp_path / "out"), "--cells", str(file / "cells.yaml")],
-        ["lab", "switching", "--out", str(tmp_path / "out"), "--examples", str(tmp_path)],
+        ["lab", "sweep", *TASKS, "--out", str(file)],
+        ["lab", "sweep", *TASKS, "--out", str(tmp_path / "out"), "--cells", str(file / "cells.yaml")],
+        ["lab", "switching", *TASKS, "--out", str(tmp_path / "out"), "--examples", str(tmp_path)],
     ):
         assert main(command) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
@@ -113,7 +117,7 @@ def test_a_grid_has_every_layer_at_every_dose() -> None:
 def test_switching_compares_all_arms_on_the_same_cases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "small.yaml"
     path.write_text("cases: 3\n")
-    assert main(["lab", "switching", "--out", str(tmp_path / "out"), "--settings", str(path)]) == 0
+    assert main(["lab", "switching", *TASKS, "--out", str(tmp_path / "out"), "--settings", str(path)]) == 0
     assert "Do the suspects help retrieval?" in capsys.readouterr().out
     record = json.loads((tmp_path / "out" / "switching.json").read_text())
     assert {arm["n"] for arm in record["arms"].values()} == {3}
@@ -127,12 +131,12 @@ def test_switching_compares_all_arms_on_the_same_cases(tmp_path: Path, capsys: p
 
 def test_cases_are_judged_by_edits_as_the_graph_makes_them() -> None:
     for case in draw_cases(5, 8):
-        right = edited(case.sample, case.sample.answer)
+        right = edited(case, case.sample.answer)
         assert right is not None
-        assert tuple(right[0]) == case.scene.fixed
-        assert tuple(right[1]) == case.scene.piece.fixed
-        assert edited(case.sample, "I don't know.") is None
-        assert edited(case.sample, case.sample.answer.replace(".py", "_other.py", 1)) is None
+        assert tuple(right.splitlines()) == case.scene.fixed
+        assert tuple(edited_function(case.scene, right.splitlines())) == case.scene.piece.fixed
+        assert edited(case, "I don't know.") is None
+        assert edited(case, case.sample.answer.replace(".py", "_other.py", 1)) is None
         assert re.search(r"\nIt is in \S+: `.+`$", case.quoted)
 
 
