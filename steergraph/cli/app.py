@@ -7,7 +7,7 @@
     steergraph bench swebench --dataset FILE|NAME --run-id ID
     steergraph eval --predictions FILE --dataset FILE --repos DIR [--executor docker]
     steergraph report RUN... [--grades DIR] [--dataset FILE] [--out DIR]
-    steergraph lab sweep|switching --model MODEL --out DIR
+    steergraph lab sweep|switching --tasks MODULE:NAME --model MODEL --out DIR
     steergraph doctor
 
 Exit codes: 0 a checked patch or an answer, 1 none found, 2 bad input, 130 interrupted (and resumable).
