@@ -1,33 +1,42 @@
-"""What a commit's tree holds, read from the object database: entries, bytes, and text where a file is text.
+"""What a commit's tree holds, read through GitPython's objects: entries, bytes, and text where a file is text.
 
-Knows git's object commands and what makes a file unreadable as text. Knows nothing of where the repository came from.
-Line endings are kept as they are; nothing is decoded by a guess, so that text written back gives the same bytes.
+Knows what makes a file unreadable as text. Knows nothing of where the repository came from. Line endings are kept as
+they are; nothing is decoded by a guess, so that text written back gives the same bytes.
 """
 
+import stat
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+import git
 
-from steergraph.repo.git import run_git
+from steergraph.base.bounded import BoundedCache
+from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
+from steergraph.repo.hardened import HardenedRepo
 from steergraph.repo.objects import ObjectReader
 
 MAX_TEXT_BYTES = 1_000_000
+_KEPT_BYTES = 16_000_000
+_ITEM_BYTES = 200
+_SUBMODULE = "160000"
 _LFS = b"version https://git-lfs.github.com/spec/"
 _KINDS: dict[str, Literal["file", "symlink", "submodule"]] = {
     "100644": "file",
-    "100664": "file",
     "100755": "file",
     "120000": "symlink",
-    "160000": "submodule",
+    _SUBMODULE: "submodule",
 }
 
 
-class FileEntry(BaseModel):
-    """One path of a commit's tree."""
+class _Item(NamedTuple):
+    path: str
+    blob: str
+    mode: str
 
-    model_config = ConfigDict(frozen=True)
+
+class FileEntry(Frozen):
+    """One path of a commit's tree."""
 
     path: str
     blob: str
@@ -41,10 +50,8 @@ class FileEntry(BaseModel):
         return _KINDS.get(self.mode, "file")
 
 
-class FileText(BaseModel):
+class FileText(Frozen):
     """A file's text, or why it has none."""
-
-    model_config = ConfigDict(frozen=True)
 
     path: str
     text: str | None
@@ -52,20 +59,60 @@ class FileText(BaseModel):
     """Set where `text` is None: missing, symlink, submodule, too large, binary, not UTF-8, a Git LFS pointer."""
 
 
-def list_tree(git_dir: Path, sha: str) -> list[FileEntry]:
-    """Every entry of the tree of commit `sha`, by path. Names that are not UTF-8 are left out."""
-    entries = []
-    for line in run_git(["ls-tree", "-r", "-z", "-l", "--full-tree", sha], git_dir).split(b"\0"):
-        about, _, name = line.partition(b"\t")
-        if not about:
-            continue
-        mode, _, blob, size = about.decode("ascii").split()
+class Trees:
+    """Lists what commits hold. What was listed is kept by subtree: commits of one repository share most of theirs."""
+
+    def __init__(self, repo: HardenedRepo, reader: ObjectReader) -> None:
+        self._repo, self._reader = repo, reader
+        self._listed: BoundedCache[tuple[str, str], tuple[list[_Item], list[git.Tree]]] = BoundedCache(_KEPT_BYTES)
+        self._sizes: BoundedCache[str, int] = BoundedCache(_KEPT_BYTES)
+
+    def entries(self, sha: str) -> list[FileEntry]:
+        """Every entry of the tree of commit `sha`, by path. Names that are not UTF-8 are left out.
+
+        Raises InputError where a tree is missing.
+        """
         try:
-            path = name.decode("utf-8")
-        except UnicodeDecodeError:
-            continue
-        entries.append(FileEntry(path=path, blob=blob, size=int(size) if size.isdigit() else None, mode=mode))
-    return sorted(entries, key=lambda entry: entry.path)
+            items = (
+                self._below(git.Commit(self._repo, bytes.fromhex(sha)).tree) if len(sha) == 40 else self._by_git(sha)
+            )
+        except InputError:
+            raise
+        except Exception:  # headers and names that GitPython refuses; git itself lists them
+            items = self._by_git(sha)
+        items = [item for item in items if _is_text(item.path)]
+        sizes = self._sizes_of([item.blob for item in items if item.mode != _SUBMODULE])
+        entries = [FileEntry(path=path, blob=blob, size=sizes.get(blob), mode=mode) for path, blob, mode in items]
+        return sorted(entries, key=lambda entry: entry.path)
+
+    def _below(self, tree: git.Tree) -> list["_Item"]:
+        items: list[_Item] = []
+        level = [tree]
+        while level:
+            known = self._listed.get_many((str(tree.path), tree.hexsha) for tree in level)
+            self._reader.read_ahead([tree.hexsha for tree in level if (str(tree.path), tree.hexsha) not in known])
+            below: list[git.Tree] = []
+            for tree in level:
+                key = str(tree.path), tree.hexsha
+                if key not in known:
+                    known[key] = _split(tree)
+                    self._listed.put(key, known[key], _ITEM_BYTES * (len(known[key][0]) + len(known[key][1])))
+                items += known[key][0]
+                below += known[key][1]
+            level = below
+        return items
+
+    def _by_git(self, sha: str) -> list["_Item"]:
+        lines = self._repo.git.ls_tree("-r", "-z", "--full-tree", sha).split("\0")
+        parts = [line.partition("\t") for line in lines if line]
+        return [_Item(path, about.split()[2], about.split()[0]) for about, _, path in parts]
+
+    def _sizes_of(self, blobs: Sequence[str]) -> dict[str, int]:
+        known = self._sizes.get_many(blobs)
+        new = self._reader.sizes([blob for blob in blobs if blob not in known])
+        for blob, size in new.items():
+            self._sizes.put(blob, size, _ITEM_BYTES)
+        return known | new
 
 
 def why_no_text(entry: FileEntry) -> str | None:
@@ -100,3 +147,30 @@ def decode(path: str, data: bytes) -> FileText:
         return FileText(path=path, text=data.decode("utf-8"))
     except UnicodeDecodeError:
         return FileText(path=path, text=None, reason="not UTF-8")
+
+
+def _split(tree: git.Tree) -> tuple[list[_Item], list[git.Tree]]:
+    """What lies in a tree itself, and its folders."""
+    items: list[_Item] = []
+    folders: list[git.Tree] = []
+    for item in tree:
+        if isinstance(item, git.Tree):
+            folders.append(item)
+        else:
+            items.append(_Item(str(item.path), item.hexsha, _mode(item.mode)))
+    return items, folders
+
+
+def _mode(mode: int) -> str:
+    """As git writes it today: trees of its first years have others."""
+    if stat.S_ISREG(mode):
+        return "100755" if mode & 0o100 else "100644"
+    return f"{mode:06o}"
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

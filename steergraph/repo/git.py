@@ -6,8 +6,7 @@ caller is handed on, and settings that would start a program are overridden. Wha
 still name (filters, diff and merge drivers) is the reason why only repositories that this package made are opened: a
 user's is read through `local.py`, which never shows git its configuration.
 
-GitPython is not used here: it gives its children the caller's whole environment, in which one GIT_DIR is enough to
-read another repository than the one named.
+GitPython's commands run through it too (`hardened.py`).
 """
 
 import os

@@ -18,7 +18,6 @@ from steergraph.base.errors import InputError
 from steergraph.base.files import held
 from steergraph.base.folders import cache_folder
 from steergraph.repo.git import NETWORK_TIMEOUT_S, GitError, run_git
-from steergraph.repo.hardened import HardenedGit
 from steergraph.repo.local import allow_any_commit
 from steergraph.repo.sources import Bundle, Remote
 
@@ -65,31 +64,11 @@ def _clone(source: Bundle | Remote, mirror: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".new-", dir=mirror.parent) as temporary:
         made = Path(temporary) / "mirror"
         stamp = _stamp(source)
-        try:
-            git = HardenedGit()
-            git.update_environment(**_clone_environment(source))
-            git.clone("--quiet", "--mirror", "--", _address(source), str(made))
-        except GitError as error:
-            raise GitError(f"{source}: {error}") from error
+        _run(source, ["clone", "--quiet", "--mirror", "--", _address(source), str(made)])
         run_git(["config", "--file", str(made / "config"), "--remove-section", "remote.origin"])
         allow_any_commit(made)
         (made / _STAMP).write_text(stamp, encoding="utf-8")
         made.rename(mirror)
-
-
-def _clone_environment(source: Bundle | Remote) -> dict[str, str]:
-    """Transport, and for a URL the credentials and the helper that hands them to git, as variables for one clone."""
-    if isinstance(source, Bundle):
-        return {"GIT_ALLOW_PROTOCOL": "file"}
-    settings = credential_settings(source)
-    return {
-        "GIT_ALLOW_PROTOCOL": source.scheme,
-        "STEERGRAPH_USERNAME": source.username,
-        "STEERGRAPH_PASSWORD": source.password,
-        "GIT_CONFIG_COUNT": str(len(settings)),
-        **{f"GIT_CONFIG_KEY_{i}": key for i, key in enumerate(settings)},
-        **{f"GIT_CONFIG_VALUE_{i}": value for i, value in enumerate(settings.values())},
-    }
 
 
 def _fetch(source: Bundle | Remote, mirror: Path) -> None:
@@ -101,18 +80,15 @@ def _fetch(source: Bundle | Remote, mirror: Path) -> None:
     (mirror / _STAMP).write_text(stamp, encoding="utf-8")
 
 
-def _run(source: Bundle | Remote, args: list[str], cwd: Path) -> bytes:
+def _run(source: Bundle | Remote, args: list[str], cwd: Path | None = None) -> bytes:
     """Git with the source's transport and credentials; failures name the source."""
+    protocols, settings, environment = ["file"], {}, {}
+    if isinstance(source, Remote):
+        protocols, settings = [source.scheme], credential_settings(source)
+        environment = {"STEERGRAPH_USERNAME": source.username, "STEERGRAPH_PASSWORD": source.password}
     try:
-        if isinstance(source, Bundle):
-            return run_git(args, cwd, timeout=NETWORK_TIMEOUT_S, protocols=["file"])
         return run_git(
-            args,
-            cwd,
-            timeout=NETWORK_TIMEOUT_S,
-            protocols=[source.scheme],
-            settings=credential_settings(source),
-            environment={"STEERGRAPH_USERNAME": source.username, "STEERGRAPH_PASSWORD": source.password},
+            args, cwd, timeout=NETWORK_TIMEOUT_S, protocols=protocols, settings=settings, environment=environment
         )
     except GitError as error:
         raise GitError(f"{source}: {error}") from error

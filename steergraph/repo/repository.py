@@ -21,7 +21,7 @@ from steergraph.base.errors import InputError
 from steergraph.repo import contents, local, mirrors
 from steergraph.repo.contents import FileEntry, FileText
 from steergraph.repo.git import GitError, redact, run_git
-from steergraph.repo.hardened import HardenedGit
+from steergraph.repo.hardened import HardenedRepo
 from steergraph.repo.objects import ObjectReader, find_missing, missing_objects
 from steergraph.repo.sources import Folder, Remote, Source, parse_source
 from steergraph.repo.working_copy import WorkingCopy, make_working_copy
@@ -42,10 +42,12 @@ class Repository:
         self.git_dir = git_dir
         """The view or mirror: a bare repository of ours. Read it; its refs may change under you."""
         self.objects = ObjectReader(git_dir)
-        self._git = HardenedGit(str(git_dir))
+        self.repo = HardenedRepo(git_dir, self.objects)
+        """The same for GitPython: its commits, trees and blobs. Of a SHA-1 repository."""
         self._source = source
         self._origin = origin
         self._fresh = fresh
+        self._lists = contents.Trees(self.repo, self.objects)
         self._trees: OrderedDict[str, dict[str, FileEntry]] = OrderedDict()
         self._lock = Lock()
         self._finalizer = weakref.finalize(self, shutil.rmtree, git_dir.parent, True) if origin else None
@@ -80,6 +82,7 @@ class Repository:
     def close(self) -> None:
         """End what reads from git, and remove the view, if there is one. Idempotent."""
         self.objects.close()
+        self.repo.close()
         if self._finalizer is not None:
             self._finalizer()
 
@@ -150,7 +153,9 @@ class Repository:
 
         Use it as a context manager: leaving removes the folder.
         """
-        return make_working_copy(self.git_dir, self.resolve(sha), Path(into), local.object_format(self.git_dir))
+        full = self.resolve(sha)
+        links = [entry.path for entry in self.files(full) if entry.kind == "symlink"]
+        return make_working_copy(self.git_dir, full, links, Path(into))
 
     def _tree(self, sha: str) -> dict[str, FileEntry]:
         with self._lock:
@@ -159,7 +164,7 @@ class Repository:
                 return self._trees[sha]
         full = self.resolve(sha)
         try:
-            tree = {entry.path: entry for entry in contents.list_tree(self.git_dir, full)}
+            tree = {entry.path: entry for entry in self._lists.entries(full)}
         except GitError as error:
             raise (missing_objects(find_missing(self.git_dir, full)) or error) from error
         with self._lock:
@@ -169,14 +174,13 @@ class Repository:
         return tree
 
     def _commit_of(self, name: str) -> str:
-        return str(self._git.rev_parse("--verify", "--end-of-options", f"{name}^{{commit}}"))
+        return str(self.repo.git.rev_parse("--verify", "--end-of-options", f"{name}^{{commit}}"))
 
-    def _has_commit(self, sha: str) -> bool:
+    def _has(self, name: str) -> bool:
         try:
-            run_git(["cat-file", "-e", f"{sha}^{{commit}}"], self.git_dir)
+            return bool(self._commit_of(name))
         except GitError:
             return False
-        return True
 
     def _refresh(self, name: str) -> None:
         """Bring refs, and for a URL the objects, up to date; once for each opened URL, plus once for a missing id."""
@@ -191,7 +195,7 @@ class Repository:
                 if not self._fresh:
                     self._fresh = True
                     mirrors.refresh_mirror(self._source, self.git_dir)
-                if full and not self._has_commit(name.lower()):
+                if full and not self._has(name.lower()):
                     mirrors.fetch_commit(self._source, self.git_dir, name.lower())
             except GitError as error:
                 _LOG.warning("using the mirror as it is: %s", error)
@@ -202,11 +206,7 @@ class Repository:
             return False
         if run_git(["for-each-ref", "--count=1"], self.git_dir).strip() or self._origin_is_reftable():
             return False
-        try:
-            run_git(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"], self.git_dir)
-        except GitError:
-            return True
-        return False
+        return not self._has("HEAD")
 
     def _origin_is_reftable(self) -> bool:
         return self._origin is not None and local.is_reftable(self._origin)

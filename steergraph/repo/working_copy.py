@@ -8,14 +8,13 @@ re-encoding runs, submodules stay empty folders, and a symbolic link that leads 
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from steergraph.base.errors import InputError
 from steergraph.base.files import write_whole
-from steergraph.repo.contents import list_tree
 from steergraph.repo.git import TIMEOUT_S, GitError, run_git
 from steergraph.repo.objects import find_missing, missing_objects
 
@@ -69,8 +68,10 @@ class WorkingCopy:
         _write(git_dir / "info" / "attributes", _ATTRIBUTES.encode())
 
 
-def make_working_copy(source: Path, sha: str, into: Path, object_format: str = "sha1") -> WorkingCopy:
+def make_working_copy(source: Path, sha: str, links: Sequence[str], into: Path) -> WorkingCopy:
     """Check commit `sha` of `source`, a view or mirror of ours, out into the new folder `into`.
+
+    `links` are the paths that are symbolic links in it.
 
     Raises InputError where `into` exists and is not empty, or where objects of the commit are missing; then `into` is
     left as it was.
@@ -79,7 +80,7 @@ def make_working_copy(source: Path, sha: str, into: Path, object_format: str = "
         raise InputError(f"{into}: a working copy needs a new or empty folder")
     existed = into.is_dir()
     try:
-        return _make(source, sha, into.absolute(), object_format)
+        return _make(source, sha, links, into.absolute())
     except BaseException as error:
         remove_tree(into)
         if existed:
@@ -89,8 +90,9 @@ def make_working_copy(source: Path, sha: str, into: Path, object_format: str = "
         raise
 
 
-def _make(source: Path, sha: str, into: Path, object_format: str) -> WorkingCopy:
+def _make(source: Path, sha: str, links: Sequence[str], into: Path) -> WorkingCopy:
     into.mkdir(parents=True, exist_ok=True)
+    object_format = "sha256" if len(sha) == 64 else "sha1"
     run_git(["init", "--quiet", "--template=", f"--object-format={object_format}"], into)
     git_dir = into / ".git"
     config = (git_dir / "config").read_bytes()
@@ -105,17 +107,16 @@ def _make(source: Path, sha: str, into: Path, object_format: str) -> WorkingCopy
         missing = missing_objects(find_missing(source, sha))
         raise GitError(f"cannot check out {sha[:12]}: {missing or error}") from error
     _write(git_dir / "config", config + _CONFIG % b"true")
-    return WorkingCopy(into, sha, _make_links(into, sha))
+    return WorkingCopy(into, sha, _make_links(into, links))
 
 
-def _make_links(root: Path, sha: str) -> tuple[str, ...]:
+def _make_links(root: Path, links: Sequence[str]) -> tuple[str, ...]:
     """Turn the plain files that stand for symbolic links into links, where they stay inside. Return those left plain.
 
     The links are made together and judged by where they really lead, since one link can bend the way of another;
     removing one can bend others again, so it goes on until nothing changes.
     """
-    links = [entry for entry in list_tree(root, sha) if entry.kind == "symlink"]
-    targets = {entry.path: (root / entry.path).read_bytes() for entry in links if (root / entry.path).is_file()}
+    targets = {path: (root / path).read_bytes() for path in links if (root / path).is_file()}
     for path, target in targets.items():
         (root / path).unlink()
         (root / path).symlink_to(os.fsdecode(target))

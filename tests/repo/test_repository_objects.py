@@ -163,6 +163,44 @@ def test_a_sparse_checkout_is_read_whole(tmp_path):
             assert (copy.path / "out" / "b.py").is_file() and copy.git("status", "--porcelain") == b""
 
 
+def test_gitpython_reads_the_same_commits_trees_and_blobs(tmp_path):
+    where = tmp_path / "r"
+    first, second = make_repository(where, {"a.py": "x = 1\n", "folder/b.py": "y = 1\n"}, {"folder/b.py": "y = 2\n"})
+    with Repository.open(where) as repository:
+        commit = repository.repo.commit("main")
+        assert (commit.hexsha, commit.message, [parent.hexsha for parent in commit.parents]) == (
+            second,
+            "commit 2\n",
+            [first],
+        )
+        blobs = [item for item in commit.tree.traverse() if item.type == "blob"]
+        assert {(item.path, item.hexsha, item.size) for item in blobs} == {
+            (entry.path, entry.blob, entry.size) for entry in repository.files(second)
+        }
+        assert (commit.tree / "folder/b.py").data_stream.read() == b"y = 2\n"
+        assert repository.repo.commit(first[:8]).tree["folder"]["b.py"].data_stream.read() == b"y = 1\n"
+        assert [each.hexsha for each in repository.repo.iter_commits("main")] == [second, first]
+        with ThreadPoolExecutor(4) as pool:
+            read = pool.map(
+                lambda _: [item.data_stream.read() for item in repository.repo.commit(first).tree.blobs], "abcdef"
+            )
+        assert list(read) == [[b"x = 1\n"]] * 6
+
+
+def test_names_that_gitpython_refuses_are_listed(tmp_path):
+    where = tmp_path / "r"
+    make_repository(where, {"a.py": "1"})
+    blob = git(where, "rev-parse", "HEAD:a.py")
+    lines = "".join(f"100644 blob {blob}\t{name}\n" for name in ("C:x.py", "back\\slash.py", "git~1"))
+    tree = git(where, "mktree", input=lines.encode())
+    sha = git(where, "commit-tree", "-m", "odd", tree)
+    with Repository.open(where) as repository:
+        assert {entry.path: entry.size for entry in repository.files(sha)} == dict.fromkeys(
+            ("C:x.py", "back\\slash.py", "git~1"), 1
+        )
+        assert repository.read_text(sha, "C:x.py") == "1"
+
+
 @pytest.mark.parametrize("form", ["folder", "bare", "bundle", "file-url"])
 def test_sha256_in_every_form(tmp_path, form):
     where = tmp_path / "r"

@@ -92,6 +92,9 @@ def use(repository: Repository, base: str, into: Path) -> None:
     repository.resolve("HEAD~1")
     assert {"a.py", "b.py"} <= {entry.path for entry in repository.files(base)}
     assert repository.read_text(base, "a.py") == "x = 1\n"
+    commit = repository.repo.commit(base)
+    assert (commit.tree / "a.py").data_stream.read() == b"x = 1\n"
+    assert base in [each.hexsha for each in repository.repo.iter_commits("main")]
     with repository.working_copy(base, into) as copy:
         assert (copy.path / "a.py").read_bytes() == b"x = 1\n"
         assert copy.git("status", "--porcelain") == b""
