@@ -22,8 +22,8 @@ _FRAME = re.compile(
     re.MULTILINE | re.VERBOSE,
 )
 _PATH = re.compile(r"(?<![\w/.~-])(?:[\w.~-]*/)*[\w-]+(?:\.[\w-]+)*\.(?:py|pyi|pyx|pxd|c|h|cpp|rs|js|ts|go|java|rb)\b")
-_DOTTED = re.compile(r"(?<![\w.])[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
-_KEBAB = re.compile(r"(?<![\w-])-{0,2}([A-Za-z]\w*(?:-[A-Za-z]\w*)+)(?![\w-])")
+_DOTTED = re.compile(r"(?<![\w.])[^\W\d]\w*(?:\.[^\W\d]\w*)+")
+_KEBAB = re.compile(r"(?<![\w-])-{0,2}([^\W\d_]\w*(?:-[^\W\d_]\w*)+)(?![\w-])")
 _VERSION_LINE = re.compile(
     r"^[ \t>*-]*[\w .-]{1,40}(?::|==)[ \t]*(?:None|installed|v?\d[\w.+ ()|,-]*|N/A|True|False)[ \t]*$", re.IGNORECASE
 )

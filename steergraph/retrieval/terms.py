@@ -7,26 +7,54 @@ every ranking, and the version below with it.
 import hashlib
 import re
 from functools import lru_cache
+from itertools import pairwise
 
-VERSION = 1
+VERSION = 2
 """Of the tokenizer: terms kept anywhere are only read back by the version that made them."""
 
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z][a-z]+|[a-z]+|[0-9]+")
+_UNICODE_WORD = re.compile(r"[^\W\d_]+|\d+")
+_WITHOUT_BLANKS = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]+"
+)
+"""Scripts that write no blanks between words, or few: Thai, Lao, Burmese, Khmer, Japanese, Chinese, Korean. Their words
+are found by pairs of letters (bigrams), the usual way of indexing them without a dictionary."""
 
 
 def identifiers(text: str) -> list[str]:
-    """The identifiers of `text` (a letter or underscore, then letters, digits, underscores), as written, in order."""
+    """The identifiers of `text` (a letter of any script or underscore, then letters, digits, underscores), in order."""
     return _IDENTIFIER.findall(text)
 
 
 def sub_words(identifier: str) -> list[str]:
     """The lower-cased words of a snake_case, camelCase or mixed identifier, digits apart; [] where there is one only.
 
-    `HTTPResponse2_name` gives http, response, 2, name.
+    `HTTPResponse2_name` gives http, response, 2, name. Other alphabets are split likewise, and a run of letters of a
+    script without blanks gives its bigrams.
     """
-    words = [word.lower() for word in _WORD.findall(identifier)]
-    return words if len(words) > 1 else []
+    if identifier.isascii():
+        words = [word.lower() for word in _WORD.findall(identifier)]
+        return words if len(words) > 1 else []
+    words = [word for run in _UNICODE_WORD.findall(identifier) for word in _words_of(run)]
+    return words if words != [identifier.lower()] else []
+
+
+def _words_of(run: str) -> list[str]:
+    """The lower-cased words of a run of letters, or of digits."""
+    words, at = [], 0
+    for match in _WITHOUT_BLANKS.finditer(run):
+        pairs = [match[0][k : k + 2] for k in range(max(1, len(match[0]) - 1))]
+        words += [*_by_case(run[at : match.start()]), *pairs]
+        at = match.end()
+    return [*words, *_by_case(run[at:])]
+
+
+def _by_case(letters: str) -> list[str]:
+    """camelCase taken apart, in any alphabet that has cases."""
+    starts = [k for k in range(1, len(letters)) if letters[k].isupper() and not letters[k - 1].isupper()]
+    edges = [0, *starts, len(letters)]
+    return [letters[a:b].lower() for a, b in pairwise(edges) if letters[a:b]]
 
 
 def split_identifier(identifier: str) -> tuple[str, ...]:
