@@ -70,7 +70,7 @@ def run_sweep(arguments: argparse.Namespace) -> int:
 
 def run_switching(arguments: argparse.Namespace) -> int:
     """Run, write and print; 0 however it comes out."""
-    from steergraph.evals.lab.switching_run import SwitchingSettings, as_markdown
+    from steergraph.evals.lab.switching_run import SwitchingSettings
     from steergraph.evals.lab.switching_run import run_switching as whole
     from steergraph.evals.lab.tasks import SwitchingTasks, load_tasks
 
@@ -80,7 +80,7 @@ def run_switching(arguments: argparse.Namespace) -> int:
     _make_folders([Path(arguments.out)])
     examples = Path(arguments.examples) if arguments.examples else None
     out = Path(arguments.out)
-    print(as_markdown(whole(arguments.model, settings, tasks, out, command, _say(), examples=examples)))
+    print(whole(arguments.model, settings, tasks, out, command, _say(), examples=examples))
     return 0
 
 
@@ -115,4 +115,4 @@ def _say() -> Any:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
-    return lambda said: console.print(said, markup=False)
+    return lambda line: console.print(line, markup=False)

@@ -13,21 +13,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from steergraph.agents.graph import build_graph
 from steergraph.agents.run_config import Context
 from steergraph.base.errors import InputError
+from steergraph.base.records import Frozen
 from steergraph.configs import load_yaml
 from steergraph.engine.protocol import Engine
 from steergraph.repo.repository import Repository
 from steergraph.sandbox.run import Sandbox
 
 
-class ExampleIssue(BaseModel):
+class ExampleIssue(Frozen):
     """One planted defect: what a user reported, the visible test, and the hidden one."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     text: str
@@ -35,10 +32,8 @@ class ExampleIssue(BaseModel):
     hidden: Path
 
 
-class Resolved(BaseModel):
+class Resolved(Frozen):
     """What became of one issue."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     status: str

@@ -27,7 +27,7 @@ def draw_maps(table: Sequence[CellScore], what: str, title: str) -> Any:
     """
     from matplotlib.figure import Figure
 
-    prompt, field, said = SHOWN[what]
+    prompt, field, label = SHOWN[what]
     scores = [score for score in table if score.prompt == prompt]
     domains = list(dict.fromkeys(score.domain for score in scores))
     columns = list(dict.fromkeys((score.cell.source, score.cell.unit) for score in scores if score.cell))
@@ -47,7 +47,7 @@ def draw_maps(table: Sequence[CellScore], what: str, title: str) -> Any:
                 axes.set_xlabel("layer", fontsize=8)
             if column == 0:
                 axes.set_ylabel(f"{domain}\nunsteered {plain:.0%}", fontsize=7)
-    figure.colorbar(image, ax=grid.ravel().tolist(), label=said, shrink=0.6)
+    figure.colorbar(image, ax=grid.ravel().tolist(), label=label, shrink=0.6)
     figure.suptitle(title, fontsize=10)
     return figure
 

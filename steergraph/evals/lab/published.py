@@ -4,7 +4,7 @@ Knows findings. Knows nothing of how they were made.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from steergraph.engine.protocol import ModelInfo
@@ -36,50 +36,65 @@ def cells_yaml(info: ModelInfo, found: Sequence[Found], command: str) -> str:
         "",
         "tables:",
     ]
-    kept = [(one, one.accuracy) for one in found if one.accuracy is not None and _steers(one, one.accuracy)]
-    if not kept:
+    usable = [(one, one.accuracy) for one in found if one.accuracy is not None and _steers(one, one.accuracy)]
+    if not usable:
         lines[-1] = "tables: []"
-    for one, said in kept:
+    for one, report in usable:
         lines += [
             f"  - source: {json.dumps('report split of the sweep')}",
             f"    unit: {one.cell.unit}",
-            f"    proven: {str(said.verdict == 'better').lower()}",
+            f"    proven: {str(report.verdict == 'better').lower()}",
             f"    metric: {json.dumps('right answers under its own prompt, share')}",
-            f"    n: {said.n}",
-            f"    note: {json.dumps(_note(one, said))}",
+            f"    n: {report.n}",
+            f"    note: {json.dumps(_note(one, report))}",
             "    cells:",
-            f"      {one.domain}: {{layer: {one.cell.layer}, alpha: {one.cell.alpha:g}, score: {said.first:.4g}}}",
+            f"      {one.domain}: {{layer: {one.cell.layer}, alpha: {one.cell.alpha:g}, score: {report.first:.4g}}}",
         ]
     return "\n".join(lines) + "\n"
 
 
-def _steers(one: Found, said: Comparison) -> bool:
+def _steers(one: Found, report: Comparison) -> bool:
     contrast = one.goal == "task" and one.cell.source == "contrast"
-    return contrast and one.chosen_score > one.baseline_score and said.difference.estimate >= 0
+    return contrast and one.chosen_score > one.baseline_score and report.difference.estimate >= 0
 
 
-def _note(one: Found, said: Comparison) -> str:
+def _note(one: Found, report: Comparison) -> str:
     return (
-        f"unsteered {said.second:.4g}, difference {said.difference:+.3f}, p {_p(said)} after Holm: {said.verdict}; "
+        f"unsteered {report.second:.4g}, difference {report.difference:+.3f}, "
+        f"p {_p(report)} after Holm: {report.verdict}; "
         f"chosen on {one.chosen_on} other items with {one.chosen_score:.4g} against {one.baseline_score:.4g}; "
         f"relative dose {one.relative_dose:.3g}"
     )
 
 
+def markdown_table(header: str, rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table; `header` has the columns' names between bars."""
+    columns = [name.strip() for name in header.split("|")]
+    lines = [columns, *([str(cell) for cell in row] for row in rows)]
+    head, *body = [f"| {' | '.join(cells)} |" for cells in lines]
+    return "\n".join([head, "|" + "---|" * len(columns), *body])
+
+
 def found_table(found: Sequence[Found]) -> str:
     """Markdown: every chosen cell, on which items it was chosen, and what the report split says."""
-    rows = [
-        "| domain | chosen for | vector | cell | dose | chosen: steered / unsteered | register, open prompt "
-        "| right, own prompt | changed | added repetition, nats a token |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    rows += [
-        f"| {one.domain} | {one.goal} | {one.cell.source} | layer {one.cell.layer}, {one.cell.alpha:g} {one.cell.unit} "
-        f"| {one.relative_dose:.2f} | {one.chosen_score:.0%} / {one.baseline_score:.0%} "
-        f"| {said(one.register_rate)} | {said(one.accuracy)} | {_coherence(one)} |"
-        for one in found
-    ]
-    return "\n".join(rows)
+    header = (
+        "domain | chosen for | vector | cell | dose | chosen: steered / unsteered | register, open prompt"
+        " | right, own prompt | changed | added repetition, nats a token"
+    )
+    return markdown_table(
+        header,
+        (
+            (
+                *(one.domain, one.goal, one.cell.source),
+                f"layer {one.cell.layer}, {one.cell.alpha:g} {one.cell.unit}",
+                f"{one.relative_dose:.2f}",
+                f"{one.chosen_score:.0%} / {one.baseline_score:.0%}",
+                *(in_words(one.register_rate), in_words(one.accuracy)),
+                _coherence(one),
+            )
+            for one in found
+        ),
+    )
 
 
 def _coherence(one: Found) -> str:
@@ -89,7 +104,7 @@ def _coherence(one: Found) -> str:
     return f"{one.changed:.0%} | {one.repetition:+.1%}, {'' if one.nats is None else f'{one.nats:+.2f}'}"
 
 
-def said(comparison: Comparison | None, words: tuple[str, str] = ("better", "worse")) -> str:
+def in_words(comparison: Comparison | None, words: tuple[str, str] = ("better", "worse")) -> str:
     """One comparison in a table: both shares, the paired difference with its interval, p after correction, verdict.
 
     `words` are what a difference that was shown is called, upwards and downwards."""
@@ -109,17 +124,21 @@ def _p(comparison: Comparison) -> str:
 
 def thirds_table(found: Sequence[Thirds]) -> str:
     """Markdown: late layers against middle ones at each dose."""
-    rows = [
-        "| vector | unit | alpha | relative dose middle / late | answers changed, late / middle "
-        "| added register, late / middle |",
-        "|---|---|---|---|---|---|",
-    ]
-    rows += [
-        f"| {one.source} | {one.unit} | {one.alpha:.4g} | {one.middle_dose:.2f} / {one.late_dose:.2f} "
-        f"| {said(one.changed, _MORE)} | {said(one.register_gain, _MORE)} |"
-        for one in found
-    ]
-    return "\n".join(rows)
+    header = (
+        "vector | unit | alpha | relative dose middle / late | answers changed, late / middle"
+        " | added register, late / middle"
+    )
+    return markdown_table(
+        header,
+        (
+            (
+                *(one.source, one.unit, f"{one.alpha:.4g}"),
+                f"{one.middle_dose:.2f} / {one.late_dose:.2f}",
+                *(in_words(one.changed, _MORE), in_words(one.register_gain, _MORE)),
+            )
+            for one in found
+        ),
+    )
 
 
 def record(

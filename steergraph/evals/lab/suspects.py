@@ -59,10 +59,10 @@ class Suspects:
                 state = _state(item.truth)
                 context = Context(preset=PRESETS[arm.name])
                 turns += [(at, prepare(self.services, name, state, context)) for name in self._before_retrieval()]
-        said = engine.generate([turn.request for _, turn in turns])
+        completions = engine.generate([turn.request for _, turn in turns])
         notes: dict[int, list[dict[str, str]]] = {}
         doses: dict[int, float] = {}
-        for (at, _), completion in zip(turns, said, strict=True):
+        for (at, _), completion in zip(turns, completions, strict=True):
             notes.setdefault(at, []).append({"text": completion.text})
             doses[at] = max(doses.get(at, 0.0), dose_of(completion.receipt))
         return [

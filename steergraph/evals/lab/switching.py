@@ -148,9 +148,9 @@ class Switching:
             else:
                 speaking.append((run, prepare(self.services, name, run.state, run.context)))
         while speaking:
-            said = engine.generate([turn.request for _, turn in speaking])
+            completions = engine.generate([turn.request for _, turn in speaking])
             again = []
-            for (run, turn), completion in zip(speaking, said, strict=True):
+            for (run, turn), completion in zip(speaking, completions, strict=True):
                 step = step_of(self.services, turn, completion, 0.0)
                 run.steps.append(step)
                 other = unsteered(turn, step) if step.guard else None

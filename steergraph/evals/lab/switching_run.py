@@ -22,7 +22,7 @@ from steergraph.configs import load_validated
 from steergraph.engine.local import LocalEngine
 from steergraph.evals.example_issues import Resolved, load_examples, run_examples
 from steergraph.evals.lab.experiment import Row, manifest, run
-from steergraph.evals.lab.published import said
+from steergraph.evals.lab.published import in_words, markdown_table
 from steergraph.evals.lab.suspects import ALONE, PRESETS, Suspects, write_repository
 from steergraph.evals.lab.switching import WITH, WITHOUT, Switching
 from steergraph.evals.lab.tasks import SwitchingTasks
@@ -65,8 +65,8 @@ def run_switching(
     *,
     examples: Path | None = None,
     cache_dir: Path | None = None,
-) -> dict[str, Any]:
-    """Run what is missing in `out` and write `out`/switching.json and switching.md. Returns the former's content.
+) -> str:
+    """Run what is missing in `out` and write `out`/switching.json and switching.md. Returns the latter's text.
 
     `examples` is the folder of example issues; without one they are left out. Raises InputError.
     """
@@ -74,6 +74,7 @@ def run_switching(
     if examples is not None:
         load_examples(examples)  # a wrong folder is said now, not after the long part
     cases = tasks.cases(settings.seed, settings.cases)
+    kinds = {case.id: case.kind for case in cases}
 
     def progress(what: str) -> Callable[[int, int], None]:
         return lambda done, of: say(f"{what}: {done} of {of}")
@@ -96,9 +97,9 @@ def run_switching(
         made = manifest(switching, engine, command)
     result = {
         **made,
-        "arms": _arms(rows, (*WITHOUT, *WITH), ("repaired", "applies", "suspect", "steered_steps", "refused")),
+        "arms": _arms(rows, (*WITHOUT, *WITH), ("repaired", "applies", "suspect", "steered_steps", "refused"), kinds),
         "comparisons": _compared(rows, settings.comparisons, "repaired"),
-        "suspects": _arms(ranks, (ALONE, *PRESETS), ("first", "in_five", "right_name", "names")),
+        "suspects": _arms(ranks, (ALONE, *PRESETS), ("first", "in_five", "right_name", "names"), kinds),
         "suspects_comparisons": _compared(
             ranks,
             [*((arm, ALONE) for arm in PRESETS), ("dynamic suspects", "unsteered suspects")],
@@ -110,8 +111,9 @@ def run_switching(
         },
     }
     write_whole(out / "switching.json", json.dumps(result, indent=1) + "\n")
-    write_whole(out / "switching.md", as_markdown(result))
-    return result
+    text = as_markdown(result, list(dict.fromkeys(kinds.values())))
+    write_whole(out / "switching.md", text)
+    return text
 
 
 def _services(engine: LocalEngine, cache_dir: Path | None) -> Services:
@@ -126,18 +128,22 @@ def _services(engine: LocalEngine, cache_dir: Path | None) -> Services:
     )
 
 
-def _arms(rows: Sequence[Row], arms: Sequence[str], metrics: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Per arm: n, and each metric's mean; of the first metric the Wilson interval too, and by kind of case."""
-    found: dict[str, dict[str, Any]] = {}
+def _arms(
+    rows: Sequence[Row], arms: Sequence[str], metrics: Sequence[str], kinds: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Per arm: n, and each metric's mean; of the first metric the Wilson interval too, and by kind of case, which
+    `kinds` says of each item."""
+    figures: dict[str, dict[str, Any]] = {}
     for arm in arms:
         mine = [row for row in rows if row.arm == arm]
-        share = wilson(sum(int(row.metrics[metrics[0]]) for row in mine), len(mine))
-        found[arm] = {"n": len(mine), "low": round(share.low, 4), "high": round(share.high, 4)}
-        found[arm] |= {name: round(fmean(row.metrics[name] for row in mine), 4) for name in metrics}
-        for kind in sorted({row.item.split("/")[0] for row in mine}):
-            some = [row.metrics[metrics[0]] for row in mine if row.item.split("/")[0] == kind]
-            found[arm][f"{metrics[0]}_{kind}"] = round(fmean(some), 4)
-    return found
+        hits = {row.item: row.metrics[metrics[0]] for row in mine}
+        share = wilson(int(sum(hits.values())), len(hits))
+        figures[arm] = {"n": len(hits), "low": round(share.low, 4), "high": round(share.high, 4)}
+        figures[arm] |= {name: round(fmean(row.metrics[name] for row in mine), 4) for name in metrics}
+        for kind in sorted(set(kinds.values())):
+            some = [hit for item, hit in hits.items() if kinds[item] == kind]
+            figures[arm][f"{metrics[0]}_{kind}"] = round(fmean(some), 4)
+    return figures
 
 
 def _compared(rows: Sequence[Row], pairs: Sequence[tuple[str, str]], metric: str) -> list[dict[str, Any]]:
@@ -152,48 +158,53 @@ def _compared(rows: Sequence[Row], pairs: Sequence[tuple[str, str]], metric: str
     ]
 
 
-def as_markdown(result: Mapping[str, Any]) -> str:
+def as_markdown(result: Mapping[str, Any], kinds: Sequence[str]) -> str:
     """The study for people."""
-    arms = [
-        "| arm | repaired (hidden test) | seen / new | edit applies | suspect named | steered steps | refused |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, arm in result["arms"].items():
-        arms.append(
-            f"| {name} | {arm['repaired']:.1%} ({arm['low']:.1%} to {arm['high']:.1%}) "
-            f"| {arm['repaired_seen']:.0%} / {arm['repaired_new']:.0%} | {arm['applies']:.0%} | {arm['suspect']:.0%} "
-            f"| {arm['steered_steps']:.1f} | {arm['refused']:.2f} |"
-        )
-    ranks = [
-        "| query | file ranked first | in the first five | right function named | names |",
-        "|---|---|---|---|---|",
-    ]
-    for name, arm in result["suspects"].items():
-        ranks.append(
-            f"| {name} | {arm['first']:.1%} ({arm['low']:.1%} to {arm['high']:.1%}) | {arm['in_five']:.1%} "
-            f"| {arm['right_name']:.0%} | {arm['names']:.1f} |"
-        )
     parts = [
         f"# Switching on {result['model']['name']} (revision {result['model']['revision']})",
         f"`{result['command']}`: {result['settings']['n']} generated issues, every arm on all of them.",
-        "\n".join(arms),
+        markdown_table(
+            f"arm | repaired (hidden test) | {' / '.join(kinds)} | edit applies | suspect named | steered steps"
+            " | refused",
+            (
+                (
+                    name,
+                    f"{arm['repaired']:.1%} ({arm['low']:.1%} to {arm['high']:.1%})",
+                    " / ".join(f"{arm[f'repaired_{kind}']:.0%}" for kind in kinds),
+                    *(f"{arm['applies']:.0%}", f"{arm['suspect']:.0%}"),
+                    *(f"{arm['steered_steps']:.1f}", f"{arm['refused']:.2f}"),
+                )
+                for name, arm in result["arms"].items()
+            ),
+        ),
         _comparison_table(result["comparisons"]),
         "## Do the suspects help retrieval?",
-        "\n".join(ranks),
+        markdown_table(
+            "query | file ranked first | in the first five | right function named | names",
+            (
+                (
+                    name,
+                    f"{arm['first']:.1%} ({arm['low']:.1%} to {arm['high']:.1%})",
+                    *(f"{arm['in_five']:.1%}", f"{arm['right_name']:.0%}", f"{arm['names']:.1f}"),
+                )
+                for name, arm in result["suspects"].items()
+            ),
+        ),
         _comparison_table(result["suspects_comparisons"]),
     ]
     if result["examples"]:
-        lines = ["| arm | resolved | issues |", "|---|---|---|"]
-        for preset, some in result["examples"].items():
-            done = [one["name"] for one in some if one["resolved"]]
-            lines.append(f"| {preset} | {len(done)} of {len(some)} | {', '.join(done) or 'none'} |")
-        parts += ["## The example issues, one attempt each", "\n".join(lines)]
+        done = {arm: [one["name"] for one in some if one["resolved"]] for arm, some in result["examples"].items()}
+        rows = [
+            (arm, f"{len(names)} of {len(result['examples'][arm])}", ", ".join(names) or "none")
+            for arm, names in done.items()
+        ]
+        parts += ["## The example issues, one attempt each", markdown_table("arm | resolved | issues", rows)]
     return "\n\n".join(parts) + "\n"
 
 
-def _comparison_table(found: Sequence[Mapping[str, Any]]) -> str:
-    rows = ["| arm | against | paired |", "|---|---|---|"]
-    for one in found:
+def _comparison_table(compared: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for one in compared:
         comparison = Comparison.model_validate({key: one[key] for key in Comparison.model_fields})
-        rows.append(f"| {one['arm']} | {one['against']} | {said(comparison)} |")
-    return "\n".join(rows)
+        rows.append((one["arm"], one["against"], in_words(comparison)))
+    return markdown_table("arm | against | paired", rows)
