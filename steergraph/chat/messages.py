@@ -31,19 +31,19 @@ def convert(messages: Sequence[BaseMessage], tools: Tools | None, instruction: s
     Messages of one role after another are joined by a blank line, since most chat templates insist on turns. Raises
     InputError for what is no text.
     """
-    found: list[tuple[Role, str]] = [(_role(message), _text_of(message, tools or NO_TOOLS)) for message in messages]
-    if not found:
+    texts: list[tuple[Role, str]] = [(_role(message), _text_of(message, tools or NO_TOOLS)) for message in messages]
+    if not texts:
         raise InputError("there is no message to answer")
     if instruction:
         at_front = isinstance(messages[0], SystemMessage)
-        found.insert(1 if at_front else 0, ("system", instruction))
+        texts.insert(1 if at_front else 0, ("system", instruction))
     joined: list[tuple[Role, list[str]]] = []
-    for role, text in found:
+    for role, text in texts:
         if joined and joined[-1][0] == role:
             joined[-1][1].append(text)
         else:
             joined.append((role, [text]))
-    return tuple(Message(role=role, content="\n\n".join(texts)) for role, texts in joined)
+    return tuple(Message(role=role, content="\n\n".join(parts)) for role, parts in joined)
 
 
 def _role(message: BaseMessage) -> Role:

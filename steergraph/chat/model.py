@@ -1,7 +1,7 @@
 """`SteeredChat`: a LangChain chat model over an engine, in this process or behind a server.
 
-Knows LangChain and the engine's protocol. How tools are written is `chat_tools`' business, how messages are turned into
-the engine's `chat_messages`'.
+Knows LangChain and the engine's protocol. How tools are written is `tools`' business, how messages are turned into the
+engine's `messages`'.
 
     chat = SteeredChat(model="pocket")
     steered = chat.bind(steering={"components": [{"vector": "math", "layer": 6, "alpha": 8}]})
@@ -25,7 +25,7 @@ from pydantic import ConfigDict, Field, model_validator
 from steergraph.base.errors import InputError
 from steergraph.chat.messages import convert
 from steergraph.chat.replies import last, piece_of, result
-from steergraph.chat.request import Asked, Engines, Growing, merge
+from steergraph.chat.request import CallOptions, Engines, VisibleText, call_options
 from steergraph.chat.structured import structured
 from steergraph.chat.tools import Tools, format_of
 from steergraph.engine.protocol import Engine, Message, Request
@@ -72,12 +72,12 @@ class SteeredChat(BaseChatModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _known_fields(cls, given: Any) -> Any:
+    def _known_fields(cls, fields: Any) -> Any:
         """A misspelt field would else be passed over. `streaming` is what some hosts give every chat model."""
         known = {*cls.model_fields, *(field.alias for field in cls.model_fields.values()), "streaming"}
-        if isinstance(given, dict) and (unknown := sorted(set(given) - known)):
+        if isinstance(fields, dict) and (unknown := sorted(set(fields) - known)):
             raise ValueError(f"no such field: {', '.join(unknown)}")
-        return given
+        return fields
 
     def opened(self) -> Engine:
         """The engine, opened if need be."""
@@ -94,8 +94,8 @@ class SteeredChat(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        given = self.model_dump(mode="json", exclude={"cache", "callbacks", "tags", "metadata", "verbose"})
-        return {**given, "engine": self.engine.info.model_dump() if self.engine is not None else None}
+        fields = self.model_dump(mode="json", exclude={"cache", "callbacks", "tags", "metadata", "verbose"})
+        return {**fields, "engine": self.engine.info.model_dump() if self.engine is not None else None}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop if stop is not None else self.stop, **kwargs)
@@ -108,8 +108,8 @@ class SteeredChat(BaseChatModel):
 
     def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
         """Tokens of the whole prompt, with the chat template, the tools and the generation prompt."""
-        asked = self._tools([convert_to_openai_tool(tool) for tool in tools or ()], None)
-        return self.opened().count_tokens(convert(messages, asked, asked.instruction() if asked else ""))
+        known = self._tools([convert_to_openai_tool(tool) for tool in tools or ()], None)
+        return self.opened().count_tokens(convert(messages, known, known.instruction() if known else ""))
 
     def get_num_tokens(self, text: str) -> int:
         """Tokens that `text` adds to a prompt."""
@@ -175,17 +175,18 @@ class SteeredChat(BaseChatModel):
         return format_of(getattr(getattr(getattr(engine, "loaded", None), "tokenizer", None), "chat_template", None))
 
     def _ask(
-        self, messages: list[BaseMessage], stop: list[str] | None, given: dict[str, Any]
-    ) -> tuple[Engine, Request, Asked]:
+        self, messages: list[BaseMessage], stop: list[str] | None, arguments: dict[str, Any]
+    ) -> tuple[Engine, Request, CallOptions]:
+        # Opening a model takes seconds: not to be called in an event loop.
         engine = self.opened()
-        tools = self._tools(given.pop("tools", None) or (), given.pop("tool_choice", None))
-        schema = given.pop("json_schema", None)
-        if (other := given.pop("model", None)) not in (None, self.model_name, engine.info.name):
+        tools = self._tools(arguments.pop("tools", None) or (), arguments.pop("tool_choice", None))
+        schema = arguments.pop("json_schema", None)
+        if (other := arguments.pop("model", None)) not in (None, self.model_name, engine.info.name):
             raise InputError(
                 f"model {other!r}: this chat speaks with {engine.info.name}; make another for another model"
             )
-        asked = merge(self, given, tools, schema, stop)
-        return engine, asked.request(convert(messages, tools, asked.instruction())), asked
+        options = call_options(self, arguments, tools, schema, stop)
+        return engine, options.request(convert(messages, tools, options.instruction())), options
 
     def _generate(
         self,
@@ -194,14 +195,14 @@ class SteeredChat(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        engine, request, asked = self._ask(messages, stop, kwargs)
+        engine, request, options = self._ask(messages, stop, kwargs)
         handle = engine.submit(request)
         try:
             completion = handle.result()
         except BaseException:
             handle.cancel()
             raise
-        return result(completion, asked, engine.info.name)
+        return result(completion, options, engine.info.name)
 
     async def _agenerate(
         self,
@@ -210,8 +211,8 @@ class SteeredChat(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        engine, request, asked = await _elsewhere(self._ask, messages, stop, kwargs)
-        return result(await engine.submit(request), asked, engine.info.name)
+        engine, request, options = await asyncio.to_thread(self._ask, messages, stop, kwargs)
+        return result(await engine.submit(request), options, engine.info.name)
 
     def _stream(
         self,
@@ -220,16 +221,16 @@ class SteeredChat(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        engine, request, asked = self._ask(messages, stop, kwargs)
-        growing, handle = Growing(asked), engine.submit(request)
+        engine, request, options = self._ask(messages, stop, kwargs)
+        visible, handle = VisibleText(options), engine.submit(request)
         try:
             for piece in handle.stream():
-                if text := growing.push(piece):
+                if text := visible.push(piece):
                     chunk = piece_of(text)
                     if run_manager:
                         run_manager.on_llm_new_token(text, chunk=chunk)
                     yield chunk
-            yield last(handle.result(), asked, growing, engine.info.name)
+            yield last(handle.result(), options, visible, engine.info.name)
         finally:
             handle.cancel()  # whoever stops listening stops the generation; a finished one does not mind
 
@@ -240,17 +241,12 @@ class SteeredChat(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        engine, request, asked = await _elsewhere(self._ask, messages, stop, kwargs)
-        growing, handle = Growing(asked), engine.submit(request)
+        engine, request, options = await asyncio.to_thread(self._ask, messages, stop, kwargs)
+        visible, handle = VisibleText(options), engine.submit(request)
         async for piece in pieces(handle):
-            if text := growing.push(piece):
+            if text := visible.push(piece):
                 chunk = piece_of(text)
                 if run_manager:
                     await run_manager.on_llm_new_token(text, chunk=chunk)
                 yield chunk
-        yield last(handle.result(), asked, growing, engine.info.name)
-
-
-async def _elsewhere(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Opening a model takes seconds: not in the caller's loop."""
-    return await asyncio.to_thread(function, *arguments)
+        yield last(handle.result(), options, visible, engine.info.name)

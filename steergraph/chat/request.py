@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from steergraph.base.errors import InputError
+from steergraph.base.errors import InputError, first_problem
 from steergraph.chat.tools import NEVER, Tools, visible
+from steergraph.engine.decode.text import CLOSE_THINKING, OPEN_THINKING
 from steergraph.engine.protocol import Engine, Message, Request, Sampling, Span
 from steergraph.engine.steering.records import Steering
+from steergraph.engine.wire.requests import stop_sequences
 
 CALL_FIELDS = frozenset(
     {"steering", "dose", "suspend", "temperature", "top_p", "top_k", "max_tokens", "seed", "timeout", "enable_thinking"}
 )
-OPEN_THINKING, CLOSE_THINKING = "<think>", "</think>"
 
 
 class Engines:
@@ -54,7 +53,7 @@ class Engines:
 
 
 @dataclass(frozen=True)
-class Asked:
+class CallOptions:
     """One call."""
 
     steering: Steering | None
@@ -96,17 +95,16 @@ class Asked:
         )
 
 
-def merge(
-    fields: Any, given: Mapping[str, Any], tools: Tools | None, json_schema: Mapping[str, Any] | None, stop: Any
-) -> Asked:
-    """A chat model's fields with `given` on top. Raises InputError for arguments that there are not, or of no use."""
-    if unknown := sorted(set(given) - CALL_FIELDS):
+def call_options(
+    fields: Any, arguments: Mapping[str, Any], tools: Tools | None, json_schema: Mapping[str, Any] | None, stop: Any
+) -> CallOptions:
+    """A chat model's fields with a call's on top. Raises InputError for arguments that there are not, or of no use."""
+    if unknown := sorted(set(arguments) - CALL_FIELDS):
         raise InputError(f"{', '.join(unknown)}: no such argument; there are {', '.join(sorted(CALL_FIELDS))}")
-    of = {name: given.get(name, getattr(fields, name)) for name in CALL_FIELDS}
-    stops = stop if stop is not None else fields.stop
+    of = {name: arguments.get(name, getattr(fields, name)) for name in CALL_FIELDS}
     try:
         steering = None if of["steering"] is None else Steering.model_validate(of["steering"])
-        return Asked(
+        return CallOptions(
             steering=_dosed(steering, float(of["dose"])),
             sampling=Sampling(
                 temperature=of["temperature"],
@@ -115,18 +113,15 @@ def merge(
                 max_new_tokens=of["max_tokens"],
             ),
             seed=int(of["seed"]),
-            stop=tuple(one for one in ((stops,) if isinstance(stops, str) else stops or ()) if one),
+            stop=stop_sequences(stop if stop is not None else fields.stop),
             deadline_s=of["timeout"],
             enable_thinking=bool(of["enable_thinking"]),
             suspend=bool(of["suspend"]),
             tools=tools,
             json_schema=json_schema,
         )
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise InputError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
     except (TypeError, ValueError) as error:
-        raise InputError(" ".join(str(error).split())) from error
+        raise InputError(first_problem(error)) from error
 
 
 def _dosed(steering: Steering | None, dose: float) -> Steering | None:
@@ -134,15 +129,15 @@ def _dosed(steering: Steering | None, dose: float) -> Steering | None:
         return None
     if dose == 1.0:
         return steering
-    changed = [one.model_dump() | {"alpha": one.alpha * dose} for one in steering.components]
-    return Steering.model_validate({"components": changed})
+    scaled = [component.model_dump() | {"alpha": component.alpha * dose} for component in steering.components]
+    return Steering.model_validate({"components": scaled})
 
 
-class Growing:
+class VisibleText:
     """The text of a stream that may be shown already: no thinking, and nothing that may become a call."""
 
-    def __init__(self, asked: Asked) -> None:
-        self._asked = asked
+    def __init__(self, options: CallOptions) -> None:
+        self._options = options
         self._raw = ""
         self._shown = ""
 
@@ -150,14 +145,10 @@ class Growing:
         """What can be shown now and could not before."""
         self._raw += piece
         text = self._answer()
-        ready = text if self._asked.tools is None else text[: visible(text)]
-        return self._show(ready)
+        return self.rest(text if self._options.tools is None else text[: visible(text)])
 
-    def rest(self, content: str) -> str:
-        """What is left of the whole answer."""
-        return self._show(content)
-
-    def _show(self, text: str) -> str:
+    def rest(self, text: str) -> str:
+        """What is left of `text`, as of the whole answer at the end."""
         if len(text) <= len(self._shown) or not text.startswith(self._shown):
             return ""
         new = text[len(self._shown) :]
@@ -166,7 +157,7 @@ class Growing:
 
     def _answer(self) -> str:
         body = self._raw.lstrip()
-        if self._asked.enable_thinking or body.startswith(OPEN_THINKING):
+        if self._options.enable_thinking or body.startswith(OPEN_THINKING):
             _, closed, answer = self._raw.partition(CLOSE_THINKING)
             return answer.lstrip("\n") if closed else ""
         return "" if OPEN_THINKING.startswith(body) else self._raw

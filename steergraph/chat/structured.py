@@ -23,24 +23,24 @@ def structured(
     """`model` and the parser of `schema`: a pydantic class gives objects, everything else dictionaries."""
     is_class = isinstance(schema, type) and is_basemodel_subclass(schema)
     parser: OutputParserLike[Any]
-    told: dict[str, Any] = {"kwargs": {"method": method}, "schema": convert_to_json_schema(schema)}
+    described: dict[str, Any] = {"kwargs": {"method": method}, "schema": convert_to_json_schema(schema)}
     if method == "function_calling":
         name = convert_to_openai_tool(schema)["function"]["name"]
-        asked: Runnable[LanguageModelInput, Any] = model.bind_tools(
-            [schema], tool_choice=name, ls_structured_output_format=told
+        bound: Runnable[LanguageModelInput, Any] = model.bind_tools(
+            [schema], tool_choice=name, ls_structured_output_format=described
         )
         if is_class:
             parser = PydanticToolsParser(tools=[schema], first_tool_only=True)  # type: ignore[list-item]
         else:
             parser = JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
     elif method in ("json_schema", "json_mode"):
-        shape = told["schema"] if method == "json_schema" else {}
-        asked = model.bind(json_schema=shape, ls_structured_output_format=told)
+        shape = described["schema"] if method == "json_schema" else {}
+        bound = model.bind(json_schema=shape, ls_structured_output_format=described)
         parser = PydanticOutputParser(pydantic_object=schema) if is_class else JsonOutputParser()  # type: ignore[arg-type]
     else:
         raise ValueError(f"method {method!r}: function_calling, json_schema or json_mode")
     if not include_raw:
-        return asked | parser
+        return bound | parser
     parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
     failed = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=asked) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+    return RunnableMap(raw=bound) | parsed.with_fallbacks([failed], exception_key="parsing_error")

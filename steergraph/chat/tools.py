@@ -8,6 +8,7 @@ import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -77,7 +78,7 @@ class Tools:
 
 
 @dataclass(frozen=True)
-class Said:
+class ParsedAnswer:
     """An answer taken apart."""
 
     content: str
@@ -100,14 +101,14 @@ def format_of(chat_template: object) -> Format:
 def write_call(name: str, arguments: Mapping[str, Any], format: Format) -> str:
     opened, closed = _TAGS.get(format, ("", ""))
     if format == "python":
-        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-        return f"{opened}[{name}({given})]{closed}"
+        words = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        return f"{opened}[{name}({words})]{closed}"
     key = "parameters" if format == "json" else "arguments"
     body = json.dumps({"name": name, key: dict(arguments)}, ensure_ascii=False)
     return body if format == "json" else f"{opened}\n{body}\n{closed}"
 
 
-def take_apart(text: str, tools: Tools) -> Said:
+def parse_answer(text: str, tools: Tools) -> ParsedAnswer:
     """The calls in an answer, in whichever way they are written.
 
     Marked calls count whatever tool they name; unmarked ones (bare JSON, a fenced block, Python's notation) only where
@@ -119,16 +120,15 @@ def take_apart(text: str, tools: Tools) -> Said:
         calls: list[tuple[str, dict[str, Any]]] = []
         broken = []
         for body in bodies:
-            found = _read(body, tools, strict=False)
-            if found is None:
+            read = _read(body, tools, strict=False)
+            if read is None:
                 broken.append((body.strip(), "not a call: it needs a name and arguments"))
-            calls += found or ()
-        return Said(text[:start].rstrip(), tuple(calls), tuple(broken))
+            calls += read or ()
+        return ParsedAnswer(text[:start].rstrip(), tuple(calls), tuple(broken))
     for start, body in _candidates(text):
-        found = _read(body, tools, strict=True)
-        if found:
-            return Said(text[:start].rstrip(), tuple(found))
-    return Said(text)
+        if read := _read(body, tools, strict=True):
+            return ParsedAnswer(text[:start].rstrip(), tuple(read))
+    return ParsedAnswer(text)
 
 
 def visible(text: str) -> int:
@@ -154,30 +154,29 @@ def visible(text: str) -> int:
 
 def _marked(text: str) -> tuple[int, list[str]] | None:
     """Where the first mark stands, and what stands between the marks."""
-    found: list[tuple[int, str]] = []
+    bodies: list[tuple[int, str]] = []
     for opened, closed in _TAGS.values():
         for match in re.finditer(re.escape(opened) + r"(.*?)(?:" + re.escape(closed) + r"|\Z)", text, re.DOTALL):
-            found.append((match.start(), match[1]))
-    found.sort()
-    return (found[0][0], [body for _, body in found if body.strip()]) if found else None
+            bodies.append((match.start(), match[1]))
+    bodies.sort()
+    return (bodies[0][0], [body for _, body in bodies if body.strip()]) if bodies else None
 
 
 def _candidates(text: str) -> list[tuple[int, str]]:
     """Places where an unmarked call may stand: fenced blocks, then the first brace or bracket."""
-    found = [(match.start(), match[1]) for match in re.finditer(r"```\w*\n?(.*?)(?:```|\Z)", text, re.DOTALL)]
+    places = [(match.start(), match[1]) for match in re.finditer(r"```\w*\n?(.*?)(?:```|\Z)", text, re.DOTALL)]
     first = re.search(r"[{\[]", text)
     if first:
-        found.append((first.start(), text[first.start() :]))
-    return found
+        places.append((first.start(), text[first.start() :]))
+    return places
 
 
 def _read(body: str, tools: Tools, *, strict: bool) -> list[tuple[str, dict[str, Any]]] | None:
     """The calls in `body`, or None where it holds none."""
     for value in _values(body.strip()):
         items = value if isinstance(value, list) else [value]
-        found = [_call(item) for item in items]
-        calls = [call for call in found if call is not None]
-        complete = bool(calls) and len(calls) == len(found)
+        calls = [call for item in items if (call := _call(item)) is not None]
+        complete = bool(calls) and len(calls) == len(items)
         if complete and all(name in tools.names for name, _ in calls):
             return calls
         if tools.only is not None and isinstance(value, dict) and (not complete or _fits(value, tools)):
@@ -195,20 +194,17 @@ def _fits(value: Mapping[str, Any], tools: Tools) -> bool:
 
 def _values(body: str) -> list[Any]:
     """JSON values at the beginning of `body`: as it is, what can be saved of it, or in Python's spelling."""
-    found: list[Any] = []
     start = re.search(r"[{\[]", body)
     if start is None:
-        return found
-    text = body[start.start() :]
+        return []
+    text, values = body[start.start() :], []
     try:
-        found.append(json.JSONDecoder().raw_decode(text)[0])
+        return [json.JSONDecoder().raw_decode(text)[0]]
     except (ValueError, RecursionError):
         for read in (parse_partial_json, ast.literal_eval):
-            try:
-                found.append(read(text))
-            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-                continue
-    return found
+            with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+                values.append(read(text))
+    return values
 
 
 def _call(item: Any) -> tuple[str, dict[str, Any]] | None:
@@ -217,17 +213,17 @@ def _call(item: Any) -> tuple[str, dict[str, Any]] | None:
     if isinstance(item.get("function"), dict):
         item = item["function"]
     name = item.get("name")
-    given = next((item[key] for key in ("arguments", "parameters", "args", "input") if key in item), None)
-    if isinstance(given, str):
+    arguments = next((item[key] for key in ("arguments", "parameters", "args", "input") if key in item), None)
+    if isinstance(arguments, str):
         try:
-            given = json.loads(given)
+            arguments = json.loads(arguments)
         except (ValueError, RecursionError):
             return None
-    if given is None and set(item) <= {"name", "type", "id"}:
-        given = {}
-    if not isinstance(name, str) or not name or not isinstance(given, dict):
+    if arguments is None and set(item) <= {"name", "type", "id"}:
+        arguments = {}
+    if not isinstance(name, str) or not name or not isinstance(arguments, dict):
         return None
-    return name, {str(key): value for key, value in given.items()}
+    return name, {str(key): value for key, value in arguments.items()}
 
 
 def _python(body: str, tools: Tools, *, strict: bool) -> list[tuple[str, dict[str, Any]]] | None:
@@ -241,10 +237,10 @@ def _python(body: str, tools: Tools, *, strict: bool) -> list[tuple[str, dict[st
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.args:
             return None
         try:
-            given = {word.arg: ast.literal_eval(word.value) for word in node.keywords if word.arg}
+            arguments = {word.arg: ast.literal_eval(word.value) for word in node.keywords if word.arg}
         except (ValueError, TypeError):
             return None
         if strict and node.func.id not in tools.names:
             return None
-        calls.append((node.func.id, given))
+        calls.append((node.func.id, arguments))
     return calls or None

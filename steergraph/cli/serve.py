@@ -1,10 +1,9 @@
 """`steergraph serve`: one model behind an OpenAI-compatible API that can steer.
 
-Knows the command line and the socket. What is answered is `serve_app`'s business.
+Knows the command line and the socket. What is answered is `web`'s business.
 """
 
 import argparse
-import ipaddress
 import os
 import socket
 from typing import Any
@@ -46,7 +45,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
             f"steergraph serve needs {error.name}: install steergraph with its extra, steergraph[serve]"
         ) from error
     from steergraph.engine.local import LocalEngine
-    from steergraph.engine.remote.address import is_address
+    from steergraph.engine.remote.address import is_address, is_loopback
     from steergraph.web.sources import Sources
 
     if is_address(arguments.model):
@@ -77,14 +76,6 @@ def run_serve(arguments: argparse.Namespace) -> int:
     finally:
         listening.close()
     return 0
-
-
-def is_loopback(host: str) -> bool:
-    """Whether nobody but this machine reaches `host`."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -13,6 +13,7 @@ from steergraph.base.errors import InputError, first_problem
 from steergraph.base.records import Frozen, Loose
 from steergraph.engine.protocol import Message, ModelInfo, Request, Sampling, Span
 from steergraph.engine.steering.records import Steering
+from steergraph.engine.wire.requests import stop_sequences
 from steergraph.engine.wire.steering_field import from_spec, parse_spec
 from steergraph.web.sources import Sources
 
@@ -136,7 +137,6 @@ def request_of(
         thinking = body.chat_template_kwargs.enable_thinking
     else:
         most, messages, thinking = body.max_tokens or COMPLETION_TOKENS, None, False
-    stop = (body.stop,) if isinstance(body.stop, str) else body.stop or ()
     try:
         return Request(
             messages=messages,
@@ -153,7 +153,7 @@ def request_of(
                 min_new_tokens=body.min_tokens,
             ),
             seed=secrets.randbits(31) if body.seed is None else body.seed,
-            stop=tuple(filter(None, stop)),
+            stop=stop_sequences(body.stop),
             enable_thinking=thinking,
         )
     except ValidationError as error:

@@ -39,8 +39,8 @@ class GuardedRoute(APIRoute):
 
         async def guarded(request: Request) -> Response:
             key = request.app.state.key
-            given = request.headers.get("authorization", "").removeprefix("Bearer ")
-            if key is not None and not hmac.compare_digest(given.encode(), key.encode()):
+            sent = request.headers.get("authorization", "").removeprefix("Bearer ")
+            if key is not None and not hmac.compare_digest(sent.encode(), key.encode()):
                 raise HTTPException(401, "the API key is missing or wrong")
             # Anything but JSON is refused, so that no web page can send it without the browser asking first.
             kind = request.headers.get("content-type", "").split(";")[0].strip().lower()

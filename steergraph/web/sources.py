@@ -33,14 +33,14 @@ class Sources:
         root = Path(folder)
         if not root.is_dir():
             raise InputError(f"{folder}: no such folder of vectors")
-        found = {}
+        vectors = {}
         for path in sorted(path for path in root.iterdir() if path.suffix in KINDS and path.is_file()):
             if detect(path) != KINDS[path.suffix]:
                 raise InputError(f"{path}: holds something else than its name says")
             (vector,) = read_vectors(path)
             check_fits(vector, info)
-            found[path.name] = vector
-        return cls(Library(found))
+            vectors[path.name] = vector
+        return cls(Library(vectors))
 
     @property
     def layers(self) -> dict[str, tuple[int, ...]]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steergraph.chat.tools import Format, Tools, format_of, take_apart, visible, write_call
+from steergraph.chat.tools import Format, Tools, format_of, parse_answer, visible, write_call
 
 SCHEMA = {"name": "f", "description": "", "parameters": {"type": "object", "properties": {"name": {"type": "string"}}}}
 JSON = st.recursive(
@@ -24,14 +24,14 @@ SPEECH = st.lists(st.sampled_from([*MARKS, "{", "}", '{"name": "f"', "[f(", "f(a
 @settings(max_examples=40)
 @given(st.dictionaries(st.text(max_size=6), JSON, max_size=3), st.sampled_from(["hermes", "json"]))
 def test_what_is_written_is_read(arguments: dict[str, Any], format: Format) -> None:
-    said = take_apart(write_call("f", arguments, format), Tools((SCHEMA,), format=format))
+    said = parse_answer(write_call("f", arguments, format), Tools((SCHEMA,), format=format))
     assert said.calls == (("f", arguments),) and said.content == ""
 
 
 @settings(max_examples=40)
 @given(st.dictionaries(NAMES, JSON, max_size=3))
 def test_what_is_written_in_python_is_read(arguments: dict[str, Any]) -> None:
-    said = take_apart(write_call("f", arguments, "python"), Tools((SCHEMA,), format="python"))
+    said = parse_answer(write_call("f", arguments, "python"), Tools((SCHEMA,), format="python"))
     # A mark inside a text would end the call, and a model can't say one there either.
     if not any(mark in str(arguments) for mark in MARKS):
         assert said.calls == (("f", arguments),)
@@ -40,14 +40,14 @@ def test_what_is_written_in_python_is_read(arguments: dict[str, Any]) -> None:
 @settings(max_examples=40)
 @given(SPEECH, st.sampled_from([None, "any", "f"]))
 def test_no_speech_is_an_error(text: str, choice: str | None) -> None:
-    said = take_apart(text, Tools((SCHEMA,), choice))
+    said = parse_answer(text, Tools((SCHEMA,), choice))
     assert text.startswith(said.content)
 
 
 @settings(max_examples=40)
 @given(SPEECH)
 def test_what_was_shown_is_never_taken_back(text: str) -> None:
-    content = take_apart(text, Tools((SCHEMA,))).content
+    content = parse_answer(text, Tools((SCHEMA,))).content
     for end in range(len(text) + 1):
         shown = text[:end][: visible(text[:end])]
         assert content.startswith(shown), (content, shown)
@@ -55,8 +55,8 @@ def test_what_was_shown_is_never_taken_back(text: str) -> None:
 
 def test_a_parameter_called_name() -> None:
     forced = Tools((SCHEMA,), "f")
-    assert take_apart('{"name": "Ada"}', forced).calls == (("f", {"name": "Ada"}),)
-    assert take_apart('{"name": "Ada"}', Tools((SCHEMA,))).calls == ()
+    assert parse_answer('{"name": "Ada"}', forced).calls == (("f", {"name": "Ada"}),)
+    assert parse_answer('{"name": "Ada"}', Tools((SCHEMA,))).calls == ()
 
 
 def test_the_models_own_way() -> None:

@@ -57,18 +57,22 @@ class Address(Frozen):
 
     @property
     def loopback(self) -> bool:
-        host = urlsplit(self.url).hostname or ""
-        try:
-            return host == "localhost" or ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(urlsplit(self.url).hostname or "")
 
     def api_key(self) -> str | None:
         """The key, read now. Raises RemoteError where it is nothing that a header can hold; the key is not told."""
-        found = os.environ.get(self.key, "").strip()
-        if not (found.isascii() and found.isprintable()):
+        key = os.environ.get(self.key, "").strip()
+        if not (key.isascii() and key.isprintable()):
             raise RemoteError(f"{self.key} holds characters that no API key has")
-        return found or None
+        return key or None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches `host`."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def is_address(model: str) -> bool:
@@ -90,23 +94,23 @@ def parse_address(text: str) -> Address:
         )
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname or port == 0:
         raise RemoteError(f"{text}: not an address; write http://HOST:PORT/v1#MODEL")
-    given: dict[str, str] = {}
+    options: dict[str, str] = {}
     try:
         pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True) if parts.query else []
     except ValueError as error:
         raise RemoteError(f"{text}: its options are not of the form name=value&name=value") from error
     for name, value in pairs:
-        if name not in OPTIONS or name in given or not value.strip():
+        if name not in OPTIONS or name in options or not value.strip():
             raise RemoteError(
                 f"{text}: option {name!r} is unknown, empty or there twice; known are {', '.join(OPTIONS)}"
             )
-        given[name] = value
+        options[name] = value
     path = parts.path.rstrip("/") or "/v1"
     try:
         return Address(
             url=f"{parts.scheme.lower()}://{parts.netloc}{path}",
             model=unquote(parts.fragment) or None,
-            **given,  # type: ignore[arg-type]
+            **options,  # type: ignore[arg-type]
         )
     except ValueError as error:
         raise RemoteError(f"{text}: {first_problem(error)}") from error

@@ -65,20 +65,20 @@ def generation(request: Request, library: Named, server: Server) -> tuple[str, d
 def _beyond(request: Request, server: Server) -> dict[str, Any]:
     """What is asked for beyond OpenAI's own fields. Raises RemoteError for what the server does not know, rather than
     leave it out."""
-    sampling, found = request.sampling, {}
+    sampling, beyond = request.sampling, {}
     for name, field in type(sampling).model_fields.items():
         value = getattr(sampling, name)
         if name in OPENAI_SAMPLING or value == field.default:
             continue
         if name not in VLLM_SAMPLING or not server.extends:
             raise RemoteError(f"{server.model}: this server can't be asked for {name}; leave it out")
-        found[VLLM_SAMPLING[name]] = value
-    if getattr(request, "measure_kl", False):
+        beyond[VLLM_SAMPLING[name]] = value
+    if request.measure_kl:
         raise RemoteError(f"{server.model}: a server can't measure the KL spent; use a model in this process")
-    return found
+    return beyond
 
 
-def receipt_of(steering: Steering, library: Named, server: Server, usage: Usage, told: Receipt | None) -> Receipt:
+def receipt_of(steering: Steering, library: Named, server: Server, usage: Usage, written: Receipt | None) -> Receipt:
     """The receipt for what was asked.
 
     Where the server's own engine wrote one, and its directions are the same as ours, that is the receipt. Otherwise
@@ -86,10 +86,10 @@ def receipt_of(steering: Steering, library: Named, server: Server, usage: Usage,
     relative dose is 0 where a vector does not know the residual's median norm.
     """
     applied = plan_row(steering, library, server.info, lambda layer: 0.0).applied
-    if told is not None:
-        same = all(server.holds(look_up(library, one.vector), one.layer) for one in applied)
-        return told.model_copy(update={"components": applied, "claimed": not same})
-    everywhere = any(one.positions in ("all", (0, None)) for one in applied)
+    if written is not None:
+        same = all(server.holds(look_up(library, component.vector), component.layer) for component in applied)
+        return written.model_copy(update={"components": applied, "claimed": not same})
+    everywhere = any(component.positions in ("all", (0, None)) for component in applied)
     prompt, end = usage.prompt_tokens, max(usage.prompt_tokens, usage.prompt_tokens + usage.completion_tokens - 1)
     start = 0 if everywhere else max(0, prompt - 1)
     return Receipt(

@@ -15,8 +15,8 @@ from steergraph.base.records import Frozen
 from steergraph.engine.protocol import Directions, ModelInfo, Named
 from steergraph.engine.remote.address import Address, RemoteError
 from steergraph.engine.remote.client import Client
-from steergraph.engine.steering.directions import SteeringError, direction_hash
-from steergraph.engine.wire.replies import ModelEntry, ModelList, OfferedVector
+from steergraph.engine.steering.directions import SteeringError
+from steergraph.engine.wire.replies import ModelEntry, ModelList, OfferedVector, direction_hash
 
 WINDOW = 4096
 """Taken where neither the server nor the address says."""

@@ -4,7 +4,6 @@ Knows `protocol.Directions`, not the class of a vector. Knows nothing of how dir
 """
 
 import difflib
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,12 +41,6 @@ def unknown(name: str, library: Mapping[str, Any]) -> UnknownVector:
     near = difflib.get_close_matches(name, library, n=3, cutoff=0.3) or sorted(library)[:3]
     hint = f"nearest: {', '.join(near)}" if near else "the library is empty"
     return UnknownVector(f"no vector called {name!r}; {hint}")
-
-
-def direction_hash(vector: Directions, layer: int) -> str:
-    """SHA-256 of one direction's float32 bytes, hex, first 16 characters."""
-    data = vector.directions[layer].detach().float().cpu().contiguous().numpy().tobytes()
-    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def multiplier(vector: Directions, layer: int, alpha: float, unit: Unit) -> float:

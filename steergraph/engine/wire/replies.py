@@ -5,13 +5,13 @@ OpenAI's shapes, what vLLM adds to them (reasoning, token ids, prompt_logprobs, 
 take whatever stands in the others. Knows nothing of HTTP.
 """
 
+import hashlib
 from typing import Any
 
 from pydantic import Field, field_serializer
 
 from steergraph.base.records import Loose
 from steergraph.engine.protocol import Directions, ModelInfo, Usage
-from steergraph.engine.steering.directions import direction_hash
 from steergraph.engine.steering.records import Receipt
 
 
@@ -82,6 +82,12 @@ class Reply(Loose):
     choices: tuple[Choice, ...] = ()
     usage: TokenUsage | None = None
     steergraph: SteeringReport | None = None
+
+
+def direction_hash(vector: Directions, layer: int) -> str:
+    """SHA-256 of one direction's float32 bytes, hex, first 16 characters."""
+    data = vector.directions[layer].detach().float().cpu().contiguous().numpy().tobytes()
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 class OfferedVector(Loose):

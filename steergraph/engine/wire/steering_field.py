@@ -86,10 +86,10 @@ def _apply(component: Component) -> dict[str, Any]:
     raise SteeringError(f"vector {component.vector!r}: a server can't be asked to steer positions {positions}")
 
 
-def parse_spec(given: object) -> SteeringSpec:
+def parse_spec(content: object) -> SteeringSpec:
     """A field as it came in, checked. Raises SteeringError, one line, for everything that we can't carry out."""
     try:
-        spec = SteeringSpec.model_validate(given)
+        spec = SteeringSpec.model_validate(content)
     except ValidationError as error:
         raise SteeringError(f"steering: {first_problem(error)}") from error
     if len(spec.vectors) > 1 and spec.conflict != "sequential":
@@ -122,15 +122,15 @@ def from_spec(spec: SteeringSpec, layers: Mapping[str, tuple[int, ...]], name: C
 
 
 def _positions(apply: Apply) -> object:
-    asked = apply.model_dump(exclude_none=True)
-    if asked == {"prompt": "all", "generation": "all"}:
+    selectors = apply.model_dump(exclude_none=True)
+    if selectors == {"prompt": "all", "generation": "all"}:
         return "all"
-    if asked == {"prompt_positions": (-1,), "generation": "all"}:
+    if selectors == {"prompt_positions": (-1,), "generation": "all"}:
         return "generated"
-    window = asked.pop("prompt_window", None)
-    if window is not None and asked == {"generation": "all"} and window[1] is None:
+    window = selectors.pop("prompt_window", None)
+    if window is not None and selectors == {"generation": "all"} and window[1] is None:
         return window
-    if window is not None and not asked and window[1] is not None:
+    if window is not None and not selectors and window[1] is not None:
         return window
     raise SteeringError(
         "steering: apply is neither everything (prompt and generation: all), nor prompt_positions [-1] or a "
