@@ -10,13 +10,13 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import Self
 
+from steergraph.base.bounded import BoundedCache
 from steergraph.base.errors import InputError
 from steergraph.repo import contents, local, mirrors
 from steergraph.repo.contents import FileEntry, FileText
@@ -48,7 +48,7 @@ class Repository:
         self._origin = origin
         self._fresh = fresh
         self._lists = contents.Trees(self.repo, self.objects)
-        self._trees: OrderedDict[str, dict[str, FileEntry]] = OrderedDict()
+        self._trees: BoundedCache[str, dict[str, FileEntry]] = BoundedCache(_KEPT_TREES)
         self._lock = Lock()
         self._finalizer = weakref.finalize(self, shutil.rmtree, git_dir.parent, True) if origin else None
 
@@ -104,7 +104,7 @@ class Repository:
         InputError where it is unknown, ambiguous, or no commit's name.
         """
         name = "HEAD" if commit is None else _checked_name(commit)
-        if name in self._trees:
+        if self._trees.get_many([name]):
             return name
         try:
             if _FULL.fullmatch(name.lower()):
@@ -158,19 +158,14 @@ class Repository:
         return make_working_copy(self.git_dir, full, links, Path(into))
 
     def _tree(self, sha: str) -> dict[str, FileEntry]:
-        with self._lock:
-            if sha in self._trees:
-                self._trees.move_to_end(sha)
-                return self._trees[sha]
+        if known := self._trees.get_many([sha]):
+            return known[sha]
         full = self.resolve(sha)
         try:
             tree = {entry.path: entry for entry in self._lists.entries(full)}
         except GitError as error:
             raise (missing_objects(find_missing(self.git_dir, full)) or error) from error
-        with self._lock:
-            self._trees[full] = tree
-            while len(self._trees) > _KEPT_TREES:
-                self._trees.popitem(last=False)
+        self._trees.put(full, tree, 1)
         return tree
 
     def _commit_of(self, name: str) -> str:

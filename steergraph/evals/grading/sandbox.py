@@ -4,8 +4,6 @@ Knows the harness's apply ladder, its log files, and how to run a script over th
 environment. Knows nothing of what a log means: the official parsers read it.
 """
 
-import logging
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +25,6 @@ LADDER = (
 APPLIED, NOT_APPLIED = ">>>>> Applied Patch", ">>>>> Patch Apply Failed"
 _PATCH_FILE, _SCRIPT_FILE = "/tmp/patch.diff", "/eval.sh"
 _APPLY_S = 120.0
-_LOG = logging.getLogger(__name__)
 
 
 class Bounds(Frozen):
@@ -93,15 +90,12 @@ def _as_bytes(text: str) -> bytes:
 
 
 def copy_tree(source: Path, target: Path) -> None:
-    """A copy with links, modes and times, sharing blocks where the file system can."""
+    """A copy with links, modes and times, sharing blocks where the file system can. Raises OSError."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if shutil.which("cp"):
-        words = ["cp", "-a", "--reflink=auto", str(source), str(target)]
-        done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
-        if done.returncode:
-            raise OSError(f"cannot copy {source}: {(done.stderr.strip().splitlines() or ['cp was stopped'])[-1][:200]}")
-    else:
-        shutil.copytree(source, target, symlinks=True)
+    words = ["cp", "-a", "--reflink=auto", str(source), str(target)]
+    done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        raise OSError(f"cannot copy {source}: {(done.stderr.strip().splitlines() or ['cp was stopped'])[-1][:200]}")
 
 
 def _run(

@@ -69,8 +69,7 @@ def why_unresolved(report: Mapping[str, Any], log: str) -> str:
 
 def keep(folder: Path, verdict: Verdict) -> None:
     """Write it; the last file of an instance, so that what has it is finished."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / FILE, json.dumps(verdict.model_dump(), indent=1) + "\n")
+    write_whole(folder / FILE, json.dumps(verdict.model_dump(), indent=1) + "\n", parents=True)
 
 
 def kept(folder: Path, row: Row, prediction: Prediction) -> Verdict | None:
