@@ -6,22 +6,11 @@ Knows what they mean. Knows nothing of connections.
 import time
 from collections.abc import Callable
 
-from pydantic import ValidationError
-
-from steergraph.base.errors import first_problem
 from steergraph.engine.decode.text import CLOSE_THINKING, OPEN_THINKING, split_thinking
 from steergraph.engine.protocol import Completion, FinishReason, Usage
 from steergraph.engine.remote.address import RemoteError
 from steergraph.engine.steering.records import Receipt
 from steergraph.engine.wire.replies import Delta, Reply, SteeringReport, TokenUsage
-
-
-def parse_reply(content: object, where: str) -> Reply:
-    """Raises RemoteError where it is no reply."""
-    try:
-        return Reply.model_validate(content)
-    except ValidationError as error:
-        raise RemoteError(f"{where}: its answer is of another shape ({first_problem(error)})") from error
 
 
 class Answer:

@@ -12,15 +12,17 @@ from typing import Any, TypeVar
 
 import httpx2
 import openai
+from pydantic import BaseModel, ValidationError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 from tenacity.wait import wait_base
 
-from steergraph.base.errors import one_line
+from steergraph.base.errors import first_problem, one_line
 from steergraph.base.versions import version_of
 from steergraph.engine.remote.address import Address, RemoteError
 from steergraph.engine.wire.errors import error_message, error_text
 
 T = TypeVar("T")
+Record = TypeVar("Record", bound=BaseModel)
 AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 CONNECT_SECONDS = 10.0
 MAX_EVENT = 16 * 2**20
@@ -200,6 +202,14 @@ class Client:
         if 300 <= status < 400:
             return RemoteError(f"{where}: it redirects (status {status}); give where to", status)
         return RemoteError(f"{where}: status {status}: {reason}", status)
+
+
+def shaped(kind: type[Record], content: object, where: str, problem: str = "its answer is of another shape") -> Record:
+    """What a server answered as a record. Raises RemoteError where it is none."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise RemoteError(f"{where}: {problem} ({first_problem(error)})") from error
 
 
 def _parsed(content: bytes) -> Any:

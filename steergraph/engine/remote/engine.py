@@ -27,11 +27,12 @@ from steergraph.engine.protocol import (
 )
 from steergraph.engine.remote import bodies
 from steergraph.engine.remote.address import Address, RemoteError, parse_address
-from steergraph.engine.remote.answers import Answer, parse_reply
-from steergraph.engine.remote.client import BACKOFF, Client, Retryable
+from steergraph.engine.remote.answers import Answer
+from steergraph.engine.remote.client import BACKOFF, Client, Retryable, shaped
 from steergraph.engine.remote.score import check_scoring, score
 from steergraph.engine.remote.server import Server, find_server
 from steergraph.engine.remote.tokens import Tokens, estimate
+from steergraph.engine.wire.replies import Reply
 
 
 class RemoteEngine:
@@ -179,7 +180,7 @@ class RemoteEngine:
         async def attempt() -> None:
             answer.restart()
             where = self._address.url
-            streamed = await self._client.stream(endpoint, body, lambda piece: answer.take(parse_reply(piece, where)))
+            streamed = await self._client.stream(endpoint, body, lambda piece: answer.take(shaped(Reply, piece, where)))
             if answer.finish is None:
                 if not streamed:
                     raise RemoteError(f"{where}: its answer holds no finished choice")

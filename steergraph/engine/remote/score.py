@@ -8,12 +8,12 @@ from typing import Any
 from steergraph.base.errors import InputError
 from steergraph.engine.protocol import Named, ScoreRequest, Scores, Usage
 from steergraph.engine.remote.address import RemoteError
-from steergraph.engine.remote.answers import parse_reply
 from steergraph.engine.remote.bodies import receipt_of, steering_field
-from steergraph.engine.remote.client import Client
+from steergraph.engine.remote.client import Client, shaped
 from steergraph.engine.remote.server import Server
 from steergraph.engine.remote.tokens import Tokens
 from steergraph.engine.steering.directions import SteeringError
+from steergraph.engine.wire.replies import Reply
 
 
 def check_scoring(request: ScoreRequest, library: Named, server: Server) -> None:
@@ -50,7 +50,7 @@ async def score(client: Client, server: Server, tokens: Tokens, library: Named, 
     }
     if request.steering is not None:
         body["steering"] = _within_prompt(steering_field(request.steering, library, server), len(prompt))
-    reply = parse_reply(await client.json("/completions", body), client.where)
+    reply = shaped(Reply, await client.json("/completions", body), client.where)
     if not reply.choices or reply.choices[0].prompt_logprobs is None:
         raise RemoteError(f"{client.where}: no prompt_logprobs in its answer")
     try:

@@ -7,14 +7,11 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import ValidationError
-
-from steergraph.base.errors import first_problem
 from steergraph.base.files import file_stem
 from steergraph.base.records import Frozen
 from steergraph.engine.protocol import Directions, ModelInfo, Named
 from steergraph.engine.remote.address import Address, RemoteError
-from steergraph.engine.remote.client import Client
+from steergraph.engine.remote.client import Client, shaped
 from steergraph.engine.steering.directions import SteeringError
 from steergraph.engine.wire.replies import ModelEntry, ModelList, OfferedVector, direction_hash
 
@@ -84,9 +81,7 @@ async def find_server(client: Client, address: Address, library: Named) -> Serve
 
 async def _entries(client: Client, address: Address) -> tuple[ModelEntry, ...]:
     try:
-        return ModelList.model_validate(await client.json("/models")).data
-    except ValidationError as error:
-        raise RemoteError(f"{address.url}/models: not a list of models ({first_problem(error)})") from error
+        return shaped(ModelList, await client.json("/models"), f"{address.url}/models", "not a list of models").data
     except RemoteError as error:
         # Some gateways have no such list. The name is then taken as it was given.
         if error.status in (404, 405, 501) and address.model is not None:

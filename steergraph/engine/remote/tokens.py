@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from steergraph.base.bounded import BoundedCache
-from steergraph.base.errors import InputError, first_problem, one_line
+from steergraph.base.errors import InputError, one_line
 from steergraph.engine.protocol import Message
 from steergraph.engine.remote.address import Address, RemoteError
-from steergraph.engine.remote.client import Client
+from steergraph.engine.remote.client import Client, shaped
 from steergraph.engine.remote.server import Server
 from steergraph.engine.wire.replies import Tokenized
 
@@ -100,10 +98,7 @@ class Tokens:
 
     async def _tokenize(self, body: dict[str, Any]) -> Tokenized:
         content = await self._client.json(self._url, {"model": self._server.model, **body})
-        try:
-            return Tokenized.model_validate(content)
-        except ValidationError as error:
-            raise RemoteError(f"{self._url}: its answer is of another shape ({first_problem(error)})") from error
+        return shaped(Tokenized, content, self._url)
 
 
 def _chat_body(messages: Sequence[Message]) -> dict[str, Any]:
