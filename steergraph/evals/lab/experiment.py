@@ -45,7 +45,7 @@ class Arm(Frozen):
     steering: Steering | None = None
 
 
-class Row(Frozen):
+class Answer(Frozen):
     """One item under one arm."""
 
     item: str
@@ -67,7 +67,7 @@ class Experiment(Protocol):
         """Every item under every arm, in an order that is always the same."""
         ...
 
-    def answer(self, engine: Engine, batch: Sequence[tuple[Item, Arm]]) -> list[Row]:
+    def answer(self, engine: Engine, batch: Sequence[tuple[Item, Arm]]) -> list[Answer]:
         """A row for each pair, in their order, each from its own item and arm alone."""
         ...
 
@@ -80,7 +80,7 @@ def run(
     command: str,
     chunk: int = 256,
     report: Report | None = None,
-) -> list[Row]:
+) -> list[Answer]:
     """Answer and grade what `folder` lacks, `chunk` rows at a time, and return all rows in the experiment's order.
 
     A chunk that was cut short is answered whole again and what it lacks is kept, so that a row is made in the same
@@ -138,9 +138,9 @@ def dose_of(receipt: Receipt | None) -> float:
     return sum(component.relative_dose for component in receipt.components) if receipt else 0.0
 
 
-def read_rows(folder: Path) -> dict[tuple[str, str], Row]:
+def read_rows(folder: Path) -> dict[tuple[str, str], Answer]:
     """The rows of a folder by (item, arm); a line that a kill cut short is left out. Raises InputError for another."""
-    rows: dict[tuple[str, str], Row] = {}
+    rows: dict[tuple[str, str], Answer] = {}
     try:
         lines = (folder / ROWS).read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:
@@ -149,7 +149,7 @@ def read_rows(folder: Path) -> dict[tuple[str, str], Row]:
         raise InputError(f"{folder / ROWS}: cannot be read ({error.strerror})") from error
     for number, line in enumerate(lines, 1):
         try:
-            row = Row.model_validate_json(line)
+            row = Answer.model_validate_json(line)
         except ValidationError as error:
             raise InputError(f"{folder / ROWS}, line {number}: not a row of results; take another folder") from error
         rows[row.item, row.arm] = row

@@ -11,7 +11,7 @@ from typing import Literal
 
 from steergraph.base.records import Frozen
 from steergraph.engine.steering.records import Unit
-from steergraph.evals.lab.experiment import Row
+from steergraph.evals.lab.experiment import Answer
 from steergraph.evals.lab.ids import BASELINE, Cell, ItemId, Source
 from steergraph.evals.lab.sweep import Coherent
 from steergraph.evals.lab.tasks import Prompt
@@ -21,7 +21,7 @@ Goal = Literal["register", "task"]
 """What a cell is chosen for: that the answer to an open prompt is in the domain's register, or that the answer to the
 specialist's own prompt is right."""
 GOALS: Mapping[Prompt, Goal] = {"open": "register", "own": "task"}
-Pair = tuple[ItemId, Row, Row]
+Pair = tuple[ItemId, Answer, Answer]
 """An item's row, and its unsteered one."""
 
 
@@ -84,20 +84,20 @@ class Thirds(Frozen):
     """Median relative doses."""
 
 
-Answers = Mapping[tuple[str, Prompt, str], Mapping[ItemId, Row]]
+ByArm = Mapping[tuple[str, Prompt, str], Mapping[ItemId, Answer]]
 """Rows by item, of each domain, prompt and arm."""
 
 
-def by_arm(rows: Iterable[Row]) -> Answers:
+def by_arm(rows: Iterable[Answer]) -> ByArm:
     """The rows of a sweep, in their order."""
-    grouped: dict[tuple[str, Prompt, str], dict[ItemId, Row]] = defaultdict(dict)
+    grouped: dict[tuple[str, Prompt, str], dict[ItemId, Answer]] = defaultdict(dict)
     for row in rows:
         item = ItemId.parse(row.item)
         grouped[item.domain, item.prompt, row.arm][item] = row
     return grouped
 
 
-def scores(rows: Iterable[Row], cells: Mapping[str, Sequence[Cell]]) -> list[CellScore]:
+def scores(rows: Iterable[Answer], cells: Mapping[str, Sequence[Cell]]) -> list[CellScore]:
     """A score for every (domain, prompt, arm) of the rows, in their order."""
     known = _by_name(cells)
     answers = by_arm(rows)
@@ -168,7 +168,7 @@ def _value(score: CellScore) -> float:
     return score.register_rate if score.prompt == "open" else score.accuracy
 
 
-def judged(found: Sequence[Found], rows: Iterable[Row]) -> list[Found]:
+def judged(found: Sequence[Found], rows: Iterable[Answer]) -> list[Found]:
     """The chosen cells with their comparisons on the report split's rows, corrected over all of them."""
     answers = by_arm(rows)
     drafts: dict[tuple[str, Prompt, str], Comparison] = {}
@@ -192,7 +192,7 @@ def judged(found: Sequence[Found], rows: Iterable[Row]) -> list[Found]:
     ]
 
 
-def _coherence(one: Found, answers: Answers) -> dict[str, float | None]:
+def _coherence(one: Found, answers: ByArm) -> dict[str, float | None]:
     """What steering does to the answers themselves, under the prompt that the cell was chosen for."""
     prompt: Prompt = "own" if one.goal == "task" else "open"
     if (one.domain, prompt, str(one.cell)) not in answers:
@@ -207,7 +207,7 @@ def _coherence(one: Found, answers: Answers) -> dict[str, float | None]:
     }
 
 
-def thirds(rows: Iterable[Row], cells: Mapping[str, Sequence[Cell]], layers: int) -> list[Thirds]:
+def thirds(rows: Iterable[Answer], cells: Mapping[str, Sequence[Cell]], layers: int) -> list[Thirds]:
     """Late against middle layers for every source, unit and dose, paired by question and corrected together.
 
     A question counts once: where it is asked with both prompts, its share is the mean of the two."""
@@ -242,21 +242,21 @@ def thirds(rows: Iterable[Row], cells: Mapping[str, Sequence[Cell]], layers: int
     ]
 
 
-def _changed(row: Row, plain: Row) -> float:
+def _changed(row: Answer, plain: Answer) -> float:
     return float(row.text != plain.text)
 
 
-def _added_register(row: Row, plain: Row) -> float:
+def _added_register(row: Answer, plain: Answer) -> float:
     return row.metrics["domain"] - plain.metrics["domain"]
 
 
-def _held_against(late: Iterable[Pair], middle: Iterable[Pair], value: Callable[[Row, Row], float]) -> Comparison:
+def _held_against(late: Iterable[Pair], middle: Iterable[Pair], value: Callable[[Answer, Answer], float]) -> Comparison:
     """The mean of a question's values in the late layers against that in the middle ones."""
     first, second = _by_question(late, value), _by_question(middle, value)
     return compare([first[question] for question in first], [second[question] for question in first])
 
 
-def _by_question(pairs: Iterable[Pair], value: Callable[[Row, Row], float]) -> dict[tuple[str, int], float]:
+def _by_question(pairs: Iterable[Pair], value: Callable[[Answer, Answer], float]) -> dict[tuple[str, int], float]:
     by_item: dict[ItemId, list[float]] = defaultdict(list)
     by_question: dict[tuple[str, int], list[float]] = defaultdict(list)
     for item, row, plain in pairs:

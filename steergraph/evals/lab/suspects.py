@@ -18,7 +18,7 @@ from steergraph.agents.specialists import RETRIEVE
 from steergraph.agents.state import State, Task
 from steergraph.agents.turn import prepare, suspects
 from steergraph.engine.protocol import Engine, Message
-from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of
+from steergraph.evals.lab.experiment import Answer, Arm, Item, dose_of
 from steergraph.evals.lab.switching import REPO, spoken_with
 from steergraph.evals.lab.tasks import IssueCase
 from steergraph.repo.repository import Repository
@@ -52,7 +52,7 @@ class Suspects:
             item = Item(case.id, (Message(role="user", content=case.issue),), case)
             yield from ((item, Arm(name=arm)) for arm in (ALONE, *PRESETS))
 
-    def answer(self, engine: Engine, batch: Sequence[tuple[Item, Arm]]) -> list[Row]:
+    def answer(self, engine: Engine, batch: Sequence[tuple[Item, Arm]]) -> list[Answer]:
         turns = []
         for at, (item, arm) in enumerate(batch):
             if arm.name != ALONE:
@@ -74,7 +74,7 @@ class Suspects:
         plan = self.services.roster.plans["issue_with_retrieval"]
         return list(plan[: plan.index(RETRIEVE)])
 
-    def _row(self, item: Item, arm: Arm, named: Sequence[str], dose: float) -> Row:
+    def _row(self, item: Item, arm: Arm, named: Sequence[str], dose: float) -> Answer:
         case: IssueCase = item.truth
         found = self.retriever.search(self.repository, "HEAD", case.issue, named)
         paths = [one.path for one in found.ranked]
@@ -84,7 +84,7 @@ class Suspects:
         metrics["names"] = float(len(named))
         words = set(re.findall(r"\w+", " ".join(named)))
         metrics["right_name"] = float(case.function.split(".")[-1] in words)
-        return Row(item=item.id, arm=arm.name, text="\n".join(named), metrics=metrics, relative_dose=dose)
+        return Answer(item=item.id, arm=arm.name, text="\n".join(named), metrics=metrics, relative_dose=dose)
 
 
 def write_repository(cases: Sequence[IssueCase], folder: Path) -> dict[str, str]:

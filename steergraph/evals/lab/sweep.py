@@ -18,7 +18,7 @@ from steergraph.engine.activations.capture import plain_medians
 from steergraph.engine.loading.models import LoadedModel
 from steergraph.engine.protocol import Completion, Engine, ScoreRequest
 from steergraph.engine.steering.records import Unit
-from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of, speak
+from steergraph.evals.lab.experiment import Answer, Arm, Item, dose_of, speak
 from steergraph.evals.lab.ids import BASELINE, Cell, ItemId, Source, vector_name
 from steergraph.evals.lab.tasks import Classifier, Prompt, Split, SweepTasks
 from steergraph.sandbox.run import Sandbox
@@ -147,7 +147,7 @@ class Sweep:
                     # An item's arms are neighbours: they share a prompt, so that a batch has rows of one length.
                     yield from ((item, arm) for arm in arms)
 
-    def answer(self, engine: Engine, batch: Sequence[tuple[Item, Arm]]) -> list[Row]:
+    def answer(self, engine: Engine, batch: Sequence[tuple[Item, Arm]]) -> list[Answer]:
         completions = speak(engine, batch)
         texts = [completion.text for completion in completions]
         names = [ItemId.parse(item.id) for item, _ in batch]
@@ -164,7 +164,7 @@ class Sweep:
                 **({"nats": nats[at]} if at in nats else {}),
             }
             dose = dose_of(completion.receipt)
-            rows.append(Row(item=item.id, arm=arm.name, text=completion.text, metrics=metrics, relative_dose=dose))
+            rows.append(Answer(item=item.id, arm=arm.name, text=completion.text, metrics=metrics, relative_dose=dose))
         return rows
 
     def _is_priced(self, item: ItemId) -> bool:

@@ -13,7 +13,7 @@ from steergraph.base.records import Frozen
 from steergraph.engine.loading.models import load_model
 from steergraph.engine.local import LocalEngine
 from steergraph.evals.lab import published
-from steergraph.evals.lab.experiment import Row, manifest, run
+from steergraph.evals.lab.experiment import Answer, manifest, run
 from steergraph.evals.lab.findings import CellScore, Found, Thirds, choose, judged, scores, thirds
 from steergraph.evals.lab.ids import BASELINE, Cell, ItemId
 from steergraph.evals.lab.sweep import Sweep, SweepSettings, grid, make_vectors, middle_norm
@@ -93,7 +93,7 @@ def run_sweep(
     return result
 
 
-def _classifier(registers: Classifier, pairs: Sequence[tuple[str, str]], rows: list[Row]) -> dict[str, Any]:
+def _classifier(registers: Classifier, pairs: Sequence[tuple[str, str]], rows: list[Answer]) -> dict[str, Any]:
     """How often the classifier is right: on the tasks' texts, and on the model's own words, by their prompt."""
     told = registers.tell([text for text, _ in pairs])
     corpus = wilson(sum(one == label for one, (_, label) in zip(told, pairs, strict=True)), len(pairs))

@@ -21,7 +21,7 @@ from steergraph.agents.specialists import RETRIEVE, Specialist, resolve_steering
 from steergraph.agents.state import State, Step, Task
 from steergraph.agents.turn import Turn, prepare, unsteered
 from steergraph.engine.protocol import Engine, Message
-from steergraph.evals.lab.experiment import Arm, Item, Row, dose_of
+from steergraph.evals.lab.experiment import Answer, Arm, Item, dose_of
 from steergraph.evals.lab.tasks import IssueCase, SwitchingTasks
 from steergraph.sandbox.run import Sandbox
 
@@ -96,7 +96,7 @@ class Switching:
             item = Item(case.id, (Message(role="user", content=case.quoted),), case)
             yield from ((item, Arm(name=preset)) for preset in self.presets)
 
-    def answer(self, engine: Engine, batch: Sequence[tuple[Item, Arm]]) -> list[Row]:
+    def answer(self, engine: Engine, batch: Sequence[tuple[Item, Arm]]) -> list[Answer]:
         runs = [self._begin(item.truth, arm.name) for item, arm in batch]
         while waiting := [run for run in runs if run.state["cursor"] < len(run.state["plan"])]:
             self._step(engine, waiting)
@@ -104,7 +104,7 @@ class Switching:
         files = [edited(run.case, text) for run, text in zip(runs, texts, strict=True)]
         repaired = self.tasks.repaired([run.case for run in runs], files, self.sandbox)
         return [
-            Row(
+            Answer(
                 item=item.id,
                 arm=arm.name,
                 text=text,

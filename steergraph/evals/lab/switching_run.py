@@ -21,7 +21,7 @@ from steergraph.base.records import Frozen
 from steergraph.configs import load_validated
 from steergraph.engine.local import LocalEngine
 from steergraph.evals.example_issues import Resolved, load_examples, run_examples
-from steergraph.evals.lab.experiment import Row, manifest, run
+from steergraph.evals.lab.experiment import Answer, manifest, run
 from steergraph.evals.lab.published import in_words, markdown_table
 from steergraph.evals.lab.suspects import ALONE, PRESETS, Suspects, write_repository
 from steergraph.evals.lab.switching import WITH, WITHOUT, Switching
@@ -129,7 +129,7 @@ def _services(engine: LocalEngine, cache_dir: Path | None) -> Services:
 
 
 def _arms(
-    rows: Sequence[Row], arms: Sequence[str], metrics: Sequence[str], kinds: Mapping[str, str]
+    rows: Sequence[Answer], arms: Sequence[str], metrics: Sequence[str], kinds: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
     """Per arm: n, and each metric's mean; of the first metric the Wilson interval too, and by kind of case, which
     `kinds` says of each item."""
@@ -146,7 +146,7 @@ def _arms(
     return figures
 
 
-def _compared(rows: Sequence[Row], pairs: Sequence[tuple[str, str]], metric: str) -> list[dict[str, Any]]:
+def _compared(rows: Sequence[Answer], pairs: Sequence[tuple[str, str]], metric: str) -> list[dict[str, Any]]:
     """Each pair of arms on the same cases, with Holm's correction over the table."""
     values: dict[str, dict[str, float]] = {}
     for row in rows:

@@ -12,7 +12,7 @@ from steergraph.base.errors import InputError
 from steergraph.base.files import held
 from steergraph.engine.local import LocalEngine
 from steergraph.engine.protocol import Engine, Message
-from steergraph.evals.lab.experiment import Arm, Item, Row, read_rows, run, speak
+from steergraph.evals.lab.experiment import Answer, Arm, Item, read_rows, run, speak
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +38,11 @@ class Counting:
             for arm in ("one", "two"):
                 yield Item(f"sum/{number}", (message,), number, max_new_tokens=6), Arm(name=arm)
 
-    def answer(self, engine: Engine, batch: Sequence[tuple[Item, Arm]]) -> list[Row]:
+    def answer(self, engine: Engine, batch: Sequence[tuple[Item, Arm]]) -> list[Answer]:
         self.asked += [(item.id, arm.name) for item, arm in batch]
         said = speak(engine, batch)
         return [
-            Row(item=item.id, arm=arm.name, text=one.text, metrics={"truth": float(item.truth)})
+            Answer(item=item.id, arm=arm.name, text=one.text, metrics={"truth": float(item.truth)})
             for (item, arm), one in zip(batch, said, strict=True)
         ]
 
@@ -68,7 +68,7 @@ def test_a_run_that_was_cut_short_goes_on_without_doubling(engine: LocalEngine, 
 
 
 def test_any_text_survives_in_a_row(tmp_path: Path) -> None:
-    row = Row(item="a", arm="b", text="one\u2028two\x85three é\r\n", metrics={})
+    row = Answer(item="a", arm="b", text="one\u2028two\x85three é\r\n", metrics={})
     line = json.dumps(row.model_dump(mode="json"), ensure_ascii=False).encode()
     cut = line[: line.index("é".encode()) + 1]  # in the middle of a character
     (tmp_path / "rows.jsonl").write_bytes(line + b"\n" + cut)

@@ -5,7 +5,7 @@ import yaml
 
 from steergraph.engine.protocol import ModelInfo
 from steergraph.evals.lab import published
-from steergraph.evals.lab.experiment import Row
+from steergraph.evals.lab.experiment import Answer
 from steergraph.evals.lab.findings import choose, judged, scores, thirds
 from steergraph.evals.lab.ids import BASELINE, Cell, ItemId
 from steergraph.evals.lab.sweep import Coherent
@@ -24,13 +24,13 @@ INFO = ModelInfo(
 )
 
 
-def row(item: int, prompt: str, arm: str, *, right: bool, register: bool, text: str = "x", nats: float = 0.1) -> Row:
+def row(item: int, prompt: str, arm: str, *, right: bool, register: bool, text: str = "x", nats: float = 0.1) -> Answer:
     metrics = {"domain": float(register), "accurate": float(right), "repetition": 0.0, "empty": 0.0, "nats": nats}
     name = str(ItemId("law", prompt, "select", item))
-    return Row(item=name, arm=arm, text=text, metrics=metrics, relative_dose=0.0 if arm == BASELINE else 0.3)
+    return Answer(item=name, arm=arm, text=text, metrics=metrics, relative_dose=0.0 if arm == BASELINE else 0.3)
 
 
-def made_up(n: int = 20) -> list[Row]:
+def made_up(n: int = 20) -> list[Answer]:
     """Layer 2 helps the task, layer 3 the register, layer 1 both but babbles; layers 4 and 5 change nothing."""
     rows = []
     for prompt in ("own", "open"):
