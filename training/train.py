@@ -18,11 +18,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3ForCausalLM
 
 from steergraph.base.errors import InputError
+from steergraph.base.files import write_whole
 from training.lessons import WINDOW, Plan, Progress, batches, copying_lesson
 from training.network import hidden_states, new_model
 from training.optimizer import Optimizer
@@ -45,10 +46,8 @@ def save_checkpoint(out: Path, model: Any, optimizer: Optimizer, progress: Progr
     """Write everything a resumed run needs to one file, and replace the last one."""
     tensors = {f"model/{name}": value.detach() for name, value in model.named_parameters()} | optimizer.state()
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    temporary = out / f"{CHECKPOINT}.part"
     header = {"progress": json.dumps(asdict(progress)), "plan": json.dumps(asdict(plan))}
-    save_file(tensors, temporary, metadata=header)
-    temporary.replace(out / CHECKPOINT)
+    write_whole(out / CHECKPOINT, save(tensors, metadata=header))
 
 
 def _checkpoint(out: Path) -> Path:

@@ -15,11 +15,10 @@ from git import Actor, Repo
 from steergraph.agents.run_config import Context
 from steergraph.agents.services import Services
 from steergraph.agents.specialists import RETRIEVE
-from steergraph.agents.state import State, Task
 from steergraph.agents.turn import prepare, suspects
 from steergraph.engine.protocol import Engine, Message
 from steergraph.evals.lab.experiment import Answer, Arm, Item, dose_of
-from steergraph.evals.lab.switching import REPO, spoken_with
+from steergraph.evals.lab.switching import begun, spoken_with
 from steergraph.evals.lab.tasks import IssueCase
 from steergraph.repo.repository import Repository
 from steergraph.retrieval.retriever import BM25Retriever
@@ -56,7 +55,7 @@ class Suspects:
         turns = []
         for at, (item, arm) in enumerate(batch):
             if arm.name != ALONE:
-                state = _state(item.truth)
+                _, state = begun(item.truth.issue)
                 context = Context(preset=PRESETS[arm.name])
                 turns += [(at, prepare(self.services, name, state, context)) for name in self._before_retrieval()]
         completions = engine.generate([turn.request for _, turn in turns])
@@ -109,8 +108,3 @@ def write_repository(cases: Sequence[IssueCase], folder: Path) -> dict[str, str]
 
 def _place(number: int, path: str) -> str:
     return f"part_{number:03d}/{path}"
-
-
-def _state(case: IssueCase) -> State:
-    task = Task(kind="issue", problem=case.issue, repo=REPO, base_commit="0" * 40)
-    return {"task": task.model_dump(mode="json"), "cluster": None, "attempt": 0, "feedback": "", "notes": []}

@@ -87,14 +87,12 @@ def middle_norm(loaded: LoadedModel) -> float:
     return plain_medians(loaded)[loaded.info.n_layers // 2]
 
 
-def make_vectors(
-    loaded: LoadedModel, settings: SweepSettings, tasks: SweepTasks, cache_dir: Path | None = None
-) -> Library:
+def make_vectors(loaded: LoadedModel, settings: SweepSettings, tasks: SweepTasks) -> Library:
     """Both sources' vectors for every domain of the sweep, from the cache or made now."""
     sets: list[str | ContrastSet] = list(settings.domains)
     if "prompts" in settings.doses and loaded.info.kind == "instruct":
         sets += [_prompt_set(domain, settings, tasks) for domain in settings.domains]
-    return ensure_vectors(loaded, sets, cache_dir=cache_dir)
+    return ensure_vectors(loaded, sets)
 
 
 def _prompt_set(domain: str, settings: SweepSettings, tasks: SweepTasks) -> ContrastSet:

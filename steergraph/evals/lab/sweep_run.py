@@ -6,6 +6,7 @@ Knows how the lab's parts go together. Every step resumes: rows that are there a
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from steergraph.base.files import write_whole
@@ -14,8 +15,8 @@ from steergraph.engine.loading.models import load_model
 from steergraph.engine.local import LocalEngine
 from steergraph.evals.lab import published
 from steergraph.evals.lab.experiment import Answer, manifest, run
-from steergraph.evals.lab.findings import CellScore, Found, Thirds, choose, judged, scores, thirds
-from steergraph.evals.lab.ids import BASELINE, Cell, ItemId
+from steergraph.evals.lab.findings import CellScore, Found, Thirds, by_arm, choose, judged, scores, thirds
+from steergraph.evals.lab.ids import BASELINE, Cell
 from steergraph.evals.lab.sweep import Sweep, SweepSettings, grid, make_vectors, middle_norm
 from steergraph.evals.lab.tasks import Classifier, SweepTasks
 from steergraph.evals.stats import wilson
@@ -43,8 +44,6 @@ def run_sweep(
     out: Path,
     command: str,
     say: Say,
-    *,
-    cache_dir: Path | None = None,
 ) -> SweepResult:
     """Run what is missing in `out`/select and `out`/report, and write `out`/sweep.json and sweep.md.
 
@@ -55,7 +54,7 @@ def run_sweep(
         doses = {source: units for source, units in settings.doses.items() if source != "prompts"}
         settings = settings.model_copy(update={"doses": doses})
     say("vectors")
-    library = make_vectors(loaded, settings, tasks, cache_dir)
+    library = make_vectors(loaded, settings, tasks)
     registers = tasks.classifier()
     scale = middle_norm(loaded)
     cells = {domain: grid(settings, domain, loaded.info.n_layers, scale) for domain in settings.domains}
@@ -74,14 +73,14 @@ def run_sweep(
             if draft.cell not in chosen[draft.domain]:
                 chosen[draft.domain].append(draft.cell)
         reporting = Sweep(settings, "report", chosen, tasks, registers, sandbox)
-        kept = run(reporting, engine, out / "report", command=command, report=progress("report"))
+        reported = run(reporting, engine, out / "report", command=command, report=progress("report"))
         made = manifest(selecting, engine, command)
         info = engine.info
     result = SweepResult(
         manifest=made,
-        classifier=_classifier(registers, tasks.spoken(), kept),
+        classifier=_classifier(registers, tasks.spoken(), reported),
         table=tuple(table),
-        found=tuple(judged(drafts, kept)),
+        found=tuple(judged(drafts, reported)),
         late=tuple(thirds(rows, cells, info.n_layers)),
     )
     write_whole(
@@ -95,20 +94,19 @@ def run_sweep(
 
 def _classifier(registers: Classifier, pairs: Sequence[tuple[str, str]], rows: list[Answer]) -> dict[str, Any]:
     """How often the classifier is right: on the tasks' texts, and on the model's own words, by their prompt."""
-    told = registers.tell([text for text, _ in pairs])
-    corpus = wilson(sum(one == label for one, (_, label) in zip(told, pairs, strict=True)), len(pairs))
-    own = [row for row in rows if row.arm == BASELINE and ItemId.parse(row.item).prompt == "own"]
-    if not own:
-        return {"corpus": {"n": len(pairs), **corpus.model_dump()}}
-    spoken = wilson(sum(int(row.metrics["domain"]) for row in own), len(own))
-    by_domain: dict[str, list[float]] = {}
-    for row in own:
-        by_domain.setdefault(ItemId.parse(row.item).domain, []).append(row.metrics["domain"])
-    return {
-        "corpus": {"n": len(pairs), **corpus.model_dump()},
-        "own_answers": {"n": len(own), **spoken.model_dump()},
-        "own_answers_by_domain": {name: round(sum(hits) / len(hits), 4) for name, hits in by_domain.items()},
+    labels = registers.tell([text for text, _ in pairs])
+    right = wilson(sum(one == label for one, (_, label) in zip(labels, pairs, strict=True)), len(pairs))
+    figures: dict[str, Any] = {"corpus": {"n": len(pairs), **right.model_dump()}}
+    own = {
+        domain: [answer.metrics["domain"] for answer in answers.values()]
+        for (domain, prompt, arm), answers in by_arm(rows).items()
+        if (prompt, arm) == ("own", BASELINE)
     }
+    if own:
+        n = sum(map(len, own.values()))
+        figures["own_answers"] = {"n": n, **wilson(int(sum(map(sum, own.values()))), n).model_dump()}
+        figures["own_answers_by_domain"] = {name: round(fmean(hits), 4) for name, hits in own.items()}
+    return figures
 
 
 def as_markdown(result: SweepResult) -> str:

@@ -27,7 +27,6 @@ from steergraph.sandbox.run import Sandbox
 
 WITHOUT = ("baseline", "static", "dynamic")
 WITH = ("rag_baseline", "rag_static", "rag_dynamic", "auto")
-REPO = "generated"
 
 
 def spoken_with(services: Services) -> dict[str, Any]:
@@ -45,6 +44,18 @@ def spoken_with(services: Services) -> dict[str, Any]:
         "static": steering(names[0], policy.static_domain),
         "policy": sha256(policy.model_dump_json().encode()).hexdigest()[:16],
         "roster": sha256(roster.model_dump_json().encode()).hexdigest()[:16],
+    }
+
+
+def begun(problem: str) -> tuple[Task, State]:
+    """An issue as a task, and the graph's state before anybody has spoken of it."""
+    task = Task(kind="issue", problem=problem, repo="generated", base_commit="0" * 40)
+    return task, {
+        "task": task.model_dump(mode="json"),
+        "cluster": None,
+        "attempt": 0,
+        "feedback": "",
+        "notes": [],
     }
 
 
@@ -123,19 +134,9 @@ class Switching:
     def _begin(self, case: IssueCase, preset: str) -> _Run:
         context = Context(preset=preset)
         retrieval = context.axes(self.services.policy).retrieval
-        task = Task(kind="issue", problem=case.quoted, repo=REPO, base_commit="0" * 40)
+        task, state = begun(case.quoted)
         plan = self.services.router(task, self.services.roster, retrieval=retrieval).plan
-        state: State = {
-            "task": task.model_dump(mode="json"),
-            "plan": list(plan),
-            "cluster": None,
-            "cursor": 0,
-            "attempt": 0,
-            "feedback": "",
-            "notes": [],
-            "retrieval": None,
-        }
-        return _Run(case, context, state)
+        return _Run(case, context, {**state, "plan": list(plan), "cursor": 0, "retrieval": None})
 
     def _step(self, engine: Engine, runs: Sequence[_Run]) -> None:
         """One step of each run: a retrieval is given, the specialists speak together."""

@@ -64,7 +64,6 @@ def run_switching(
     say: Say,
     *,
     examples: Path | None = None,
-    cache_dir: Path | None = None,
 ) -> str:
     """Run what is missing in `out` and write `out`/switching.json and switching.md. Returns the latter's text.
 
@@ -80,7 +79,7 @@ def run_switching(
         return lambda done, of: say(f"{what}: {done} of {of}")
 
     with LocalEngine(model, max_batch=_BATCH) as engine, tempfile.TemporaryDirectory(prefix="steergraph-") as folder:
-        services = _services(engine, cache_dir)
+        services = _services(engine)
         names = {name for plan in services.roster.plans.values() for name in plan if name not in (RETRIEVE, "DOMAIN")}
         services.ensure_vectors(sorted({services.roster[name].domain for name in names}))
         switching = Switching(tasks, cases, services, sandbox, settings.seed)
@@ -116,7 +115,7 @@ def run_switching(
     return text
 
 
-def _services(engine: LocalEngine, cache_dir: Path | None) -> Services:
+def _services(engine: LocalEngine) -> Services:
     return Services(
         model=engine.info.name,
         engine=engine,
@@ -124,7 +123,6 @@ def _services(engine: LocalEngine, cache_dir: Path | None) -> Services:
         policy=Policy.load(),
         retriever=BM25Retriever(),
         router=rules,
-        cache_dir=cache_dir,
     )
 
 
