@@ -23,10 +23,10 @@ CHOSEN := $(VENV)/.torch
 LOCKED_TORCH := $(shell grep '^torch==' constraints.txt)
 TORCH ?= $(or $(filter-out locked,$(shell cat $(CHOSEN) 2>/dev/null)),$(LOCKED_TORCH))
 
-.PHONY: help setup run demo study sweep-pocket sweep-pocket-base test test-slow bench lint format wheel clean FORCE
+.PHONY: help setup run demo study sweep-pocket sweep-pocket-base test test-slow bench docs lint format wheel clean FORCE
 
 help:
-	@echo "make run | demo | study | test | test-slow | bench | lint | format | wheel | setup | clean"
+	@echo "make run | demo | study | test | test-slow | bench | docs | lint | format | wheel | setup | clean"
 
 setup: $(STAMP)
 
@@ -91,6 +91,11 @@ bench: setup
 	@for script in $$(grep -l __main__ $$(grep -le --quick benchmarks/*.py)); do \
 		echo "== $$script --quick"; $(BIN)/python $$script --quick || exit 1; \
 	done
+
+# The site, into build/site; a warning is an error. It opens from disk, and nothing in it is fetched from elsewhere.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: setup
+	$(BIN)/mkdocs build --quiet --strict
 
 lint: setup
 	$(BIN)/ruff check .
