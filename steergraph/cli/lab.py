@@ -42,8 +42,8 @@ def run_sweep(arguments: argparse.Namespace) -> int:
     """Run, write and print; 0 however it comes out."""
     from steergraph.base.files import write_whole
     from steergraph.evals.lab import maps
+    from steergraph.evals.lab.published import as_markdown
     from steergraph.evals.lab.sweep import SweepSettings
-    from steergraph.evals.lab.sweep_run import as_markdown
     from steergraph.evals.lab.sweep_run import run_sweep as whole
     from steergraph.evals.lab.tasks import SweepTasks, load_tasks
 

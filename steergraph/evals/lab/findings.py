@@ -7,7 +7,7 @@ Holm's correction over all comparisons of the table. Knows rows and cells. Knows
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean, median
-from typing import Literal
+from typing import Any, Literal
 
 from steergraph.base.records import Frozen
 from steergraph.engine.steering.records import Unit
@@ -82,6 +82,17 @@ class Thirds(Frozen):
     middle_dose: float
     late_dose: float
     """Median relative doses."""
+
+
+class SweepResult(Frozen):
+    """Everything a sweep found."""
+
+    manifest: dict[str, Any]
+    classifier: dict[str, Any]
+    """Shares right with Wilson intervals: on generated texts, and on the model's own unsteered answers."""
+    table: tuple[CellScore, ...]
+    found: tuple[Found, ...]
+    late: tuple[Thirds, ...]
 
 
 ByArm = Mapping[tuple[str, Prompt, str], Mapping[ItemId, Answer]]

@@ -4,11 +4,11 @@ Knows findings. Knows nothing of how they were made.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from steergraph.engine.protocol import ModelInfo
-from steergraph.evals.lab.findings import CellScore, Found, Thirds
+from steergraph.evals.lab.findings import CellScore, Found, SweepResult, Thirds
 from steergraph.evals.stats import Comparison
 
 _COMMAND = "steergraph lab sweep"
@@ -67,31 +67,22 @@ def _note(one: Found, report: Comparison) -> str:
     )
 
 
-def markdown_table(header: str, rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; `header` has the columns' names between bars."""
-    columns = [name.strip() for name in header.split("|")]
-    lines = [columns, *([str(cell) for cell in row] for row in rows)]
-    head, *body = [f"| {' | '.join(cells)} |" for cells in lines]
-    return "\n".join([head, "|" + "---|" * len(columns), *body])
+def markdown_table(header: str, rows: Iterable[str]) -> str:
+    """A Markdown table of lines whose cells stand between bars."""
+    rule = "|" + "---|" * (header.count("|") + 1)
+    return "\n".join([f"| {header} |", rule, *(f"| {row} |" for row in rows)])
 
 
 def found_table(found: Sequence[Found]) -> str:
     """Markdown: every chosen cell, on which items it was chosen, and what the report split says."""
-    header = (
-        "domain | chosen for | vector | cell | dose | chosen: steered / unsteered | register, open prompt"
-        " | right, own prompt | changed | added repetition, nats a token"
-    )
     return markdown_table(
-        header,
+        "domain | chosen for | vector | cell | dose | chosen: steered / unsteered | register, open prompt"
+        " | right, own prompt | changed | added repetition, nats a token",
         (
-            (
-                *(one.domain, one.goal, one.cell.source),
-                f"layer {one.cell.layer}, {one.cell.alpha:g} {one.cell.unit}",
-                f"{one.relative_dose:.2f}",
-                f"{one.chosen_score:.0%} / {one.baseline_score:.0%}",
-                *(in_words(one.register_rate), in_words(one.accuracy)),
-                _coherence(one),
-            )
+            f"{one.domain} | {one.goal} | {one.cell.source}"
+            f" | layer {one.cell.layer}, {one.cell.alpha:g} {one.cell.unit}"
+            f" | {one.relative_dose:.2f} | {one.chosen_score:.0%} / {one.baseline_score:.0%}"
+            f" | {in_words(one.register_rate)} | {in_words(one.accuracy)} | {_coherence(one)}"
             for one in found
         ),
     )
@@ -124,39 +115,27 @@ def _p(comparison: Comparison) -> str:
 
 def thirds_table(found: Sequence[Thirds]) -> str:
     """Markdown: late layers against middle ones at each dose."""
-    header = (
-        "vector | unit | alpha | relative dose middle / late | answers changed, late / middle"
-        " | added register, late / middle"
-    )
     return markdown_table(
-        header,
+        "vector | unit | alpha | relative dose middle / late | answers changed, late / middle"
+        " | added register, late / middle",
         (
-            (
-                *(one.source, one.unit, f"{one.alpha:.4g}"),
-                f"{one.middle_dose:.2f} / {one.late_dose:.2f}",
-                *(in_words(one.changed, _MORE), in_words(one.register_gain, _MORE)),
-            )
+            f"{one.source} | {one.unit} | {one.alpha:.4g} | {one.middle_dose:.2f} / {one.late_dose:.2f}"
+            f" | {in_words(one.changed, _MORE)} | {in_words(one.register_gain, _MORE)}"
             for one in found
         ),
     )
 
 
-def record(
-    manifest: Mapping[str, Any],
-    table: Sequence[CellScore],
-    found: Sequence[Found],
-    late: Sequence[Thirds],
-    classifier: Mapping[str, Any],
-) -> str:
+def record(result: SweepResult) -> str:
     """The whole of a sweep as JSON, a line for each cell."""
     head = {
-        **manifest,
-        "classifier": dict(classifier),
-        "found": [one.model_dump(mode="json") for one in found],
-        "late_layers": [one.model_dump(mode="json") for one in late],
+        **result.manifest,
+        "classifier": result.classifier,
+        "found": [one.model_dump(mode="json") for one in result.found],
+        "late_layers": [one.model_dump(mode="json") for one in result.late],
     }
     text = json.dumps(head, indent=1)
-    cells = ",\n".join(json.dumps(_short(score)) for score in table)
+    cells = ",\n".join(json.dumps(_short(score)) for score in result.table)
     return f'{text[:-2]},\n "cells": [\n{cells}\n ]\n}}\n'
 
 
@@ -167,3 +146,27 @@ def _short(score: CellScore) -> dict[str, Any]:
     names = ("register", "right", "changed", "repetition", "nats", "dose")
     short = {name: None if value is None else round(value, 4) for name, value in zip(names, values, strict=True)}
     return {"domain": score.domain, "prompt": score.prompt, "cell": place, "n": score.n, **short}
+
+
+def as_markdown(result: SweepResult) -> str:
+    """The findings for people."""
+    corpus, own = result.classifier["corpus"], result.classifier.get("own_answers")
+    info = result.manifest["model"]
+    line = f"The classifier tells {corpus['estimate']:.1%} of {corpus['n']} generated texts right"
+    if own:
+        line += (
+            f", and {own['estimate']:.1%} ({own['low']:.1%} to {own['high']:.1%}) of {own['n']} unsteered answers of "
+            "the model under the specialists' own prompts: "
+            f"{json.dumps(result.classifier['own_answers_by_domain'])}"
+        )
+    return "\n\n".join(
+        [
+            f"# Sweep of {info['name']} ({info['n_layers']} layers, revision {info['revision']})",
+            f"`{result.manifest['command']}`",
+            f"{line}.",
+            "## The chosen cells, on other items",
+            found_table(result.found),
+            "## Are late layers frozen?",
+            thirds_table(result.late),
+        ]
+    ) + "\n"  # fmt: skip

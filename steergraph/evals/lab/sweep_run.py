@@ -3,19 +3,17 @@
 Knows how the lab's parts go together. Every step resumes: rows that are there are not made again.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from steergraph.base.files import write_whole
-from steergraph.base.records import Frozen
 from steergraph.engine.loading.models import load_model
 from steergraph.engine.local import LocalEngine
 from steergraph.evals.lab import published
 from steergraph.evals.lab.experiment import Answer, manifest, run
-from steergraph.evals.lab.findings import CellScore, Found, Thirds, by_arm, choose, judged, scores, thirds
+from steergraph.evals.lab.findings import SweepResult, by_arm, choose, judged, scores, thirds
 from steergraph.evals.lab.ids import BASELINE, Cell
 from steergraph.evals.lab.sweep import Sweep, SweepSettings, grid, make_vectors, middle_norm
 from steergraph.evals.lab.tasks import Classifier, SweepTasks
@@ -24,17 +22,6 @@ from steergraph.sandbox.run import Sandbox
 
 _BATCH = 64
 Say = Callable[[str], None]
-
-
-class SweepResult(Frozen):
-    """Everything a sweep found."""
-
-    manifest: dict[str, Any]
-    classifier: dict[str, Any]
-    """Shares right with Wilson intervals: on generated texts, and on the model's own unsteered answers."""
-    table: tuple[CellScore, ...]
-    found: tuple[Found, ...]
-    late: tuple[Thirds, ...]
 
 
 def run_sweep(
@@ -83,11 +70,8 @@ def run_sweep(
         found=tuple(judged(drafts, reported)),
         late=tuple(thirds(rows, cells, info.n_layers)),
     )
-    write_whole(
-        out / "sweep.json",
-        published.record(result.manifest, result.table, result.found, result.late, result.classifier),
-    )
-    write_whole(out / "sweep.md", as_markdown(result))
+    write_whole(out / "sweep.json", published.record(result))
+    write_whole(out / "sweep.md", published.as_markdown(result))
     write_whole(out / "cells.yaml", published.cells_yaml(info, result.found, command))
     return result
 
@@ -107,27 +91,3 @@ def _classifier(registers: Classifier, pairs: Sequence[tuple[str, str]], rows: l
         figures["own_answers"] = {"n": n, **wilson(int(sum(map(sum, own.values()))), n).model_dump()}
         figures["own_answers_by_domain"] = {name: round(fmean(hits), 4) for name, hits in own.items()}
     return figures
-
-
-def as_markdown(result: SweepResult) -> str:
-    """The findings for people."""
-    corpus, own = result.classifier["corpus"], result.classifier.get("own_answers")
-    info = result.manifest["model"]
-    told = f"The classifier tells {corpus['estimate']:.1%} of {corpus['n']} generated texts right"
-    if own:
-        told += (
-            f", and {own['estimate']:.1%} ({own['low']:.1%} to {own['high']:.1%}) of {own['n']} unsteered answers of "
-            "the model under the specialists' own prompts: "
-            f"{json.dumps(result.classifier['own_answers_by_domain'])}"
-        )
-    return "\n\n".join(
-        [
-            f"# Sweep of {info['name']} ({info['n_layers']} layers, revision {info['revision']})",
-            f"`{result.manifest['command']}`",
-            f"{told}.",
-            "## The chosen cells, on other items",
-            published.found_table(result.found),
-            "## Are late layers frozen?",
-            published.thirds_table(result.late),
-        ]
-    ) + "\n"  # fmt: skip

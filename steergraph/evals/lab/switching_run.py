@@ -165,13 +165,9 @@ def as_markdown(result: Mapping[str, Any], kinds: Sequence[str]) -> str:
             f"arm | repaired (hidden test) | {' / '.join(kinds)} | edit applies | suspect named | steered steps"
             " | refused",
             (
-                (
-                    name,
-                    f"{arm['repaired']:.1%} ({arm['low']:.1%} to {arm['high']:.1%})",
-                    " / ".join(f"{arm[f'repaired_{kind}']:.0%}" for kind in kinds),
-                    *(f"{arm['applies']:.0%}", f"{arm['suspect']:.0%}"),
-                    *(f"{arm['steered_steps']:.1f}", f"{arm['refused']:.2f}"),
-                )
+                f"{name} | {arm['repaired']:.1%} ({arm['low']:.1%} to {arm['high']:.1%})"
+                f" | {' / '.join(format(arm[f'repaired_{kind}'], '.0%') for kind in kinds)} | {arm['applies']:.0%}"
+                f" | {arm['suspect']:.0%} | {arm['steered_steps']:.1f} | {arm['refused']:.2f}"
                 for name, arm in result["arms"].items()
             ),
         ),
@@ -180,22 +176,18 @@ def as_markdown(result: Mapping[str, Any], kinds: Sequence[str]) -> str:
         markdown_table(
             "query | file ranked first | in the first five | right function named | names",
             (
-                (
-                    name,
-                    f"{arm['first']:.1%} ({arm['low']:.1%} to {arm['high']:.1%})",
-                    *(f"{arm['in_five']:.1%}", f"{arm['right_name']:.0%}", f"{arm['names']:.1f}"),
-                )
+                f"{name} | {arm['first']:.1%} ({arm['low']:.1%} to {arm['high']:.1%}) | {arm['in_five']:.1%}"
+                f" | {arm['right_name']:.0%} | {arm['names']:.1f}"
                 for name, arm in result["suspects"].items()
             ),
         ),
         _comparison_table(result["suspects_comparisons"]),
     ]
     if result["examples"]:
-        done = {arm: [one["name"] for one in some if one["resolved"]] for arm, some in result["examples"].items()}
-        rows = [
-            (arm, f"{len(names)} of {len(result['examples'][arm])}", ", ".join(names) or "none")
-            for arm, names in done.items()
-        ]
+        rows = []
+        for arm, issues in result["examples"].items():
+            done = [one["name"] for one in issues if one["resolved"]]
+            rows.append(f"{arm} | {len(done)} of {len(issues)} | {', '.join(done) or 'none'}")
         parts += ["## The example issues, one attempt each", markdown_table("arm | resolved | issues", rows)]
     return "\n\n".join(parts) + "\n"
 
@@ -204,5 +196,5 @@ def _comparison_table(compared: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for one in compared:
         comparison = Comparison.model_validate({key: one[key] for key in Comparison.model_fields})
-        rows.append((one["arm"], one["against"], in_words(comparison)))
+        rows.append(f"{one['arm']} | {one['against']} | {in_words(comparison)}")
     return markdown_table("arm | against | paired", rows)
