@@ -1,8 +1,8 @@
 """Which specialists speak on a task, in which order, and which cluster its repository belongs to.
 
-`rules` reads the task's kind, repository and words. `asking` has the model score the specialists' names. `listening`
-projects the task's residual on the domains' vectors, the ones that steer, and lets the best-separated domain speak. The
-plan of an issue is the roster's whichever routes; what listening adds there is the cluster of an unknown repository.
+`rules` reads the task's kind, repository and words. `asking` has the model score the specialists' names. `probing`
+projects the task's residual on the domains' vectors, the ones that steer, and the domain that scores best speaks. The
+plan of an issue is the roster's whichever routes; what a probe adds there is the cluster of an unknown repository.
 """
 
 import re
@@ -18,12 +18,12 @@ from steergraph.configs import load_config
 from steergraph.engine.protocol import Engine, Message, ScoreRequest
 
 if TYPE_CHECKING:
-    from steergraph.vectors.compare.probe import Listener
+    from steergraph.vectors.compare.probe import Probe
 
 Mode = Literal["rules", "model", "activation"]
-Hear = Callable[[str, Mapping[str, str | None]], Mapping[str, float]]
-"""Given a prompt and domains (each with the path of its contrast set, None: the packaged one): how strongly each is
-heard in it, in nats of log-odds."""
+ScoreDomains = Callable[[str, Mapping[str, str | None]], Mapping[str, float]]
+"""Given a prompt and domains (each with the path of its contrast set, None: the packaged one): the score of each in it,
+in nats of log-odds."""
 NO_QUESTION = "N/A"
 ROOM = 32
 """Tokens that a routing prompt leaves free in the window, for a name and its surroundings."""
@@ -43,7 +43,7 @@ class Router(Protocol):
 def router_named(mode: Mode, engine: Callable[[], Engine], cache_dir: Path | None = None) -> Router:
     """The router of that name; `engine` is called when it first has to know the model, and not by `rules`.
 
-    Raises InputError for another name. What `activation` raises where the engine can't be listened to comes at the
+    Raises InputError for another name. What `activation` raises where the engine's model can't be probed comes at the
     first task.
     """
     if mode == "rules":
@@ -51,7 +51,7 @@ def router_named(mode: Mode, engine: Callable[[], Engine], cache_dir: Path | Non
     if mode == "model":
         return asking(engine)
     if mode == "activation":
-        return listening(hear_with(engine, cache_dir))
+        return probing(probe_with(engine, cache_dir))
     raise InputError(f"no router called {mode!r}: there are rules, model and activation")
 
 
@@ -79,54 +79,54 @@ def asking(engine: Callable[[], Engine]) -> Router:
     return route
 
 
-def listening(hear: Hear) -> Router:
-    """Route a question to the specialist whose domain is heard best in it, and an issue to the cluster heard best."""
+def probing(score_domains: ScoreDomains) -> Router:
+    """Route a question to the specialist whose domain scores best in it, and an issue to the cluster that does."""
 
     def route(task: Task, roster: Roster, *, retrieval: bool) -> Route:
         if task.kind == "issue":
             known = _issue(task, roster, retrieval)
             if known.cluster is not None:
                 return known
-            scores = hear(task.problem, dict.fromkeys(sorted(load_config("clusters")["clusters"])))
+            scores = score_domains(task.problem, dict.fromkeys(sorted(load_config("clusters")["clusters"])))
             best = max(scores, key=lambda name: scores[name])
             if scores[best] < 0:
                 return known
-            heard = f"{known.reason}; its cluster by listening, log-odds {scores[best]:.1f}"
-            return known.model_copy(update={"cluster": best, "reason": heard})
+            reason = f"{known.reason}; its cluster by listening, log-odds {scores[best]:.1f}"
+            return known.model_copy(update={"cluster": best, "reason": reason})
         domains = {roster[name].domain: name for name in roster.reasoning_words}
-        scores = hear(task.problem, {domain: roster.contrast_sets.get(domain) for domain in domains})
+        scores = score_domains(task.problem, {domain: roster.contrast_sets.get(domain) for domain in domains})
         best = max(scores, key=lambda domain: scores[domain])
-        said = f"{best} is heard best in the question, log-odds {scores[best]:.1f}, ahead by {_lead(scores):.1f}"
-        return _reasoning(roster, domains[best], said)
+        reason = f"{best} is heard best in the question, log-odds {scores[best]:.1f}, ahead by {_lead(scores):.1f}"
+        return _reasoning(roster, domains[best], reason)
 
     return route
 
 
-def hear_with(engine: Callable[[], Engine], cache_dir: Path | None = None) -> Hear:
-    """Listen with the packaged contrast sets on an engine whose model is in this process. Learned once for each group
-    of domains and model, and kept beside its vectors."""
+def probe_with(engine: Callable[[], Engine], cache_dir: Path | None = None) -> ScoreDomains:
+    """Probe with the packaged contrast sets on an engine whose model is in this process. A probe is learned once for
+    each group of domains and model, and kept beside its vectors."""
 
-    known: dict[tuple[str, ...], Listener] = {}
+    probes: dict[tuple[str, ...], Probe] = {}
 
-    def hear(problem: str, domains: Mapping[str, str | None]) -> Mapping[str, float]:
+    def score_domains(problem: str, domains: Mapping[str, str | None]) -> Mapping[str, float]:
         from steergraph.engine.local import LocalEngine
         from steergraph.vectors.extract.contrast import load_contrast
-        from steergraph.vectors.store.probes import ensure_listener
+        from steergraph.vectors.store.probes import ensure_probe
 
         speaker = engine()
         if not isinstance(speaker, LocalEngine):
             raise InputError("routing by activation listens to the model, which this engine can't; use rules or model")
         key = (speaker.info.name, speaker.info.revision, *(f"{name}={path}" for name, path in domains.items()))
-        if key not in known:
+        if key not in probes:
             sets = [
                 load_contrast(Path(path) if path else name).model_copy(update={"name": name})
                 for name, path in domains.items()
             ]
-            known[key] = ensure_listener(speaker.loaded, sets, cache_dir=cache_dir)
+            probes[key] = ensure_probe(speaker.loaded, sets, cache_dir=cache_dir)
         text = shortened(problem, lambda text: (Message(role="user", content=text),), speaker)
-        return known[key].hear(speaker.loaded, [text])[0]
+        return probes[key].score_texts(speaker.loaded, [text])[0]
 
-    return hear
+    return score_domains
 
 
 def ask_names(

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from steergraph.base.errors import InputError
-from steergraph.engine.activations.capture import plain_medians
+from steergraph.engine.activations.texts import plain_median_norms
 from steergraph.engine.cache.prefix_cache import PrefixStore
 from steergraph.engine.decode.decoder import Counters, Decoder
 from steergraph.engine.decode.jobs import CallJob, GenerationJob, Intake, Job
@@ -252,11 +252,12 @@ class LocalEngine:
     def _plan(self, steering: Steering | None, library: Named) -> RowPlan:
         if steering is None:
             return RowPlan()
-        return plan_row(steering, library, self.info, lambda layer: self._median_norms[layer])
+        return plan_row(steering, library, self.info, lambda layer: self.median_norms[layer])
 
     @cached_property
-    def _median_norms(self) -> list[float]:
-        return plain_medians(self._loaded)
+    def median_norms(self) -> list[float]:
+        """The model's median residual norm by layer, for vectors that came without theirs. Measured when asked for."""
+        return plain_median_norms(self._loaded)
 
     def _row(self, job: GenerationJob) -> Row:
         request, tokenizer = job.request, self._loaded.tokenizer

@@ -1,7 +1,7 @@
 """How well each router tells domains apart: MMLU-Pro's 14 categories, the roster's own among them, the agents' four.
 
 Knows contrast sets, routers and paired statistics. Every router sees the same training texts and is judged on the same
-unseen ones; layer and read position of listening are chosen on held-out training texts, never on those.
+unseen ones; layer and read position of a probe are chosen on held-out training texts, never on those.
 """
 
 import math
@@ -18,14 +18,14 @@ from steergraph.base.records import Frozen
 from steergraph.engine.local import LocalEngine
 from steergraph.engine.protocol import Message
 from steergraph.evals.stats import compare, wilson
-from steergraph.vectors.compare.probe import Listener, choose_listener, read_sets
+from steergraph.vectors.compare.probe import Probe, choose_probe, read_sets
 from steergraph.vectors.extract.contrast import ContrastSet, load_contrast
 from steergraph.vectors.extract.methods import Method
 from steergraph.vectors.extract.recipes import load_recipe, sets_from, usable_texts
 
 AGENT_DOMAINS = ("bug_analysis", "code_reading", "patch_writing", "test_reasoning")
 FOLDS = 4
-LISTENING: Mapping[str, Method] = {"activation": "mean_difference", "activation, whitened": "whitened"}
+PROBING: Mapping[str, Method] = {"activation": "mean_difference", "activation, whitened": "whitened"}
 BASELINE = "bag of words"
 
 
@@ -117,11 +117,11 @@ def measure(
         truth = [domain for _, domain in problem.tests]
         said: dict[str, Sequence[str]] = {}
         report(f"{name}: listening")
-        rows, reading = read_sets(engine.loaded, problem.sets)
-        for router, method in LISTENING.items():
-            listener = choose_listener(engine.loaded, problem.sets, rows, reading, method)
-            said[router] = _listened(listener, engine, texts)
-            notes[router] = f"layer {listener.layer}, {listener.read}"
+        rows, activations = read_sets(engine.loaded, problem.sets)
+        for router, method in PROBING.items():
+            probe = choose_probe(engine.loaded, problem.sets, rows, activations, method)
+            said[router] = _probed(probe, engine, texts)
+            notes[router] = f"layer {probe.layer}, {probe.read}"
         if ask:
             report(f"{name}: model")
             said["model"] = [_best(ask_names(engine, text, domains, habits)) for text in texts]
@@ -157,9 +157,9 @@ class BagOfWords:
         return scores
 
 
-def _listened(listener: Listener, engine: LocalEngine, texts: Sequence[str]) -> list[str]:
+def _probed(probe: Probe, engine: LocalEngine, texts: Sequence[str]) -> list[str]:
     short = [shortened(text, lambda text: (Message(role="user", content=text),), engine) for text in texts]
-    return [_best(scores) for scores in listener.hear(engine.loaded, short)]
+    return [_best(scores) for scores in probe.score_texts(engine.loaded, short)]
 
 
 def _score(router: str, hits: Sequence[bool], baseline: Sequence[bool], note: str) -> Score:

@@ -13,8 +13,8 @@ from steergraph.agents.router import (
     Router,
     ask_names,
     asking,
-    hear_with,
-    listening,
+    probe_with,
+    probing,
     router_named,
     rules,
     shortened,
@@ -37,16 +37,16 @@ def engine() -> LocalEngine:
     return LocalEngine(str(tiny_model("qwen3")))
 
 
-def heard(**scores: float) -> Router:
-    def hear(_problem: str, domains: Mapping[str, str | None]) -> Mapping[str, float]:
+def scored(**scores: float) -> Router:
+    def score_domains(_problem: str, domains: Mapping[str, str | None]) -> Mapping[str, float]:
         return {name: scores.get(name, -9.0) for name in domains}
 
-    return listening(hear)
+    return probing(score_domains)
 
 
 def test_the_domain_heard_best_speaks() -> None:
     for name in ("math", "law", "history"):
-        route = heard(**{name: 2.0})(QUESTION, ROSTER, retrieval=True)
+        route = scored(**{name: 2.0})(QUESTION, ROSTER, retrieval=True)
         assert route.plan == (name,)
         assert route.reason == f"{name} is heard best in the question, log-odds 2.0, ahead by 11.0"
 
@@ -54,12 +54,12 @@ def test_the_domain_heard_best_speaks() -> None:
 def test_an_issue_keeps_its_plan_and_an_unknown_repository_gets_the_cluster_heard() -> None:
     plain = rules(ISSUE, ROSTER, retrieval=True)
     assert plain.cluster is None
-    route = heard(django_web=3.0, dev_tooling=1.0)(ISSUE, ROSTER, retrieval=True)
+    route = scored(django_web=3.0, dev_tooling=1.0)(ISSUE, ROSTER, retrieval=True)
     assert (route.plan, route.cluster) == (plain.plan, "django_web")
     assert "by listening, log-odds 3.0" in route.reason
-    assert heard(django_web=-0.1)(ISSUE, ROSTER, retrieval=True) == plain
+    assert scored(django_web=-0.1)(ISSUE, ROSTER, retrieval=True) == plain
     known = ISSUE.model_copy(update={"project": "sympy/sympy"})
-    assert heard(django_web=99.0)(known, ROSTER, retrieval=False) == rules(known, ROSTER, retrieval=False)
+    assert scored(django_web=99.0)(known, ROSTER, retrieval=False) == rules(known, ROSTER, retrieval=False)
 
 
 def test_a_real_model_listens_with_the_packaged_sets(tmp_path: Path) -> None:
@@ -119,11 +119,11 @@ def test_what_cannot_route_is_one_line() -> None:
         router_named("best", engine)  # type: ignore[arg-type]
     scripted = ScriptedEngine([])
     with pytest.raises(InputError, match="use rules or model"):
-        hear_with(lambda: scripted)("x", {"math": None, "law": None})
+        probe_with(lambda: scripted)("x", {"math": None, "law": None})
 
 
 def test_a_graph_takes_any_of_them() -> None:
-    graph = build_graph(engine=ScriptedEngine(lambda request: "#### 7"), router=heard(history=1.0))
+    graph = build_graph(engine=ScriptedEngine(lambda request: "#### 7"), router=scored(history=1.0))
     out = graph.invoke({"problem": QUESTION.problem, "kind": "reasoning"})
     assert [step["specialist"] for step in out["steps"]] == ["history"]
 

@@ -8,7 +8,7 @@ from engine_help import TEXTS, ask, logits_of, plan, steer, tiny_library, tiny_l
 from tiny_models import ARCHITECTURES, OTHER_LAYOUTS, SLIDING
 from torch import nn
 
-from steergraph.engine.activations.capture import block_outputs
+from steergraph.engine.activations.sequences import block_outputs
 from steergraph.engine.decode.decoder import Decoder
 from steergraph.engine.decode.rows import Row
 from steergraph.engine.decode.text import AnswerText, Detokenizer, SpanWatch

@@ -30,7 +30,7 @@ import torch
 from engine_help import MEDIAN, ask, logits_of, plan, steer, tiny_library, tiny_loaded, tiny_vector
 from tiny_models import ARCHITECTURES, HIDDEN, LAYERS, OTHER_LAYOUTS, tiny_model
 
-from steergraph.engine.activations.capture import block_outputs, capture
+from steergraph.engine.activations.sequences import block_outputs, sequence_activations
 from steergraph.engine.loading.chat import Chat
 from steergraph.engine.loading.layers import decoder_layers, hidden_of, replace_hidden
 from steergraph.engine.loading.models import LoadedModel, load_model
@@ -93,6 +93,11 @@ def plain_logits(loaded: LoadedModel) -> torch.Tensor:
     return logits
 
 
+def last(loaded: LoadedModel) -> torch.Tensor:
+    """[layers, 1, hidden] at PROMPT's last token."""
+    return sequence_activations(loaded, [PROMPT]).at["last_prompt_token"]
+
+
 def test_01_a_layer_may_return_a_tensor_or_a_container() -> None:
     hidden = torch.zeros(2, 3, 4)
     for output in (hidden, (hidden, "rest"), [hidden, "rest"]):
@@ -111,7 +116,7 @@ def test_02_other_peoples_hooks_stay_and_output_hidden_states_still_works() -> N
     foreign = decoder_layers(loaded.model)[0].register_forward_hook(lambda *_: seen.append(1))
     with LocalEngine(loaded, tiny_library(loaded.info)) as engine:
         engine.generate([ask(tokens=2, steering=steer())])
-        capture(loaded, [PROMPT])
+        last(loaded)
     heard = len(seen)
     assert heard >= 3
     with torch.no_grad():
@@ -125,9 +130,9 @@ def test_02_capture_sees_steering_whatever_ran_first() -> None:
     loaded = tiny_loaded()
     with torch.no_grad():
         loaded.model(torch.tensor([PROMPT]), output_hidden_states=True)
-    plain = capture(loaded, [PROMPT]).last
+    plain = last(loaded)
     with steered(loaded, steer(layer=1)):
-        edited = capture(loaded, [PROMPT]).last
+        edited = last(loaded)
     dose = tiny_library(loaded.info)["v"].directions[1] / 3.0 * 8.0
     assert torch.equal(edited[0], plain[0])
     assert torch.allclose(edited[1] - plain[1], dose[None], atol=1e-4)
@@ -160,14 +165,14 @@ def test_03_04_layer_k_is_the_output_of_block_k_before_any_norm(architecture: st
         return hook
 
     handles = [layer.register_forward_pre_hook(enter(k), with_kwargs=True) for k, layer in enumerate(layers)]
-    captured = capture(loaded, [PROMPT])
+    captured = last(loaded)
     for handle in handles:
         handle.remove()
     for k in range(LAYERS - 1):
-        assert torch.equal(captured.last[k, 0], entered[k + 1][0, -1])
+        assert torch.equal(captured[k, 0], entered[k + 1][0, -1])
     with torch.no_grad():
         final = loaded.model(torch.tensor([PROMPT]), output_hidden_states=True).hidden_states[-1][0, -1]
-    assert not torch.allclose(captured.last[-1, 0], final, atol=1e-2)
+    assert not torch.allclose(captured[-1, 0], final, atol=1e-2)
 
 
 def test_05_decoding_with_a_cache_goes_on_steering() -> None:
@@ -233,10 +238,10 @@ def test_07_pads_are_never_edited(architecture: str) -> None:
 def test_08_convolution_blocks_are_steered_like_attention_blocks() -> None:
     loaded = tiny_loaded("lfm2")
     assert loaded.model.config.layer_types[0] == "conv" and loaded.model.config.layer_types[1] == "full_attention"
-    plain = capture(loaded, [PROMPT]).last
+    plain = last(loaded)
     for layer in (0, 1):
         with steered(loaded, steer(layer=layer)):
-            edited = capture(loaded, [PROMPT]).last
+            edited = last(loaded)
         dose = tiny_library(loaded.info)["v"].directions[layer] / 3.0 * 8.0
         assert torch.allclose(edited[layer] - plain[layer], dose[None], atol=1e-4)
 
@@ -269,15 +274,16 @@ def test_09_norms_in_half_precision_do_not_overflow() -> None:
 def test_10_the_first_token_counts_in_no_mean_and_no_median() -> None:
     loaded = tiny_loaded()
     sequences = [PROMPT, [1, *PROMPT[1:]]]
-    calm = capture(loaded, sequences)
+    calm = sequence_activations(loaded, sequences)
 
     def massive(_module: Any, _arguments: Any, output: torch.Tensor) -> torch.Tensor:
         return torch.cat([output[:, :1] * 1000, output[:, 1:]], dim=1)
 
     handle = decoder_layers(loaded.model)[-1].register_forward_hook(massive)
-    spiked = capture(loaded, sequences)
+    spiked = sequence_activations(loaded, sequences)
     handle.remove()
-    assert torch.equal(spiked.median_norm, calm.median_norm) and torch.equal(spiked.mean, calm.mean)
+    assert torch.equal(spiked.medians, calm.medians)
+    assert torch.equal(spiked.at["prompt_mean"], calm.at["prompt_mean"])
 
 
 def test_11_a_receipt_gives_the_relative_dose_whatever_the_unit() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_models import ARCHITECTURES, HIDDEN, LAYERS, OTHER_LAYOUTS, tiny_model
 
-from steergraph.engine.activations.texts import read_texts
+from steergraph.engine.activations.texts import text_activations
 from steergraph.engine.loading.chat import Chat
 from steergraph.engine.loading.models import LoadedModel, load_model
 from steergraph.engine.protocol import Message
@@ -35,7 +35,7 @@ def test_the_last_residual_is_read_as_the_model_reads_it(architecture: str) -> N
     ids = Chat(model.tokenizer).prompt([Message(role="user", content=TEXT)])
     with torch.no_grad():
         wanted = model.model(torch.tensor([ids])).logits[0, -1]
-    residuals = read_texts(model, [TEXT]).at["last_prompt_token"][:, 0]
+    residuals = text_activations(model, [TEXT]).at["last_prompt_token"][:, 0]
     torch.testing.assert_close(residual_logits(model, residuals[-1]), wanted, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(residual_logits(model, residuals[0]), wanted, atol=1e-2)
     shown = residual_lens(model, dict(enumerate(residuals)), top=3)

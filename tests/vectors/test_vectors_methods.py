@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from tiny_models import LAYERS, tiny_model, tiny_network, tiny_tokenizer
 
 from steergraph.base.errors import InputError
-from steergraph.engine.activations.texts import Frame, read_texts
+from steergraph.engine.activations.texts import Frame, text_activations
 from steergraph.engine.loading.chat import Chat
 from steergraph.engine.loading.models import LoadedModel, load_model, wrap_model
 from steergraph.engine.protocol import Message
@@ -167,39 +167,39 @@ def states(model: LoadedModel, ids: list[int]) -> torch.Tensor:
 @pytest.mark.parametrize("architecture", ["qwen3", "gpt2"])
 def test_prompt_positions_are_where_they_say(architecture: str) -> None:
     model = loaded(architecture)
-    reading = read_texts(model, TEXTS, ("last_prompt_token", "prompt_mean"), batch_size=3)
+    found = text_activations(model, TEXTS, ("last_prompt_token", "prompt_mean"), batch_size=3)
     for index, text in enumerate(TEXTS):
         seen = states(model, Chat(model.tokenizer).prompt([Message(role="user", content=text)]))
-        torch.testing.assert_close(reading.at["last_prompt_token"][:-1, index], seen[:, -1], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found.at["last_prompt_token"][:-1, index], seen[:, -1], atol=1e-4, rtol=1e-4)
         norms = seen[:, 1:].norm(dim=-1)
         kept = norms <= 10 * norms.quantile(0.5, dim=1, keepdim=True)
         for layer in range(LAYERS - 1):
             mean = seen[layer, 1:][kept[layer]].mean(dim=0)
-            torch.testing.assert_close(reading.at["prompt_mean"][layer, index], mean, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(found.at["prompt_mean"][layer, index], mean, atol=1e-4, rtol=1e-4)
 
 
 def test_answers_are_read_behind_their_question() -> None:
     model, frame = loaded(), Frame(system="Be brief.", question="What now?")
-    reading = read_texts(model, TEXTS, ("answer_mean",), frame=frame)
+    found = text_activations(model, TEXTS, ("answer_mean",), frame=frame)
     chat = Chat(model.tokenizer)
     opening = (Message(role="system", content="Be brief."), Message(role="user", content="What now?"))
     for index, text in enumerate(TEXTS):
         prompt, answer = chat.prompt(opening), chat.text(text)
         seen = states(model, prompt + answer)[:, len(prompt) :].mean(dim=1)
-        torch.testing.assert_close(reading.at["answer_mean"][:-1, index], seen, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found.at["answer_mean"][:-1, index], seen, atol=1e-4, rtol=1e-4)
 
 
 def test_a_marker_is_read_where_it_is_complete() -> None:
     model = loaded()
     text = "the cause is bug, and é bug: then the end"
-    reading = read_texts(model, [text], ("marker",), frame=Frame(marker="é bug:"))
+    found = text_activations(model, [text], ("marker",), frame=Frame(marker="é bug:"))
     ids = Chat(model.tokenizer).prompt([Message(role="user", content=text)])
     lengths = [len(model.tokenizer.decode(ids[:k])) for k in range(len(ids) + 1)]
     whole = model.tokenizer.decode(ids)
     place = next(k for k, n in enumerate(lengths) if n >= whole.index("é bug:") + len("é bug:"))
     assert "é bug:" in model.tokenizer.decode(ids[:place])
     assert "é bug:" not in model.tokenizer.decode(ids[: place - 1])
-    torch.testing.assert_close(reading.at["marker"][:-1, 0], states(model, ids)[:, place - 1], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.at["marker"][:-1, 0], states(model, ids)[:, place - 1], atol=1e-4, rtol=1e-4)
 
 
 def test_massive_tokens_are_left_out_of_means_and_counted() -> None:
@@ -211,11 +211,11 @@ def test_massive_tokens_are_left_out_of_means_and_counted() -> None:
     text = model.tokenizer.decode([50, 60, huge, 70, 80])
     ids = Chat(model.tokenizer).prompt([Message(role="user", content=text)])
     assert huge in ids[1:]
-    reading = read_texts(model, [text], ("prompt_mean",))
+    found = text_activations(model, [text], ("prompt_mean",))
     keep = torch.tensor([index > 0 and token != huge for index, token in enumerate(ids)])
     wanted = states(model, ids)[:, keep].mean(dim=1)
-    torch.testing.assert_close(reading.at["prompt_mean"][:-1, 0], wanted, atol=1e-4, rtol=1e-4)
-    assert reading.massive.tolist() == [1] * LAYERS
+    torch.testing.assert_close(found.at["prompt_mean"][:-1, 0], wanted, atol=1e-4, rtol=1e-4)
+    assert found.massive.tolist() == [1] * LAYERS
 
 
 def test_what_cannot_be_read_is_one_line() -> None:
@@ -225,9 +225,9 @@ def test_what_cannot_be_read_is_one_line() -> None:
         (("answer_mean", "prompt_mean"), Frame(question="?"), "no other position"),
     ):
         with pytest.raises(InputError, match=word):
-            read_texts(loaded(), TEXTS, positions, frame=frame)
+            text_activations(loaded(), TEXTS, positions, frame=frame)
     with pytest.raises(InputError, match="no texts"):
-        read_texts(loaded(), [])
+        text_activations(loaded(), [])
 
 
 # --- from a set to a vector, and what it says of itself ---------------------------------------------------------------

@@ -38,7 +38,7 @@ def run_lens(arguments: argparse.Namespace) -> int:
     from rich.text import Text
 
     from steergraph.cli.vectors.show import find_vector
-    from steergraph.engine.activations.texts import read_texts
+    from steergraph.engine.activations.texts import text_activations
     from steergraph.engine.loading.models import load_model
     from steergraph.vectors.compare.lens import residual_lens, vector_lens
 
@@ -51,7 +51,7 @@ def run_lens(arguments: argparse.Namespace) -> int:
     if vector is not None:
         shown = vector_lens(loaded, vector, arguments.layer, top=arguments.top)
     else:
-        residuals = read_texts(loaded, [arguments.text], where="--text").at["last_prompt_token"][:, 0]
+        residuals = text_activations(loaded, [arguments.text], where="--text").at["last_prompt_token"][:, 0]
         layers = range(loaded.info.n_layers) if arguments.layer is None else arguments.layer
         if wrong := [layer for layer in layers if not 0 <= layer < loaded.info.n_layers]:
             raise InputError(f"--layer {wrong[0]}: {loaded.info.name} has layers 0 to {loaded.info.n_layers - 1}")

@@ -52,11 +52,11 @@ def run_project(arguments: argparse.Namespace) -> int:
     if arguments.layer is not None and arguments.layer not in layers:
         raise InputError(f"--layer {arguments.layer}: {target.info.name} has layers 0 to {target.info.n_layers - 1}")
     texts = packaged_texts(sorted({one.language for one in sets.values()}))
-    readings = read_both(source, target, texts)
+    activations = read_both(source, target, texts)
     print(f"{source.info.name} to {target.info.name}, {arguments.method}, {len(texts.texts)} texts read by both")
     print("vector, its layer there and here, held-out R2 of the map, cosine with the target's own vector")
     for name, contrast in sets.items():
-        maps, scores = learn_maps(readings, texts, contrast.domain, layers, arguments.method)
+        maps, scores = learn_maps(activations, texts, contrast.domain, layers, arguments.method)
         native = natives[1][name]
         carried = project_vector(
             natives[0][name],

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
 from steergraph.configs import load_validated
-from steergraph.engine.activations.capture import plain_medians
+from steergraph.engine.activations.texts import plain_median_norms
 from steergraph.engine.loading.models import LoadedModel
 from steergraph.engine.protocol import Completion, Engine, ScoreRequest
 from steergraph.engine.steering.records import Unit
@@ -84,7 +84,7 @@ def grid(settings: SweepSettings, domain: str, layers: int, scale: float) -> lis
 
 def middle_norm(loaded: LoadedModel) -> float:
     """The median residual norm after the block halfway up."""
-    return plain_medians(loaded)[loaded.info.n_layers // 2]
+    return plain_median_norms(loaded)[loaded.info.n_layers // 2]
 
 
 def make_vectors(loaded: LoadedModel, settings: SweepSettings, tasks: SweepTasks) -> Library:

@@ -101,7 +101,7 @@ def vector_lens(
 
 
 def residual_lens(loaded: LoadedModel, residuals: Mapping[int, torch.Tensor], *, top: int = 10) -> dict[int, Look]:
-    """What the residual [hidden] at each layer would be read as, as `reading` gives it."""
+    """What the residual [hidden] at each layer would be read as, as `text_activations` gives it."""
     return {layer: look(loaded, residual_logits(loaded, one), top) for layer, one in residuals.items()}
 
 

@@ -1,7 +1,7 @@
-"""Listening: which domain a prompt is of, by the projection of its residual on the vectors that also steer.
+"""Probes: which domain a prompt is of, by the projection of its residual on the vectors that also steer.
 
-Knows contrast sets, vectors and a model's readings. Knows nothing of specialists or tasks: it scores domains by name.
-The same scores, held against a threshold, make steering conditional.
+Knows contrast sets, vectors and a model's activations. Knows nothing of specialists or tasks: domains are scored by
+name. The same scores, held against a threshold, make steering conditional.
 
 A score is a log-odds in nats: with u the unit direction, m+ and m- the two sides' mean projections and s their standard
 deviation within the sides (both on the texts that made the vector), (m+ - m-) (h u - (m+ + m-) / 2) / s^2. Layer and
@@ -15,7 +15,9 @@ import torch
 
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
-from steergraph.engine.activations.texts import Reading, ReadPosition, Report, read_texts
+from steergraph.engine.activations import ReadPosition
+from steergraph.engine.activations.sequences import Activations, Report
+from steergraph.engine.activations.texts import text_activations
 from steergraph.engine.loading.models import LoadedModel
 from steergraph.engine.steering.records import Steering
 from steergraph.vectors.extract.contrast import ContrastSet
@@ -40,7 +42,7 @@ class Condition(Frozen):
 
 
 @dataclass(frozen=True)
-class Listener:
+class Probe:
     """Directions of several domains at one layer and read position, and what their projections mean."""
 
     model: str
@@ -59,25 +61,25 @@ class Listener:
     conditions: Mapping[str, Condition]
 
     def score(self, residuals: torch.Tensor) -> torch.Tensor:
-        """Log-odds [n, domains] of residuals [n, hidden] read where this listens."""
+        """Log-odds [n, domains] of residuals [n, hidden] at its layer and read position."""
         return (residuals.float() @ self.units.T - self.middle) * self.slope
 
-    def hear(self, loaded: LoadedModel, texts: Sequence[str], *, batch_size: int = 8) -> list[dict[str, float]]:
+    def score_texts(self, loaded: LoadedModel, texts: Sequence[str], *, batch_size: int = 8) -> list[dict[str, float]]:
         """Scores of prompts by domain. Raises InputError where the model is not the one it was learned on."""
         if (loaded.info.name, loaded.info.revision) != (self.model, self.revision):
-            raise InputError(f"listening was learned on {self.model}, not on {loaded.info.name}: learn it again")
-        reading = read_texts(loaded, texts, (self.read,), where="prompts", batch_size=batch_size)
-        scores = self.score(reading.at[self.read][self.layer])
+            raise InputError(f"the probe was learned on {self.model}, not on {loaded.info.name}: learn it again")
+        activations = text_activations(loaded, texts, (self.read,), where="prompts", batch_size=batch_size)
+        scores = self.score(activations.at[self.read][self.layer])
         return [dict(zip(self.domains, row, strict=True)) for row in scores.tolist()]
 
-    def steering_where(
+    def conditional_steering(
         self, condition: Condition, steering: Steering, loaded: LoadedModel, texts: Sequence[str]
     ) -> list[Steering | None]:
         """Conditional steering: `steering` for the prompts in which `condition` fires, None for the others."""
-        return [steering if condition.fires(scores) else None for scores in self.hear(loaded, texts)]
+        return [steering if condition.fires(scores) else None for scores in self.score_texts(loaded, texts)]
 
 
-def learn_listener(
+def learn_probe(
     loaded: LoadedModel,
     sets: Sequence[ContrastSet],
     *,
@@ -85,14 +87,14 @@ def learn_listener(
     positions: Sequence[ReadPosition] = POSITIONS,
     batch_size: int = 8,
     report: Report = lambda count: None,
-) -> Listener:
+) -> Probe:
     """Read every text of `sets` once at `positions`, choose the layer and position, and keep what a score needs.
 
     Raises InputError for fewer than two sets, sets with system prompts or read positions of their own, and where no
     layer tells any side apart.
     """
-    rows, reading = read_sets(loaded, sets, positions, batch_size=batch_size, report=report)
-    return choose_listener(loaded, sets, rows, reading, method)
+    rows, activations = read_sets(loaded, sets, positions, batch_size=batch_size, report=report)
+    return choose_probe(loaded, sets, rows, activations, method)
 
 
 def read_sets(
@@ -102,32 +104,34 @@ def read_sets(
     *,
     batch_size: int = 8,
     report: Report = lambda count: None,
-) -> tuple[dict[str, int], Reading]:
-    """(where each text is in the reading, the reading of every text of `sets`, once each). Raises as
-    `learn_listener`."""
+) -> tuple[dict[str, int], Activations]:
+    """(where each text is in the activations, the activations on every text of `sets`, once each). Raises as
+    `learn_probe`."""
     if len(sets) < 2 or len({one.name for one in sets}) < len(sets):
-        raise InputError("listening chooses among domains: at least two contrast sets of different names are needed")
+        raise InputError("a probe chooses among domains: at least two contrast sets of different names are needed")
     if wrong := next((one for one in sets if one.system is not None or one.question is not None), None):
         raise InputError(
-            f"contrast set {wrong.name!r} has a system prompt or a question; a bare prompt can't be heard so"
+            f"contrast set {wrong.name!r} has a system prompt or a question; a bare prompt can't be scored so"
         )
     texts = list(dict.fromkeys(text for one in sets for side in (one.positives, one.neutrals) for text in side))
-    reading = read_texts(loaded, texts, positions, where="contrast sets", batch_size=batch_size, report=report)
-    return {text: row for row, text in enumerate(texts)}, reading
+    activations = text_activations(
+        loaded, texts, positions, where="contrast sets", batch_size=batch_size, report=report
+    )
+    return {text: row for row, text in enumerate(texts)}, activations
 
 
-def choose_listener(
+def choose_probe(
     loaded: LoadedModel,
     sets: Sequence[ContrastSet],
     rows: Mapping[str, int],
-    reading: Reading,
+    activations: Activations,
     method: Method = "mean_difference",
-) -> Listener:
-    """The same from a reading that is at hand; `rows` says where each text is in it."""
-    best: tuple[tuple[float, float, int], Listener] | None = None
-    for read in reading.at:
-        for layer, states in enumerate(reading.at[read]):
-            found = _listener(loaded, sets, rows, states, layer, read, method)
+) -> Probe:
+    """The same from activations that are at hand; `rows` says where each text is in them."""
+    best: tuple[tuple[float, float, int], Probe] | None = None
+    for read in activations.at:
+        for layer, states in enumerate(activations.at[read]):
+            found = _probe_at(loaded, sets, rows, states, layer, read, method)
             if found is None:
                 continue
             mean = sum(found.auroc.values()) / len(found.auroc)
@@ -139,7 +143,7 @@ def choose_listener(
     return best[1]
 
 
-def _listener(
+def _probe_at(
     loaded: LoadedModel,
     sets: Sequence[ContrastSet],
     rows: Mapping[str, int],
@@ -147,8 +151,8 @@ def _listener(
     layer: int,
     read: ReadPosition,
     method: Method,
-) -> Listener | None:
-    """What listening at one layer would be; None where a domain has no direction there."""
+) -> Probe | None:
+    """The probe at one layer; None where a domain has no direction there."""
     units, middles, slopes = [], [], []
     for one in sets:
         (high, _), (low, _) = (_sides(one, side, rows) for side in ("positives", "neutrals"))
@@ -162,7 +166,7 @@ def _listener(
         units.append(unit)
         middles.append((plus.mean() + minus.mean()) / 2)
         slopes.append((plus.mean() - minus.mean()) / spread.clamp(min=1e-12))
-    bare = Listener(
+    bare = Probe(
         model=loaded.info.name,
         revision=loaded.info.revision,
         domains=tuple(one.name for one in sets),
@@ -213,10 +217,10 @@ def _condition(domain: str, own: torch.Tensor, rest: torch.Tensor) -> Condition:
     )
 
 
-def _accuracy(listener: Listener, sets: Sequence[ContrastSet], rows: Mapping[str, int], states: torch.Tensor) -> float:
+def _accuracy(probe: Probe, sets: Sequence[ContrastSet], rows: Mapping[str, int], states: torch.Tensor) -> float:
     """Share of held-out positives whose own domain scores highest: breaks ties of the AUROC."""
     right = total = 0
     for index, one in enumerate(sets):
-        found = listener.score(states[_sides(one, "positives", rows)[1]]).argmax(dim=1)
+        found = probe.score(states[_sides(one, "positives", rows)[1]]).argmax(dim=1)
         right, total = right + int((found == index).sum()), total + len(found)
     return right / total if total else 0.0

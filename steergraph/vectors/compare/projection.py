@@ -1,4 +1,4 @@
-"""Linear maps from one model's residuals to another's, learned from both models' readings of the same texts.
+"""Linear maps from one model's residuals to another's, learned from both models' activations on the same texts.
 
 Knows numbers: [texts, width] on both sides, float64 inside, and how a vector goes through a map. Knows nothing of
 models. A map says how one model's state foretells the other's; whether a mapped direction steers is measured in

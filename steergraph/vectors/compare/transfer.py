@@ -12,7 +12,9 @@ import torch
 
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
-from steergraph.engine.activations.texts import READ_POSITIONS, Reading, read_texts
+from steergraph.engine.activations import READ_POSITIONS
+from steergraph.engine.activations.sequences import Activations
+from steergraph.engine.activations.texts import text_activations
 from steergraph.engine.loading.models import LoadedModel
 from steergraph.engine.protocol import Message, ScoreRequest
 from steergraph.engine.steering.records import Steering
@@ -66,27 +68,27 @@ def packaged_texts(languages: Sequence[str] = ("en",)) -> Texts:
 
 def read_both(
     source: LoadedModel, target: LoadedModel, texts: Texts, read: str = "last_prompt_token", batch_size: int = 8
-) -> tuple[Reading, Reading]:
+) -> tuple[Activations, Activations]:
     """The same texts at the same read position on both models. Raises InputError."""
     position = next((known for known in READ_POSITIONS if known == read), None)
     if position not in ("last_prompt_token", "prompt_mean"):
         raise InputError(f"a vector read at {read} can't be carried over: only prompts' positions are in both models")
     first, second = (
-        read_texts(model, texts.texts, (position,), where=model.info.name, batch_size=batch_size)
+        text_activations(model, texts.texts, (position,), where=model.info.name, batch_size=batch_size)
         for model in (source, target)
     )
     return first, second
 
 
 def learn_maps(
-    readings: tuple[Reading, Reading],
+    activations: tuple[Activations, Activations],
     texts: Texts,
     domain: str,
     layers: Sequence[int],
     method: MapMethod = "ridge",
 ) -> tuple[dict[int, tuple[int, LinearMap]], dict[int, float]]:
     """({target layer: (source layer, map)}, {target layer: held-out R2}) for `layers` of the target."""
-    first, second = (next(iter(reading.at.values())) for reading in readings)
+    first, second = (next(iter(one.at.values())) for one in activations)
     rows, held = texts.split(domain)
     maps: dict[int, tuple[int, LinearMap]] = {}
     scores: dict[int, float] = {}

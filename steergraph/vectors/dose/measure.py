@@ -16,7 +16,6 @@ import torch
 
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
-from steergraph.engine.activations.texts import read_texts
 from steergraph.engine.loading.chat import Chat
 from steergraph.engine.local import LocalEngine
 from steergraph.engine.protocol import Message, Request, Sampling, ScoreRequest
@@ -95,7 +94,6 @@ class Doses:
             raise InputError(f"{engine.info.name} answers none of the prompts unsteered: no dose can be measured on it")
         self._rows = rows
         self._plain = [logits.log_softmax(dim=-1).cpu() for logits in self._forced(rows)]
-        self._medians: dict[int, float] = {}
 
     @property
     def positions(self) -> int:
@@ -103,15 +101,8 @@ class Doses:
         return sum(len(row.continuation) for row in self._rows)
 
     def median_norm(self, switch: Switch) -> float:
-        """The median residual norm at the layer: the vector's own, or measured on the prompts."""
-        known = switch.vector.median_residual_norms.get(switch.layer)
-        if known:
-            return known
-        if not self._medians:
-            texts = [messages[0].content for messages in self.messages]
-            medians = read_texts(self.engine.loaded, texts).medians.quantile(0.5, dim=1)
-            self._medians = dict(enumerate(medians.tolist()))
-        return self._medians[switch.layer]
+        """The median residual norm at the layer: the vector's own, else what the engine takes in its place."""
+        return switch.vector.median_residual_norms.get(switch.layer) or self.engine.median_norms[switch.layer]
 
     def per_alpha(self, switch: Switch) -> float:
         """Relative dose of alpha 1. Raises SteeringError where the vector does not fit the model."""

@@ -18,9 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from steergraph.base.records import Frozen
 from steergraph.configs import ConfigError, load_config, load_yaml
 from steergraph.configs.prompts import fill_system
-
-Read = Literal["last_prompt_token", "prompt_mean", "answer_mean", "marker"]
-"""Where a set's texts are read (as `reading.ReadPosition`, which can't be asked here without torch)."""
+from steergraph.engine.activations import ReadPosition
 
 NEUTRAL_SYSTEM = "You are a helpful assistant."
 PACKAGED_NEUTRALS = ("neutral", "neutral_fr")
@@ -51,10 +49,8 @@ class ContrastSet(Frozen):
     neutral_system: str | None = None
     """System prompt of the neutrals; given exactly where `system` is."""
     held_out_every: int = Field(default=4, ge=2)
-    read: Read = "last_prompt_token"
-    """`last_prompt_token`: the token that produces the first word of an answer. `prompt_mean`: the mean over the prompt
-    without its first token. `answer_mean`: the texts are answers to `question`; the mean over them. `marker`: the last
-    token of the last `marker` in the prompt."""
+    read: ReadPosition = "last_prompt_token"
+    """Where the texts are read. `answer_mean`: they are answers to `question`; `marker`: `marker` stands in each."""
     marker: str | None = None
     question: str | None = None
     source: str = ""

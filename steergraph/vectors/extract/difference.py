@@ -1,7 +1,7 @@
 """From a contrast set to a steering vector: a direction at every layer, and how well it separates unseen texts.
 
-Knows contrast sets and how to listen to a model; how a direction is found is `methods`' business, what is read
-`reading`'s. Knows nothing of steering or of where vectors are kept.
+Knows contrast sets; how a direction is found is `methods`' business, what a model
+makes of texts `activations`'. Knows nothing of steering or of where vectors are kept.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from steergraph.base.errors import InputError
-from steergraph.engine.activations.texts import Frame, Reading, Report, read_texts
+from steergraph.engine.activations.sequences import Activations, Report, median_norms
+from steergraph.engine.activations.texts import Frame, text_activations
 from steergraph.engine.loading.models import LoadedModel
 from steergraph.vectors.extract.contrast import ContrastSet
 from steergraph.vectors.extract.methods import Method, auroc, direction
@@ -30,13 +31,13 @@ def extract(
     method: Method = METHOD,
     batch_size: int = 8,
     report: Report = lambda count: None,
-    positive: Reading | None = None,
-    neutral: Reading | None = None,
+    positive: Activations | None = None,
+    neutral: Activations | None = None,
 ) -> SteeringVector:
     """The vector of `contrast` on the model, called `name` (the set's own name by default).
 
-    `positive` and `neutral` are readings of the set's sides on the same model at the set's read position, where they
-    are at hand. Raises InputError where a text does not fit the model's window, the two sides do not differ, or
+    `positive` and `neutral` are activations on the set's sides of the same model at the set's read position, where
+    they are at hand. Raises InputError where a text does not fit the model's window, the two sides do not differ, or
     activations are not finite.
     """
     where = f"contrast set {contrast.name!r}"
@@ -47,7 +48,7 @@ def extract(
         raise InputError(f"{where}: the activations of {loaded.info.name} overflow; load it in float32 or bfloat16")
     held_high, held_low = contrast.held_out
     used_high, used_low = _others(held_high, high.shape[1]), _others(held_low, low.shape[1])
-    medians = torch.cat([positive.medians, neutral.medians], dim=1).quantile(0.5, dim=1)
+    medians = median_norms(positive, neutral)
     directions: dict[int, torch.Tensor] = {}
     chosen: dict[str, dict[str, Any]] = {}
     for layer in range(loaded.info.n_layers):
@@ -107,11 +108,11 @@ def read_side(
     side: str,
     batch_size: int = 8,
     report: Report = lambda count: None,
-) -> Reading:
+) -> Activations:
     """Read one side of a set ("positives" or "neutrals") where the set says. `report` gets the size of each chunk
     read."""
     texts = contrast.positives if side == "positives" else contrast.neutrals
-    return read_texts(
+    return text_activations(
         loaded,
         texts,
         (contrast.read,),

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from steergraph.base.errors import InputError
 from steergraph.base.folders import cache_folder
-from steergraph.engine.activations.texts import Reading
+from steergraph.engine.activations.sequences import Activations
 from steergraph.engine.loading.models import LoadedModel
 from steergraph.engine.protocol import ModelInfo
 from steergraph.engine.steering.directions import check_fits
@@ -82,7 +82,7 @@ def ensure_vectors(
         if name in sets and sets[name] != contrast:
             raise InputError(f"two contrast sets are called {name!r}: give one of them another name")
         sets[name] = contrast
-    neutrals: dict[tuple[object, ...], Reading] = {}
+    neutrals: dict[tuple[object, ...], Activations] = {}
     vectors: dict[str, SteeringVector] = {}
     for name, contrast in sets.items():
         suffix = "" if method == METHOD else f"-{method}"
@@ -133,7 +133,7 @@ def _make(
     name: str,
     contrast: ContrastSet,
     method: Method,
-    neutrals: dict[tuple[object, ...], Reading],
+    neutrals: dict[tuple[object, ...], Activations],
     batch_size: int,
     progress: Progress | None,
 ) -> SteeringVector:

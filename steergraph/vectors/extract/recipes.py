@@ -17,7 +17,8 @@ from pydantic import Field, ValidationError, model_validator
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
 from steergraph.configs import ConfigError, load_config, load_yaml
-from steergraph.vectors.extract.contrast import MAX_CHARACTERS, MIN_TEXTS, ContrastError, ContrastSet, Read
+from steergraph.engine.activations import ReadPosition
+from steergraph.vectors.extract.contrast import MAX_CHARACTERS, MIN_TEXTS, ContrastError, ContrastSet
 
 MAX_ROWS = 2_000_000
 
@@ -41,7 +42,7 @@ class Recipe(Frozen):
     longer: Literal["skip", "cut"] = "skip"
     neutrals: Literal["others", "packaged"] = "others"
     needs_exclude: bool = False
-    read: Read = "last_prompt_token"
+    read: ReadPosition = "last_prompt_token"
     held_out_every: int = Field(default=4, ge=2)
     seed: int = 1
 

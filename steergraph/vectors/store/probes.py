@@ -1,6 +1,7 @@
-"""Listeners on disk, in the cache beside the model's vectors.
+"""Probes on disk, in the cache beside the model's vectors.
 
-Knows safetensors and the cache's layout. What a listener is and how it is learned is `listen`'s business.
+Knows safetensors and the cache's layout. What a probe is and how it is learned is `compare.probe`'s
+business.
 """
 
 import hashlib
@@ -15,9 +16,10 @@ from safetensors.torch import save
 
 from steergraph.base.errors import InputError
 from steergraph.base.files import write_whole
-from steergraph.engine.activations.texts import READ_POSITIONS, Report
+from steergraph.engine.activations import READ_POSITIONS
+from steergraph.engine.activations.sequences import Report
 from steergraph.engine.loading.models import LoadedModel
-from steergraph.vectors.compare.probe import POSITIONS, Condition, Listener, learn_listener
+from steergraph.vectors.compare.probe import POSITIONS, Condition, Probe, learn_probe
 from steergraph.vectors.extract.contrast import ContrastSet
 from steergraph.vectors.extract.first_use import model_folder
 from steergraph.vectors.extract.methods import Method
@@ -26,61 +28,61 @@ from steergraph.vectors.store.files import file_name
 log = logging.getLogger(__name__)
 
 
-def ensure_listener(
+def ensure_probe(
     loaded: LoadedModel,
     sets: Sequence[ContrastSet],
     *,
     method: Method = "mean_difference",
     cache_dir: Path | None = None,
     report: Report = lambda count: None,
-) -> Listener:
+) -> Probe:
     """From the cache beside the model's vectors, or learned now and put there. A damaged entry is learned again."""
-    said = json.dumps([[one.name, one.hash] for one in sets] + [method, list(POSITIONS)])
-    key = hashlib.sha256(said.encode()).hexdigest()[:16]
+    made_of = json.dumps([[one.name, one.hash] for one in sets] + [method, list(POSITIONS)])
+    key = hashlib.sha256(made_of.encode()).hexdigest()[:16]
     path = model_folder(loaded.info, cache_dir) / "listeners" / file_name(key)
     if loaded.info.revision and path.is_file():
         try:
-            return load_listener(path)
+            return load_probe(path)
         except InputError as error:
             log.warning("%s; it is learned again", error)
-    found = learn_listener(loaded, sets, method=method, report=report)
+    found = learn_probe(loaded, sets, method=method, report=report)
     if loaded.info.revision:
         try:
-            save_listener(found, path)
+            save_probe(found, path)
         except InputError as error:
-            log.warning("%s; listening is learned again next time", error)
+            log.warning("%s; the probe is learned again next time", error)
     return found
 
 
-def save_listener(listener: Listener, path: Path) -> Path:
+def save_probe(probe: Probe, path: Path) -> Path:
     """Write it, whole or not at all. Raises InputError."""
     facts = {
-        "model": listener.model,
-        "revision": listener.revision,
-        "domains": listener.domains,
-        "layer": listener.layer,
-        "read": listener.read,
-        "auroc": dict(listener.auroc),
-        "conditions": [one.model_dump() for one in listener.conditions.values()],
+        "model": probe.model,
+        "revision": probe.revision,
+        "domains": probe.domains,
+        "layer": probe.layer,
+        "read": probe.read,
+        "auroc": dict(probe.auroc),
+        "conditions": [one.model_dump() for one in probe.conditions.values()],
     }
-    tensors = {"units": listener.units, "middle": listener.middle, "slope": listener.slope}
+    tensors = {"units": probe.units, "middle": probe.middle, "slope": probe.slope}
     metadata = {"format": "steergraph.listener", "facts": json.dumps(facts)}
     return write_whole(
         path, save({k: v.float().contiguous() for k, v in tensors.items()}, metadata=metadata), parents=True
     )
 
 
-def load_listener(path: Path) -> Listener:
+def load_probe(path: Path) -> Probe:
     """Read one. Raises InputError (one line) where the file is damaged or something else."""
     try:
         with safe_open(str(path), framework="pt") as handle:
             header: dict[str, str] = handle.metadata() or {}
             if header.get("format") != "steergraph.listener":
-                raise InputError(f"{path}: not a listener")
+                raise InputError(f"{path}: not a probe")
             tensors = {name: handle.get_tensor(name).clone() for name in ("units", "middle", "slope")}
         facts: dict[str, Any] = json.loads(header["facts"])
         conditions = [Condition.model_validate(one) for one in facts["conditions"]]
-        found = Listener(
+        found = Probe(
             model=facts["model"],
             revision=facts["revision"],
             domains=tuple(facts["domains"]),
@@ -91,7 +93,7 @@ def load_listener(path: Path) -> Listener:
             **tensors,
         )
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, StopIteration) as error:
-        raise InputError(f"{path}: damaged or not a listener") from error
+        raise InputError(f"{path}: damaged or not a probe") from error
     count = len(found.domains)
     if (
         found.units.dim() != 2

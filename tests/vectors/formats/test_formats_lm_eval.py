@@ -10,7 +10,7 @@ import torch
 from engine_help import MEDIAN, tiny_library, tiny_loaded
 from tiny_models import ARCHITECTURES, OTHER_LAYOUTS, tiny_model
 
-from steergraph.engine.activations.capture import block_outputs
+from steergraph.engine.activations.sequences import block_outputs
 from steergraph.engine.loading.layers import decoder_layers
 from steergraph.engine.loading.models import LoadedModel
 from steergraph.engine.local import LocalEngine

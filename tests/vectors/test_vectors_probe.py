@@ -8,12 +8,12 @@ import torch
 from tiny_models import tiny_model
 
 from steergraph.base.errors import InputError
-from steergraph.engine.activations.texts import Reading
+from steergraph.engine.activations.sequences import Activations
 from steergraph.engine.loading.models import LoadedModel, load_model
 from steergraph.engine.steering.records import Component, Steering
-from steergraph.vectors.compare.probe import Listener, choose_listener, learn_listener
+from steergraph.vectors.compare.probe import Probe, choose_probe, learn_probe
 from steergraph.vectors.extract.contrast import ContrastSet
-from steergraph.vectors.store.probes import ensure_listener, load_listener, save_listener
+from steergraph.vectors.store.probes import ensure_probe, load_probe, save_probe
 
 WORDS = ("pear", "plum", "walk", "tea", "bread", "chair", "rain", "train")
 PLAIN = tuple(f"a {word} and {other}" for word in WORDS for other in WORDS[:2])
@@ -39,19 +39,19 @@ def sets() -> tuple[ContrastSet, ...]:
 
 
 @cache
-def listener() -> Listener:
-    return learn_listener(loaded(), sets(), method="whitened")
+def probe() -> Probe:
+    return learn_probe(loaded(), sets(), method="whitened")
 
 
-def test_domains_that_a_model_tells_apart_are_heard() -> None:
-    assert min(listener().auroc.values()) > 0.9
+def test_domains_that_a_model_tells_apart_are_scored_highest() -> None:
+    assert min(probe().auroc.values()) > 0.9
     fresh = {
         "bugs": "def total(items): return home early",
         "tests": "東京 é ü ß 🙂 home early",
         "rows": "77 8 77 8 early",
     }
-    heard = listener().hear(loaded(), list(fresh.values()))
-    assert [max(scores, key=lambda name: scores[name]) for scores in heard] == list(fresh)
+    scored = probe().score_texts(loaded(), list(fresh.values()))
+    assert [max(scores, key=lambda name: scores[name]) for scores in scored] == list(fresh)
 
 
 def test_a_score_is_the_log_odds_of_two_gaussians() -> None:
@@ -63,8 +63,8 @@ def test_a_score_is_the_log_odds_of_two_gaussians() -> None:
     states = torch.randn(1, len(rows), width, generator=generator)
     for number, one in enumerate(sets()):
         states[0, [rows[text] for text in one.positives], number] += 6
-    reading = Reading({"last_prompt_token": states}, torch.ones(1, len(rows)), torch.zeros(1))
-    found = choose_listener(model, sets(), rows, reading)
+    activations = Activations({"last_prompt_token": states}, torch.ones(1, len(rows)), torch.zeros(1))
+    found = choose_probe(model, sets(), rows, activations)
     for index, one in enumerate(sets()):
         held = [set(one.held_out[0]), set(one.held_out[1])]
         sides = [
@@ -96,13 +96,15 @@ def test_layer_and_position_are_those_that_separate_held_out_texts() -> None:
     for number, one in enumerate(sets()):
         used = [rows[text] for k, text in enumerate(one.positives) if k not in one.held_out[0]]
         overfit[1, used, number] += 50
-    reading = Reading({"last_prompt_token": overfit, "prompt_mean": clear}, torch.ones(4, len(rows)), torch.zeros(4))
-    found = choose_listener(model, sets(), rows, reading)
+    activations = Activations(
+        {"last_prompt_token": overfit, "prompt_mean": clear}, torch.ones(4, len(rows)), torch.zeros(4)
+    )
+    found = choose_probe(model, sets(), rows, activations)
     assert (found.read, found.layer) == ("prompt_mean", 2)
 
 
-def test_a_condition_steers_where_its_domain_is_heard() -> None:
-    condition = listener().conditions["bugs"]
+def test_a_condition_steers_where_its_domain_scores() -> None:
+    condition = probe().conditions["bugs"]
     assert condition.balanced_accuracy > 0.9
     assert condition.n == 4 * 3 + 4
     steering = Steering(components=(Component(vector="bugs", layer=1, alpha=2.0),))
@@ -111,38 +113,40 @@ def test_a_condition_steers_where_its_domain_is_heard() -> None:
         "東京 é ü ß 🙂 home 東京 é ü ß 🙂",
         "a pear and home",
     ]
-    assert listener().steering_where(condition, steering, loaded(), texts) == [steering, None, None]
+    assert probe().conditional_steering(condition, steering, loaded(), texts) == [steering, None, None]
     never = condition.model_copy(update={"threshold": 1e9})
-    assert listener().steering_where(never, steering, loaded(), texts) == [None] * 3
+    assert probe().conditional_steering(never, steering, loaded(), texts) == [None] * 3
 
 
-def test_a_listener_is_kept_and_a_damaged_one_learned_again(tmp_path: Path) -> None:
-    made = ensure_listener(loaded(), sets(), cache_dir=tmp_path)
+def test_a_probe_is_kept_and_a_damaged_one_learned_again(tmp_path: Path) -> None:
+    made = ensure_probe(loaded(), sets(), cache_dir=tmp_path)
     (path,) = tmp_path.rglob("*.safetensors")
-    read = load_listener(path)
+    read = load_probe(path)
     texts = ["def total", "77 8", "tea"]
-    assert read.hear(loaded(), texts) == made.hear(loaded(), texts)
+    assert read.score_texts(loaded(), texts) == made.score_texts(loaded(), texts)
     assert (read.layer, read.read, read.domains, read.auroc) == (made.layer, made.read, made.domains, made.auroc)
     assert read.conditions == made.conditions
     whole = path.read_bytes()
     for damage in (whole[:-40], b"", b"\x00" * 99, whole.replace(b"steergraph.listener", b"steergraph.something")):
         path.write_bytes(damage)
         with pytest.raises(InputError):
-            load_listener(path)
-        assert ensure_listener(loaded(), sets(), cache_dir=tmp_path).hear(loaded(), texts) == made.hear(loaded(), texts)
+            load_probe(path)
+        assert ensure_probe(loaded(), sets(), cache_dir=tmp_path).score_texts(loaded(), texts) == made.score_texts(
+            loaded(), texts
+        )
     assert len(list(tmp_path.rglob("*.safetensors"))) == 1
-    ensure_listener(loaded(), sets()[:2], cache_dir=tmp_path)
+    ensure_probe(loaded(), sets()[:2], cache_dir=tmp_path)
     assert len(list(tmp_path.rglob("*.safetensors"))) == 2
     assert not [one for one in tmp_path.rglob("*") if one.name.endswith(".tmp")]
 
 
-def test_what_cannot_be_heard_is_one_line(tmp_path: Path) -> None:
+def test_what_cannot_be_probed_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least two contrast sets"):
-        learn_listener(loaded(), sets()[:1])
+        learn_probe(loaded(), sets()[:1])
     with pytest.raises(InputError, match="has a system prompt"):
-        learn_listener(loaded(), [sets()[0], sets()[1].model_copy(update={"system": "x", "neutral_system": "y"})])
+        learn_probe(loaded(), [sets()[0], sets()[1].model_copy(update={"system": "x", "neutral_system": "y"})])
     with pytest.raises(InputError, match="learned on tiny-qwen3, not on tiny-llama"):
-        listener().hear(loaded("llama"), ["x"])
-    save_listener(listener(), tmp_path / "l.safetensors")
-    with pytest.raises(InputError, match=r"not a listener|damaged"):
-        load_listener(tmp_path / "none.safetensors")
+        probe().score_texts(loaded("llama"), ["x"])
+    save_probe(probe(), tmp_path / "l.safetensors")
+    with pytest.raises(InputError, match=r"not a probe|damaged"):
+        load_probe(tmp_path / "none.safetensors")
