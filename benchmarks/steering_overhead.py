@@ -20,7 +20,7 @@ from random_model import machine
 from torch import nn
 
 from steergraph.engine.steering.hooks import ActiveBatch, SteeringHooks
-from steergraph.engine.steering.plans import RowPlan
+from steergraph.engine.steering.plans import SteeringPlan
 
 CASES = (("decode, 1 row", 1, 1, 2000), ("decode, 8 rows", 8, 1, 2000), ("prefill, 8 x 256", 8, 256, 20))
 
@@ -52,7 +52,7 @@ def steered(
 ) -> tuple[nn.Module, ActiveBatch]:
     """A layer with the engine's hook, every row with a vector of its own."""
     model = OneLayer()
-    plans = [RowPlan(ranges=((0, None),), adds={0: torch.randn(1, hidden)}).place(width) for _ in range(rows)]
+    plans = [SteeringPlan(ranges=((0, None),), adds={0: torch.randn(1, hidden)}).place(width) for _ in range(rows)]
     batch = stack.enter_context(SteeringHooks(model).steering(plans, device))
     batch.at([length - width for length in lengths], width)
     return model.model.layers[0], batch
@@ -72,7 +72,7 @@ def case(
         padded, _ = steered(stack, rows, width, hidden, device, uneven)
         elsewhere = OneLayer()
         other = SteeringHooks(elsewhere)  # a batch that steers nothing here
-        stack.enter_context(other.steering([RowPlan().place(width)] * rows, device)).at([0] * rows, width)
+        stack.enter_context(other.steering([SteeringPlan().place(width)] * rows, device)).at([0] * rows, width)
         arms = {"bare": Layer(), "plain hook": plain, "per row": per_row, "per row, padded": padded}
         arms["unsteered layer"] = elsewhere.model.layers[0]
         taken: dict[str, list[float]] = {name: [] for name in arms}

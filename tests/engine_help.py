@@ -8,9 +8,9 @@ from tiny_models import tiny_model
 
 from steergraph.engine.loading.models import LoadedModel, load_model
 from steergraph.engine.protocol import Message, ModelInfo, Request, Sampling
-from steergraph.engine.scoring.score import ScoreRow, forced_logits
+from steergraph.engine.scoring.score import ForcedSample, forced_logits
 from steergraph.engine.steering.hooks import SteeringHooks
-from steergraph.engine.steering.plans import RowPlan, plan_row
+from steergraph.engine.steering.plans import SteeringPlan, plan_steering
 from steergraph.engine.steering.records import Component, Steering
 from steergraph.vectors.library import Library
 from steergraph.vectors.vector import SteeringVector
@@ -66,10 +66,10 @@ def ask(text: str = TEXTS[0], *, tokens: int = 12, **fields: Any) -> Request:
     return Request(messages=(Message(role="user", content=text),), **fields)
 
 
-def plan(steering: Steering | None, loaded: LoadedModel, library: Library | None = None) -> RowPlan:
+def plan(steering: Steering | None, loaded: LoadedModel, library: Library | None = None) -> SteeringPlan:
     if steering is None:
-        return RowPlan()
-    return plan_row(steering, library or tiny_library(loaded.info), loaded.info, lambda layer: MEDIAN)
+        return SteeringPlan()
+    return plan_steering(steering, library or tiny_library(loaded.info), loaded.info, lambda layer: MEDIAN)
 
 
 def logits_of(
@@ -78,6 +78,6 @@ def logits_of(
     """Teacher-forced logits of (prompt, continuation, steering) rows, run together."""
     hooks = SteeringHooks(loaded.model)
     try:
-        return forced_logits(loaded, hooks, [ScoreRow(p, c, plan(s, loaded)) for p, c, s in rows])
+        return forced_logits(loaded, hooks, [ForcedSample(p, c, plan(s, loaded)) for p, c, s in rows])
     finally:
         hooks.remove()

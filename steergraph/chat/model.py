@@ -30,7 +30,7 @@ from steergraph.chat.structured import structured
 from steergraph.chat.tools import Tools, format_of
 from steergraph.engine.protocol import Engine, Message, Request
 from steergraph.engine.steering.records import Steering
-from steergraph.engine.streaming import pieces
+from steergraph.engine.streaming import text_chunks
 
 
 class SteeredChat(BaseChatModel):
@@ -243,7 +243,7 @@ class SteeredChat(BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         engine, request, options = await asyncio.to_thread(self._ask, messages, stop, kwargs)
         visible, handle = VisibleText(options), engine.submit(request)
-        async for piece in pieces(handle):
+        async for piece in text_chunks(handle):
             if text := visible.push(piece):
                 chunk = piece_of(text)
                 if run_manager:

@@ -1,6 +1,6 @@
 """A submitted request as its owner sees it: wait, stream, cancel, await; and the end that nobody asked for.
 
-Knows threads and futures. Knows nothing of models: the worker feeds it pieces of text and, once, its end.
+Knows threads and futures. Knows nothing of models: the worker feeds it chunks of text and, once, its end.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ class LocalHandle:
         self._future: Future[Completion] = Future()
         # A running future can't be cancelled from outside: cancelling is the engine's business, and it answers.
         self._future.set_running_or_notify_cancel()
-        self._pieces: list[str] = []
+        self._chunks: list[str] = []
         self._changed = threading.Condition()
         self._cancelled = threading.Event()
 
@@ -33,15 +33,15 @@ class LocalHandle:
         return self._future.result(timeout)
 
     def stream(self) -> Iterator[str]:
-        """Pieces of text from the first one on, as they come; raises the request's error where it fails."""
+        """Chunks of text from the first one on, as they come; raises the request's error where it fails."""
         sent = 0
         while True:
             with self._changed:
-                self._changed.wait_for(lambda sent=sent: len(self._pieces) > sent or self._future.done())  # type: ignore[misc]
-                pieces = self._pieces[sent:]
-            yield from pieces
-            sent += len(pieces)
-            if not pieces and self._future.done():
+                self._changed.wait_for(lambda sent=sent: len(self._chunks) > sent or self._future.done())  # type: ignore[misc]
+                chunks = self._chunks[sent:]
+            yield from chunks
+            sent += len(chunks)
+            if not chunks and self._future.done():
                 self._future.result()
                 return
 
@@ -68,9 +68,9 @@ class LocalHandle:
     def cancelled(self) -> bool:
         return self._cancelled.is_set()
 
-    def feed(self, piece: str) -> None:
+    def feed(self, chunk: str) -> None:
         with self._changed:
-            self._pieces.append(piece)
+            self._chunks.append(chunk)
             self._changed.notify_all()
 
     def succeed(self, completion: Completion) -> None:

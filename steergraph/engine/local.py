@@ -9,15 +9,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from types import TracebackType
 from typing import Self, TypeVar
 
 from steergraph.base.errors import InputError
 from steergraph.engine.activations.texts import plain_median_norms
-from steergraph.engine.cache.prefix_cache import PrefixStore
+from steergraph.engine.cache.prefix_cache import PrefixCache
 from steergraph.engine.decode.decoder import Counters, Decoder
 from steergraph.engine.decode.jobs import CallJob, GenerationJob, Intake, Job
-from steergraph.engine.decode.rows import Row
+from steergraph.engine.decode.samples import Sample
 from steergraph.engine.decode.scheduler import choose
 from steergraph.engine.decode.text import AnswerText, Detokenizer, SpanWatch, hidden_tokens
 from steergraph.engine.handle import LocalHandle, close_at_exit
@@ -27,7 +26,7 @@ from steergraph.engine.protocol import Completion, Directions, Message, ModelInf
 from steergraph.engine.scoring.jobs import Scoring
 from steergraph.engine.steering.hooks import SteeringHooks
 from steergraph.engine.steering.kl import spent_kl
-from steergraph.engine.steering.plans import RowPlan, plan_row
+from steergraph.engine.steering.plans import SteeringPlan, plan_steering
 from steergraph.engine.steering.records import SpentKL, Steering
 
 IDLE_SECONDS = 5.0
@@ -65,9 +64,9 @@ class LocalEngine:
             model: a loaded one, or a name: "pocket", a folder, a Hugging Face id.
             library: the vectors that it can switch on, by name; none by default.
             max_batch: rows that run together.
-            deterministic: run every row alone: the same tokens in whatever company, without the speed of batching.
+            deterministic: run every sample alone: the same tokens in whatever company, without the speed of batching.
             prefix_bytes: for the states of prompts, kept for later ones that begin in the same way; 0 keeps none.
-            prefill_chunk: prompt tokens of a row that go through the model at once; less needs less memory.
+            prefill_chunk: prompt tokens of a sample that go through the model at once; less needs less memory.
 
         Raises:
             InputError: there is no such model, it can't be loaded, or a number is out of range.
@@ -87,7 +86,7 @@ class LocalEngine:
             self._loaded,
             self._hooks,
             max_rows=self._max_batch,
-            prefixes=PrefixStore(prefix_bytes),
+            prefixes=PrefixCache(prefix_bytes),
             chunk=prefill_chunk or (CHUNK if deterministic else None),
             tick=self._sweep,
         )
@@ -108,7 +107,7 @@ class LocalEngine:
 
     @property
     def loaded(self) -> LoadedModel:
-        """The model itself, for extraction. Whoever runs it holds `loaded.lock`, as `capture` does."""
+        """The model itself, for extraction. Whoever runs it holds `loaded.lock`, as activations are read."""
         return self._loaded
 
     @property
@@ -175,9 +174,7 @@ class LocalEngine:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _enqueue(self, jobs: Sequence[Job]) -> None:
@@ -220,48 +217,48 @@ class LocalEngine:
             for call in calls:
                 self._decoder.pause()
                 call.run()
-            self._decoder.admit(self._next_rows(ahead))
+            self._decoder.admit(self._next_samples(ahead))
             self._decoder.step()
 
-    def _next_rows(self, ahead: Sequence[GenerationJob]) -> list[Row]:
-        """Rows that join the batch now: those that had to leave it, or else the oldest jobs and who fits with them."""
+    def _next_samples(self, ahead: Sequence[GenerationJob]) -> list[Sample]:
+        """What joins the batch now: samples that had to leave it, or else the oldest jobs and who fits with them."""
         free = self._decoder.free
         if not free:
             return []
         if self._decoder.resumed:
             return self._decoder.take_resumed()
-        near = {row: job for job in ahead[: 2 * free + LOOKAHEAD] if (row := self._row_of(job))}
+        near = {sample: job for job in ahead[: 2 * free + LOOKAHEAD] if (sample := self._sample_of(job))}
         chosen = choose(list(near), self._decoder)
         with self._changed:
             # Some may have been answered in the meantime: they were cancelled, or their time was up.
-            chosen = [row for row in chosen if near[row] in self._queue]
-            for row in chosen:
-                self._queue.remove(near[row])
+            chosen = [sample for sample in chosen if near[sample] in self._queue]
+            for sample in chosen:
+                self._queue.remove(near[sample])
         return chosen
 
-    def _row_of(self, job: GenerationJob) -> Row | None:
+    def _sample_of(self, job: GenerationJob) -> Sample | None:
         try:
-            job.row = job.row or self._row(job)
+            job.sample = job.sample or self._sample(job)
         except Exception as error:
             job.fail(error)
             with self._changed:
                 if job in self._queue:
                     self._queue.remove(job)
-        return job.row
+        return job.sample
 
-    def _plan(self, steering: Steering | None, library: Named) -> RowPlan:
+    def _plan(self, steering: Steering | None, library: Named) -> SteeringPlan:
         if steering is None:
-            return RowPlan()
-        return plan_row(steering, library, self.info, lambda layer: self.median_norms[layer])
+            return SteeringPlan()
+        return plan_steering(steering, library, self.info, lambda layer: self.median_norms[layer])
 
     @cached_property
     def median_norms(self) -> list[float]:
         """The model's median residual norm by layer, for vectors that came without theirs. Measured when asked for."""
         return plain_median_norms(self._loaded)
 
-    def _row(self, job: GenerationJob) -> Row:
+    def _sample(self, job: GenerationJob) -> Sample:
         request, tokenizer = job.request, self._loaded.tokenizer
-        return Row(
+        return Sample(
             prompt=job.prompt,
             plan=self._plan(request.steering, job.library),
             sampling=request.sampling,
@@ -274,28 +271,28 @@ class LocalEngine:
             done=self._finisher(job),
         )
 
-    def _finisher(self, job: GenerationJob) -> Callable[[Row], None]:
-        def finish(row: Row) -> None:
+    def _finisher(self, job: GenerationJob) -> Callable[[Sample], None]:
+        def finish(sample: Sample) -> None:
             try:
-                if row.error is not None:
-                    job.fail(row.error)
-                elif self._closing and row.finish == "cancelled" and not job.handle.cancelled:
+                if sample.error is not None:
+                    job.fail(sample.error)
+                elif self._closing and sample.finish == "cancelled" and not job.handle.cancelled:
                     job.fail(EngineClosed("the engine was closed"))
-                elif job.measures_kl and row.token_ids and row.finish in ("stop", "length"):
-                    measuring = CallJob(partial(self._answer_with_kl, job, row))
+                elif job.measures_kl and sample.token_ids and sample.finish in ("stop", "length"):
+                    measuring = CallJob(partial(self._answer_with_kl, job, sample))
                     measuring.on_error = job.fail
                     self._enqueue([measuring])
                 else:
-                    self._answer(job, row)
+                    self._answer(job, sample)
             except Exception as error:
                 job.fail(error)
 
         return finish
 
-    def _answer(self, job: GenerationJob, row: Row, kl: SpentKL | None = None) -> None:
+    def _answer(self, job: GenerationJob, sample: Sample, kl: SpentKL | None = None) -> None:
         opened = self._chat.opens_thinking(job.prompt)
-        job.handle.succeed(job.completion(row, opened, kl))
+        job.handle.succeed(job.completion(sample, opened, kl))
 
-    def _answer_with_kl(self, job: GenerationJob, row: Row) -> None:
-        kl = spent_kl(self._loaded, self._hooks, job.prompt, row.token_ids, row.plan, row.suspended)
-        self._answer(job, row, kl)
+    def _answer_with_kl(self, job: GenerationJob, sample: Sample) -> None:
+        kl = spent_kl(self._loaded, self._hooks, job.prompt, sample.token_ids, sample.plan, sample.suspended)
+        self._answer(job, sample, kl)

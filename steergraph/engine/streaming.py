@@ -1,4 +1,4 @@
-"""A handle's pieces of text for a running event loop.
+"""A handle's chunks of text for a running event loop.
 
 Knows threads and loops. Knows nothing of models.
 """
@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from steergraph.engine.protocol import Handle
 
 
-async def pieces(handle: Handle) -> AsyncIterator[str]:
+async def text_chunks(handle: Handle) -> AsyncIterator[str]:
     """What `handle.stream()` gives, without blocking the loop. Leaving early, or being cancelled, cancels the request.
 
     Raises the request's error where it fails.
@@ -24,8 +24,8 @@ async def pieces(handle: Handle) -> AsyncIterator[str]:
 
     def read() -> None:
         try:
-            for piece in handle.stream():
-                put(piece)
+            for chunk in handle.stream():
+                put(chunk)
         except BaseException as error:
             put(error)
         else:

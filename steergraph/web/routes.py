@@ -16,7 +16,7 @@ from steergraph.engine.handle import LocalHandle
 from steergraph.engine.loading.chat import Chat
 from steergraph.engine.local import EngineClosed, LocalEngine
 from steergraph.engine.protocol import Completion, ScoreRequest, Usage
-from steergraph.engine.streaming import pieces
+from steergraph.engine.streaming import text_chunks
 from steergraph.engine.wire.errors import error_body
 from steergraph.engine.wire.replies import ModelEntry, ModelList, Reply, SteeringOffer, Tokenized
 from steergraph.web.bodies import ChatBody, CompletionBody, TokenizeBody, request_of, steering_of
@@ -140,7 +140,7 @@ async def _events(handle: LocalHandle, replies: Replies, usage: bool) -> AsyncIt
     try:
         for reply in replies.first():
             yield reply.model_dump_json(exclude_unset=True)
-        async for piece in pieces(handle):
+        async for piece in text_chunks(handle):
             yield replies.piece(piece).model_dump_json(exclude_unset=True)
         completion = handle.result()
         yield replies.last(completion).model_dump_json(exclude_unset=True)

@@ -10,13 +10,13 @@ from torch import nn
 
 from steergraph.engine.activations.sequences import block_outputs
 from steergraph.engine.decode.decoder import Decoder
-from steergraph.engine.decode.rows import Row
+from steergraph.engine.decode.samples import Sample
 from steergraph.engine.decode.text import AnswerText, Detokenizer, SpanWatch
 from steergraph.engine.loading.layers import decoder_layers
 from steergraph.engine.loading.models import LoadedModel
 from steergraph.engine.local import LocalEngine
 from steergraph.engine.protocol import Sampling
-from steergraph.engine.scoring.score import ScoreRow, forced_logits
+from steergraph.engine.scoring.score import ForcedSample, forced_logits
 from steergraph.engine.steering.hooks import SteeringHooks
 from steergraph.engine.steering.records import Component, Steering
 
@@ -34,11 +34,11 @@ TWO = Steering(
 
 def run_rows(
     loaded: LoadedModel, rows: list[tuple[list[int], Steering | None]], *, tokens: int, **options: int
-) -> list[Row]:
+) -> list[Sample]:
     """Decode (prompt, steering) rows greedily in one batch."""
     hooks = SteeringHooks(loaded.model)
     made = [
-        Row(
+        Sample(
             prompt=prompt,
             plan=plan(steering, loaded),
             sampling=Sampling(),
@@ -142,7 +142,7 @@ def test_exactly_the_asked_positions_are_edited(architecture: str, positions: st
         plain = seen[1].clone()
     hooks = SteeringHooks(loaded.model)
     with block_outputs(loaded.model) as seen:
-        forced_logits(loaded, hooks, [ScoreRow(p, c, plan(s, loaded)) for p, c, s in rows])
+        forced_logits(loaded, hooks, [ForcedSample(p, c, plan(s, loaded)) for p, c, s in rows])
         steered = seen[1].clone()
     hooks.remove()
     for index, (prompt, sequence) in enumerate(zip(PROMPTS, sequences, strict=True)):
@@ -179,7 +179,7 @@ def test_ablation_leaves_nothing_along_the_direction() -> None:
     library = tiny_library(loaded.info)
     hooks = SteeringHooks(loaded.model)
     with block_outputs(loaded.model) as seen:
-        forced_logits(loaded, hooks, [ScoreRow(PROMPTS[0], CONTINUATION, plan(steering, loaded))])
+        forced_logits(loaded, hooks, [ForcedSample(PROMPTS[0], CONTINUATION, plan(steering, loaded))])
     hooks.remove()
     for name in "vw":
         direction = library[name].directions[1]

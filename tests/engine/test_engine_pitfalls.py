@@ -39,7 +39,7 @@ from steergraph.engine.protocol import Message, Sampling, ScoreRequest
 from steergraph.engine.steering.directions import SteeringError
 from steergraph.engine.steering.hooks import ActiveBatch, SteeringHooks
 from steergraph.engine.steering.kl import kl_by_token
-from steergraph.engine.steering.plans import RowPlan
+from steergraph.engine.steering.plans import SteeringPlan
 from steergraph.engine.steering.receipts import Trail
 from steergraph.engine.steering.records import Component, Steering
 from steergraph.vectors.library import Library
@@ -389,7 +389,7 @@ def test_17_the_edit_takes_the_hidden_states_type_and_device() -> None:
         batch.edit(1, hidden)
         assert hidden.dtype == dtype and hidden.any()
     batch.edit(1, torch.zeros(1, 2, HIDDEN, device="meta"))
-    assert batch.patches[1][0].delta.device.type == "meta"
+    assert batch.interventions[1][0].delta.device.type == "meta"
 
 
 def test_17_a_model_in_bfloat16_generates_and_scores_steered() -> None:
@@ -439,7 +439,7 @@ def test_19_adding_to_one_half_is_adding_to_their_sum() -> None:
     model = torch.nn.Module()
     model.model = torch.nn.Module()
     model.model.layers = torch.nn.ModuleList([TwoHalves()])
-    row = RowPlan(ranges=((0, None),), adds={0: torch.full((1, 4), 3.0)})
+    row = SteeringPlan(ranges=((0, None),), adds={0: torch.full((1, 4), 3.0)})
     hidden = torch.randn(1, 2, 4)
     with SteeringHooks(model).steering([row.place(2)], torch.device("cpu")) as batch:
         batch.at([0], 2)

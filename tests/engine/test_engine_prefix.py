@@ -11,7 +11,7 @@ from tiny_models import ARCHITECTURES, OTHER_LAYOUTS
 
 from steergraph.base.errors import InputError
 from steergraph.engine.cache.kv_cache import size_of
-from steergraph.engine.cache.prefix_cache import NOTHING, PrefixStore, Prompt, common, prompt_of
+from steergraph.engine.cache.prefix_cache import NO_MATCH, Prefix, PrefixCache, common_length, prefix_of
 from steergraph.engine.local import CHUNK, LocalEngine
 from steergraph.engine.protocol import Completion, Request, Sampling
 from steergraph.engine.steering.records import Component, Steering
@@ -83,9 +83,9 @@ def test_where_rows_run_alone_reuse_changes_no_token(architecture: str) -> None:
     assert [c.usage.cached_tokens for c in again] == [2 * CHUNK] * len(asked)
 
 
-def _entries(engine: LocalEngine) -> dict[Prompt, list[torch.Tensor]]:
-    kept = engine._decoder._prefixes._entries
-    return {prompt: [part for states in entry.layers for part in states] for prompt, entry in kept.items()}
+def _entries(engine: LocalEngine) -> dict[Prefix, list[torch.Tensor]]:
+    cached = engine._decoder._prefixes._states
+    return {prefix: [part for states in layers for part in states] for prefix, layers in cached.items()}
 
 
 @EVERY
@@ -153,25 +153,25 @@ def test_nothing_is_kept_beyond_the_limit_and_the_least_used_goes() -> None:
 
 
 def test_a_prompt_that_goes_on_replaces_its_beginning() -> None:
-    store = PrefixStore(10_000)
+    store = PrefixCache(10_000)
     states = lambda tokens: lambda: [(torch.zeros(1, 1, tokens, 2),)]  # noqa: E731
-    store.put(Prompt(tuple(range(10)), "", 10), states(10))
-    store.put(Prompt(tuple(range(20)), "", 20), states(20))
-    store.put(Prompt(tuple(range(15)), "", 15), states(15))
-    store.put(Prompt(tuple(range(15)), "steered", 0), states(15))
+    store.put(Prefix(tuple(range(10)), "", 10), states(10))
+    store.put(Prefix(tuple(range(20)), "", 20), states(20))
+    store.put(Prefix(tuple(range(15)), "", 15), states(15))
+    store.put(Prefix(tuple(range(15)), "steered", 0), states(15))
     assert len(store) == 2 and store.size == size_of([(torch.zeros(35, 2),)])
-    assert store.find(Prompt(tuple(range(30)), "", 30)).tokens == 20
-    assert store.find(Prompt((*range(12), 99), "", 13)).tokens == 12
-    assert store.find(Prompt((*range(12), 99), "otherwise", 9)).tokens == 9
-    assert store.find(Prompt((*range(12), 99), "otherwise", 5)) == NOTHING
-    assert store.find(Prompt((*range(12), 99), "steered", 0)).tokens == 12
+    assert store.find(Prefix(tuple(range(30)), "", 30)).tokens == 20
+    assert store.find(Prefix((*range(12), 99), "", 13)).tokens == 12
+    assert store.find(Prefix((*range(12), 99), "otherwise", 9)).tokens == 9
+    assert store.find(Prefix((*range(12), 99), "otherwise", 5)) == NO_MATCH
+    assert store.find(Prefix((*range(12), 99), "steered", 0)).tokens == 12
 
 
 @pytest.mark.parametrize("positions", ["all", "generated", (3, None), (0, -2), (2, 5)])
 def test_how_a_prompt_is_steered_is_said_of_its_positions_not_its_length(positions: object) -> None:
     """Two prompts that begin alike are keyed alike where the same is done to their beginnings."""
     loaded = tiny_loaded()
-    short, long = (prompt_of(COMMON[:size], plan(steer(positions=positions), loaded)) for size in (20, 40))
+    short, long = (prefix_of(COMMON[:size], plan(steer(positions=positions), loaded)) for size in (20, 40))
     if positions in ("all", "generated", (3, None), (2, 5)):
         assert short.steered == long.steered
     both = Steering(
@@ -180,13 +180,13 @@ def test_how_a_prompt_is_steered_is_said_of_its_positions_not_its_length(positio
             Component(vector="w", layer=1, alpha=1.0, positions="generated"),
         )
     )
-    mixed = prompt_of(COMMON, plan(both, loaded))
-    alone = prompt_of(COMMON, plan(steer(alpha=1.0, positions=positions), loaded))
+    mixed = prefix_of(COMMON, plan(both, loaded))
+    alone = prefix_of(COMMON, plan(steer(alpha=1.0, positions=positions), loaded))
     assert mixed == alone
 
 
 @given(st.lists(st.integers(0, 1), max_size=12), st.lists(st.integers(0, 1), max_size=12))
 def test_common_counts_the_equal_tokens_at_the_beginning(one: list[int], other: list[int]) -> None:
-    count = common(one, other)
+    count = common_length(one, other)
     assert one[:count] == other[:count]
     assert one[count : count + 1] != other[count : count + 1] or count == min(len(one), len(other))

@@ -17,7 +17,7 @@ from steergraph.engine.loading.layers import decoder_layers, hidden_of, replace_
 from steergraph.engine.loading.models import LoadedModel
 from steergraph.engine.local import LocalEngine
 from steergraph.engine.steering.hooks import ActiveBatch, SteeringHooks
-from steergraph.engine.steering.plans import RowPlan
+from steergraph.engine.steering.plans import SteeringPlan
 from steergraph.engine.steering.records import Component, Steering
 
 KINDS = ("qwen3", "llama", "gemma3", "phi3", "lfm2", "mistral", "gpt2", "neox")
@@ -68,7 +68,7 @@ def decoded(kind: str, drawn: list[Drawn], *, steered: bool = True, chunk: int |
     hooks, forward, cache = SteeringHooks(loaded.model), Forward(loaded), None
     padded = pad_left([row.prompt for row in drawn], loaded.pad_id, loaded.device)
     width, lengths = padded.ids.shape[1], [len(row.prompt) for row in drawn]
-    plans = [plan(row.steering, loaded) if steered else RowPlan() for row in drawn]
+    plans = [plan(row.steering, loaded) if steered else SteeringPlan() for row in drawn]
     placed = [one.place(length) for one, length in zip(plans, lengths, strict=True)]
     batch = ActiveBatch(placed, loaded.device, hooks._install)
     hooks._batch = batch  # without the check that something was done: a drawn range may hold no token
@@ -240,16 +240,16 @@ def test_a_step_like_the_last_one_lays_out_nothing_anew() -> None:
     loaded = loaded_of("qwen3")
     batch = ActiveBatch([plan(steer(positions=(0, 12)), loaded).place(8), plan(None, loaded).place(5)], loaded.device)
     batch.at([8, 5], 1)
-    first = batch.patches
+    first = batch.interventions
     for position in (9, 10, 11):
         batch.at([position, position - 3], 1)
-        assert batch.patches is first
+        assert batch.interventions is first
     batch.at([12, 9], 1)
-    assert batch.patches == {}
+    assert batch.interventions == {}
 
 
 def test_minus_zero_keeps_every_bit() -> None:
-    """The filler of rows that a patch only passes over: x + -0.0 is x for each x, 0.0 + 0.0 would lose a sign."""
+    """The filler of rows that an intervention passes over: x + -0.0 is x for each x, 0.0 + 0.0 would lose a sign."""
     odd = torch.tensor([0.0, -0.0, 1e-42, -1e-42, torch.inf, -torch.inf, 3.4e38, 1.0])
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         hidden = odd.to(dtype).expand(1, 1, -1).contiguous()

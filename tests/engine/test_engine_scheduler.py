@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tiny_models import ARCHITECTURES, LAYERS, OTHER_LAYOUTS
 
 from steergraph.engine.cache.kv_cache import layout_of
-from steergraph.engine.decode.rows import Row
+from steergraph.engine.decode.samples import Sample
 from steergraph.engine.decode.scheduler import MAX_COLUMNS, MAX_NEW_TOKENS, SMALL, choose
 from steergraph.engine.local import LocalEngine
 from steergraph.engine.protocol import Completion, Request, Sampling, Span
@@ -101,7 +101,7 @@ def stress(architecture: str, count: int, max_batch: int) -> None:
     requests = [drawn(rng, seed) for seed in range(count)]
     with LocalEngine(loaded, tiny_library(loaded.info), max_batch=max_batch, prefix_bytes=200_000) as engine:
         together = all_at_once(engine, requests, threads=4)
-        assert engine.counters.rows >= count
+        assert engine.counters.samples >= count
         for request, completion in zip(requests, together, strict=True):
             check_solo(engine, request, completion)
     with LocalEngine(loaded, tiny_library(loaded.info), deterministic=True) as engine:
@@ -275,7 +275,7 @@ class Waiting:
 
 class Batch:
     def __init__(self, rows: list[Waiting], free: int) -> None:
-        self.rows, self.free = cast(list[Row], rows), free
+        self.samples, self.free = cast(list[Sample], rows), free
 
     def known(self, row: Any) -> int:
         return int(row.known)
@@ -285,7 +285,7 @@ class Batch:
 
 
 def picked(waiting: list[Waiting], running: list[Waiting], free: int = 8) -> list[Waiting]:
-    return cast(list[Waiting], choose(cast(list[Row], waiting), Batch(running, free)))
+    return cast(list[Waiting], choose(cast(list[Sample], waiting), Batch(running, free)))
 
 
 def test_who_joins() -> None:

@@ -35,7 +35,7 @@ States = tuple[torch.Tensor, ...]
 
 
 @dataclass(frozen=True)
-class Piece:
+class CachedRows:
     """Rows side by side, each ending in the last column."""
 
     layers: Sequence[States]
@@ -154,17 +154,17 @@ def size_of(layers: Sequence[States]) -> int:
     return sum(part.numel() * part.element_size() for layer in layers for part in layer)
 
 
-def gather(layout: Layout, pieces: Sequence[Piece], width: int, *, settled: bool) -> DynamicCache:
-    """A new cache of `width` columns with the rows of `pieces` in order. It shares no memory with them.
+def gather(layout: Layout, groups: Sequence[CachedRows], width: int, *, settled: bool) -> DynamicCache:
+    """A new cache of `width` columns with the rows of `groups` in order. It shares no memory with them.
 
     `settled` keeps only what single tokens to come need: the columns in the window, the convolution's width. Otherwise
-    every column is kept, and must be there in the pieces.
+    every column is kept, and must be there in the groups.
     """
     layers: list[Any] = []
     for index, kind in enumerate(layout):
         needed = width if kind.window is None else kind.window - (kind.name == "attention")
         columns = min(width, needed) if settled and kind.name == "attention" else needed if settled else width
-        parts = list(zip(*(_used(piece, index, columns) for piece in pieces), strict=True))
+        parts = list(zip(*(_used(group, index, columns) for group in groups), strict=True))
         if kind.name == "attention":
             buffers = tuple(_place(part, columns, 1) for part in parts)
             layers.append(Attention(kind.window, buffers, columns, width))
@@ -174,11 +174,11 @@ def gather(layout: Layout, pieces: Sequence[Piece], width: int, *, settled: bool
     return _cache(layers)
 
 
-def _used(piece: Piece, layer: int, columns: int) -> Iterator[torch.Tensor]:
-    for states in piece.layers[layer]:
-        first = max(0, states.shape[-2] - min(piece.used, columns))
+def _used(group: CachedRows, layer: int, columns: int) -> Iterator[torch.Tensor]:
+    for states in group.layers[layer]:
+        first = max(0, states.shape[-2] - min(group.used, columns))
         kept = states[..., first:, :]
-        yield kept if piece.rows is None else kept.index_select(0, piece.rows.to(kept.device))
+        yield kept if group.rows is None else kept.index_select(0, group.rows.to(kept.device))
 
 
 def _place(parts: Sequence[torch.Tensor], columns: int, room: int) -> torch.Tensor:

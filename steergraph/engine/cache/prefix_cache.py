@@ -8,17 +8,16 @@ helps, and where steering begins later, any unsteered prompt with the same begin
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from steergraph.engine.cache.kv_cache import States, size_of
-from steergraph.engine.steering.plans import RowPlan, token_range
+from steergraph.engine.steering.plans import SteeringPlan, token_range
 
 LEAST = 8
 """Fewer tokens than this are computed again: looking after them costs as much."""
 
 
-class Prompt(NamedTuple):
+class Prefix(NamedTuple):
     """A prompt without its last token, which always goes through the model."""
 
     tokens: tuple[int, ...]
@@ -28,98 +27,95 @@ class Prompt(NamedTuple):
     """How many of them come before the first steered one."""
 
 
-@dataclass(frozen=True, eq=False)
-class Entry:
-    prompt: Prompt
+class Match(NamedTuple):
+    """What of a prompt need not be computed."""
+
+    prefix: Prefix | None
+    """The one in the cache."""
     layers: list[States]
-    """One row, one column for each token."""
-
-
-class Found(NamedTuple):
-    entry: Entry | None
+    """Its states: one row, one column for each of its tokens."""
     tokens: int
-    """How many of the entry's first tokens are those that were asked for, and computed in the same way."""
+    """How many of its first tokens are those that were looked for, and computed in the same way."""
 
 
-NOTHING = Found(None, 0)
+NO_MATCH = Match(None, [], 0)
 
 
-class PrefixStore:
+class PrefixCache:
     """Used by one thread."""
 
     def __init__(self, limit: int) -> None:
         """`limit` in bytes; 0 keeps nothing."""
         self.limit = limit
         self.size = 0
-        self._entries: OrderedDict[Prompt, Entry] = OrderedDict()
+        self._states: OrderedDict[Prefix, list[States]] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._states)
 
-    def find(self, prompt: Prompt) -> Found:
-        """The entry with the longest beginning in common with `prompt`."""
-        best = NOTHING
-        for kept, entry in self._entries.items():
-            tokens = shared(prompt, kept)
+    def find(self, prefix: Prefix) -> Match:
+        """The one with the longest beginning in common with `prefix`."""
+        best = NO_MATCH
+        for cached, layers in self._states.items():
+            tokens = shared_length(prefix, cached)
             if tokens > best.tokens:
-                best = Found(entry, tokens)
-        return best if best.tokens >= LEAST else NOTHING
+                best = Match(cached, layers, tokens)
+        return best if best.tokens >= LEAST else NO_MATCH
 
-    def touch(self, found: Found) -> None:
-        """Say that `found` was used."""
-        if found.entry and found.entry.prompt in self._entries:
-            self._entries.move_to_end(found.entry.prompt)
+    def touch(self, match: Match) -> None:
+        """Say that `match` was used."""
+        if match.prefix is not None and match.prefix in self._states:
+            self._states.move_to_end(match.prefix)
 
-    def put(self, prompt: Prompt, states: Callable[[], list[States]]) -> None:
-        """Keep the prompt, unless a longer one with this beginning is there. `states` makes a copy of its states."""
-        if len(prompt.tokens) < LEAST or not self.limit:
+    def put(self, prefix: Prefix, states: Callable[[], list[States]]) -> None:
+        """Keep it, unless a longer one with this beginning is there. `states` makes a copy of its states."""
+        if len(prefix.tokens) < LEAST or not self.limit:
             return
-        for kept in [kept for kept in self._entries if kept.steered == prompt.steered]:
-            same = common(kept.tokens, prompt.tokens)
-            if same == len(prompt.tokens):
-                return self._entries.move_to_end(kept)
-            if same == len(kept.tokens):
-                self._drop(kept)
-        entry = Entry(prompt, states())
-        if size_of(entry.layers) <= self.limit:
-            self._entries[prompt] = entry
-            self.size += size_of(entry.layers)
+        for cached in [cached for cached in self._states if cached.steered == prefix.steered]:
+            same = common_length(cached.tokens, prefix.tokens)
+            if same == len(prefix.tokens):
+                return self._states.move_to_end(cached)
+            if same == len(cached.tokens):
+                self._drop(cached)
+        layers = states()
+        if size_of(layers) <= self.limit:
+            self._states[prefix] = layers
+            self.size += size_of(layers)
         while self.size > self.limit:
-            self._drop(next(iter(self._entries)))
+            self._drop(next(iter(self._states)))
 
     def clear(self) -> None:
-        self._entries.clear()
+        self._states.clear()
         self.size = 0
 
-    def _drop(self, kept: Prompt) -> None:
-        self.size -= size_of(self._entries.pop(kept).layers)
+    def _drop(self, prefix: Prefix) -> None:
+        self.size -= size_of(self._states.pop(prefix))
 
 
-def prompt_of(tokens: Sequence[int], plan: RowPlan) -> Prompt:
+def prefix_of(tokens: Sequence[int], plan: SteeringPlan) -> Prefix:
     """What of a row's prompt may be kept."""
     last = len(tokens) - 1
     placed = plan.place(len(tokens))
-    pieces = placed.pieces(0, last)
-    if not pieces:
-        return Prompt(tuple(tokens[:last]), "", last)
+    segments = placed.segments(0, last)
+    if not segments:
+        return Prefix(tuple(tokens[:last]), "", last)
     spans = dict(zip(plan.ranges, placed.spans, strict=True))
-    at = [spans[token_range(component.positions)] for component in plan.applied]
     done = [
         (component.model_dump(mode="json", exclude={"positions"}), span)
-        for component, span in zip(plan.applied, at, strict=True)
-        if span[0] < last
+        for component in plan.applied
+        if (span := spans[token_range(component.positions)])[0] < last
     ]
-    return Prompt(tuple(tokens[:last]), json.dumps(done), pieces[0][0])
+    return Prefix(tuple(tokens[:last]), json.dumps(done), segments[0][0])
 
 
-def shared(prompt: Prompt, kept: Prompt) -> int:
-    """How many of the first tokens of `prompt` are those of `kept`, computed in the same way."""
-    if prompt.steered == kept.steered:
-        return common(prompt.tokens, kept.tokens)
-    return 0 if kept.steered else common(prompt.tokens[: prompt.plain], kept.tokens)
+def shared_length(prefix: Prefix, cached: Prefix) -> int:
+    """How many of the first tokens of `prefix` are those of `cached`, computed in the same way."""
+    if prefix.steered == cached.steered:
+        return common_length(prefix.tokens, cached.tokens)
+    return 0 if cached.steered else common_length(prefix.tokens[: prefix.plain], cached.tokens)
 
 
-def common(one: Sequence[int], other: Sequence[int]) -> int:
+def common_length(one: Sequence[int], other: Sequence[int]) -> int:
     """How many of their first tokens are the same."""
     low, high = 0, min(len(one), len(other))
     if one[:high] == other[:high]:

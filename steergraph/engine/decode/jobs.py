@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from steergraph.base.errors import InputError
-from steergraph.engine.decode.rows import Row
+from steergraph.engine.decode.samples import Sample
 from steergraph.engine.decode.text import split_thinking
 from steergraph.engine.handle import LocalHandle
 from steergraph.engine.loading.chat import Chat
@@ -39,7 +39,7 @@ class GenerationJob:
     library: Named
     handle: LocalHandle
     submitted: float = field(default_factory=time.monotonic)
-    row: Row | None = None
+    sample: Sample | None = None
     """Made by the worker when the job's turn comes near."""
 
     @property
@@ -51,20 +51,20 @@ class GenerationJob:
     def measures_kl(self) -> bool:
         return self.request.measure_kl and self.request.steering is not None
 
-    def completion(self, row: Row, thinking_already: bool, kl: SpentKL | None) -> Completion:
-        answer, thinking = split_thinking(row.answer.text, thinking_already=thinking_already)
+    def completion(self, sample: Sample, thinking_already: bool, kl: SpentKL | None) -> Completion:
+        answer, thinking = split_thinking(sample.answer.text, thinking_already=thinking_already)
         return Completion(
             text=answer,
             thinking=thinking,
-            token_ids=tuple(row.token_ids),
-            finish_reason=row.finish or "stop",
+            token_ids=tuple(sample.token_ids),
+            finish_reason=sample.finish or "stop",
             usage=Usage(
                 prompt_tokens=len(self.prompt),
-                completion_tokens=len(row.token_ids),
-                seconds=row.ended - row.started,
-                cached_tokens=row.cached_tokens,
+                completion_tokens=len(sample.token_ids),
+                seconds=sample.ended - sample.started,
+                cached_tokens=sample.cached_tokens,
             ),
-            receipt=row.trail.receipt().model_copy(update={"kl": kl}) if self.request.steering else None,
+            receipt=sample.trail.receipt().model_copy(update={"kl": kl}) if self.request.steering else None,
         )
 
     def fail(self, error: BaseException) -> None:

@@ -12,7 +12,7 @@ import torch
 from steergraph.engine.protocol import Sampling
 
 
-def row_generator(seed: int) -> torch.Generator:
+def generator_of(seed: int) -> torch.Generator:
     """A generator on the CPU, whatever the model's device: one seed means one text everywhere."""
     return torch.Generator(device="cpu").manual_seed(seed % 2**63)
 

@@ -1,4 +1,4 @@
-"""Who goes next: which of the waiting rows join the batch that is running.
+"""Who goes next: which of the waiting samples join the batch that is running.
 
 Knows lengths and what is known of prompts. Knows nothing of models, tensors or threads. The oldest always comes first:
 where it does not fit beside what runs, nobody passes it, and the batch runs down until it does.
@@ -7,56 +7,56 @@ where it does not fit beside what runs, nobody passes it, and the batch runs dow
 from collections.abc import Sequence
 from typing import Protocol
 
-from steergraph.engine.decode.rows import Row
+from steergraph.engine.decode.samples import Sample
 
 MAX_NEW_TOKENS = 16384
-"""Padded tokens that go through the model in one forward, unless they are one row's."""
+"""Padded tokens that go through the model in one forward, unless they are one sample's."""
 MAX_COLUMNS = 32768
-"""Rows times the longest of them, in the running batch, unless it has a single row."""
+"""Rows times the longest of them, in the running batch, unless it has a single sample."""
 SMALL = 1024
 """Padded tokens that are not worth a forward of their own."""
 WORTH_WAITING = 64
-"""Tokens that a row must save to be left for the next forward."""
+"""Tokens that a sample must save to be left for the next forward."""
 
 
 class Batch(Protocol):
     """What is running: `decode.Decoder` is one."""
 
-    rows: list[Row]
+    samples: list[Sample]
 
     @property
     def free(self) -> int: ...
 
-    def known(self, row: Row) -> int:
-        """Tokens at the beginning of the row's prompt that need not be computed."""
+    def known(self, sample: Sample) -> int:
+        """Tokens at the beginning of the sample's prompt that need not be computed."""
         ...
 
-    def known_after(self, row: Row, other: Row) -> int:
+    def known_after(self, sample: Sample, other: Sample) -> int:
         """The same, after `other` was taken in."""
         ...
 
 
-def choose(waiting: Sequence[Row], batch: Batch) -> list[Row]:
+def choose(waiting: Sequence[Sample], batch: Batch) -> list[Sample]:
     """Rows of `waiting` (oldest first) to be taken in together; none where the oldest must wait.
 
     Their prompts go through the model side by side, so they are of similar length, not counting what is known. Of
     those that begin alike only the first is taken: for the others its prompt is known then.
     """
-    chosen: list[Row] = []
+    chosen: list[Sample] = []
     new: list[int] = []
-    lengths = [row.length for row in batch.rows]
+    lengths = [sample.length for sample in batch.samples]
     slots = batch.free
-    for row in waiting:
+    for sample in waiting:
         if len(chosen) == slots:
             break
-        known = batch.known(row)
-        if any(batch.known_after(row, other) >= known + WORTH_WAITING for other in chosen):
+        known = batch.known(sample)
+        if any(batch.known_after(sample, other) >= known + WORTH_WAITING for other in chosen):
             continue
-        cost = row.length - known
-        if _similar([*new, cost]) and _fits([*lengths, row.length]):
-            chosen.append(row)
+        cost = sample.length - known
+        if _similar([*new, cost]) and _fits([*lengths, sample.length]):
+            chosen.append(sample)
             new.append(cost)
-            lengths.append(row.length)
+            lengths.append(sample.length)
         elif not chosen:
             break
     return chosen

@@ -40,7 +40,7 @@ class LoadedModel:
     defaults: Sampling
     """The sampling its makers recommend, greedy where they say nothing."""
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
-    """Held for as long as somebody's steering or capture is active on the model."""
+    """Held for as long as somebody steers the model or reads its activations on the model."""
 
 
 def load_model(name: str, device: str = "auto", dtype: str = "auto") -> LoadedModel:

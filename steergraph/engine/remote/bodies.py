@@ -9,7 +9,7 @@ from steergraph.engine.protocol import Named, Request, Usage
 from steergraph.engine.remote.address import RemoteError
 from steergraph.engine.remote.server import Server
 from steergraph.engine.steering.directions import SteeringError, look_up
-from steergraph.engine.steering.plans import check_steering, plan_row
+from steergraph.engine.steering.plans import check_steering, plan_steering
 from steergraph.engine.steering.records import Receipt, Steering
 from steergraph.engine.wire.steering_field import to_spec
 
@@ -85,7 +85,7 @@ def receipt_of(steering: Steering, library: Named, server: Server, usage: Usage,
     it is a claim: the components as they were sent, and as many positions as the usage says went through the model. A
     relative dose is 0 where a vector does not know the residual's median norm.
     """
-    applied = plan_row(steering, library, server.info, lambda layer: 0.0).applied
+    applied = plan_steering(steering, library, server.info, lambda layer: 0.0).applied
     if written is not None:
         same = all(server.holds(look_up(library, component.vector), component.layer) for component in applied)
         return written.model_copy(update={"components": applied, "claimed": not same})

@@ -11,9 +11,9 @@ from steergraph.engine.decode.jobs import Job, ScoreJob
 from steergraph.engine.decode.scheduler import MAX_NEW_TOKENS
 from steergraph.engine.loading.models import LoadedModel
 from steergraph.engine.protocol import Named
-from steergraph.engine.scoring.score import ScoreRow, score_rows
+from steergraph.engine.scoring.score import ForcedSample, score_samples
 from steergraph.engine.steering.hooks import SteeringHooks
-from steergraph.engine.steering.plans import RowPlan
+from steergraph.engine.steering.plans import SteeringPlan
 from steergraph.engine.steering.records import Steering
 
 MAX_KEPT_LOGITS = 2**27
@@ -27,7 +27,7 @@ class Scoring:
         self,
         loaded: LoadedModel,
         hooks: SteeringHooks,
-        plan: Callable[[Steering | None, Named], RowPlan],
+        plan: Callable[[Steering | None, Named], SteeringPlan],
         max_rows: int,
         counters: Counters,
     ) -> None:
@@ -49,8 +49,8 @@ class Scoring:
         all of them, fails nobody else."""
         try:
             plans = [self._plan(job.request.steering, job.library) for job in jobs]
-            rows = [ScoreRow(job.prompt, job.continuation, plan) for job, plan in zip(jobs, plans, strict=True)]
-            scored, forwards = score_rows(self._loaded, self._hooks, rows)
+            rows = [ForcedSample(job.prompt, job.continuation, plan) for job, plan in zip(jobs, plans, strict=True)]
+            scored, forwards = score_samples(self._loaded, self._hooks, rows)
         except Exception as error:
             if len(jobs) == 1:
                 return jobs[0].fail(error)
@@ -60,7 +60,7 @@ class Scoring:
             return self.run(jobs[len(jobs) // 2 :])
         self._counters.batches += 1
         self._counters.forwards += forwards
-        self._counters.rows += len(jobs)
+        self._counters.samples += len(jobs)
         for job, scores in zip(jobs, scored, strict=True):
             job.future.set_result(scores)
 
@@ -75,5 +75,5 @@ class Scoring:
 
 
 def _kind(job: ScoreJob) -> tuple[object, ...]:
-    """The same for jobs that `score_rows` runs as one row."""
+    """The same for jobs that `score_samples` runs as one row."""
     return tuple(job.prompt), tuple(job.continuation[:-1]), job.request.steering, id(job.library)

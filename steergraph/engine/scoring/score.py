@@ -9,23 +9,23 @@ from typing import Any
 
 import torch
 
-from steergraph.engine.cache.prefix_cache import Prompt, prompt_of
+from steergraph.engine.cache.prefix_cache import Prefix, prefix_of
 from steergraph.engine.loading.forward import Forward, pad_left
 from steergraph.engine.loading.models import LoadedModel
 from steergraph.engine.protocol import Scores
 from steergraph.engine.steering.hooks import SteeringHooks
-from steergraph.engine.steering.plans import RowPlan
+from steergraph.engine.steering.plans import SteeringPlan
 from steergraph.engine.steering.receipts import Trail
 
 
 @dataclass(frozen=True)
-class ScoreRow:
+class ForcedSample:
     prompt: Sequence[int]
     continuation: Sequence[int]
-    plan: RowPlan
+    plan: SteeringPlan
 
 
-def forced_logits(loaded: LoadedModel, hooks: SteeringHooks, rows: Sequence[ScoreRow]) -> list[torch.Tensor]:
+def forced_logits(loaded: LoadedModel, hooks: SteeringHooks, rows: Sequence[ForcedSample]) -> list[torch.Tensor]:
     """For each row the float32 logits [continuation, vocabulary] from which its continuation's tokens are predicted."""
     # The last token predicts nothing that is asked for, so it is not run; the prompt's last token predicts the first.
     sequences = [[*row.prompt, *row.continuation[:-1]] for row in rows]
@@ -40,7 +40,7 @@ def forced_logits(loaded: LoadedModel, hooks: SteeringHooks, rows: Sequence[Scor
         return [logits[index, -len(row.continuation) :].float() for index, row in enumerate(rows)]
 
 
-def score_rows(loaded: LoadedModel, hooks: SteeringHooks, rows: Sequence[ScoreRow]) -> tuple[list[Scores], int]:
+def score_samples(loaded: LoadedModel, hooks: SteeringHooks, rows: Sequence[ForcedSample]) -> tuple[list[Scores], int]:
     """(scores of `rows`, how many forwards they took: one, or two where rows share a prompt).
 
     Rows that are the same up to their last token, as single-token options of one question are, run once. Where some
@@ -51,7 +51,7 @@ def score_rows(loaded: LoadedModel, hooks: SteeringHooks, rows: Sequence[ScoreRo
     distinct = dict(zip(kinds, rows, strict=True))
     order = {kind: number for number, kind in enumerate(distinct)}
     once = list(distinct.values())
-    prompts = [prompt_of(row.prompt, row.plan) for row in once]
+    prompts = [prefix_of(row.prompt, row.plan) for row in once]
     logits, forwards = None, 1
     if len(set(prompts)) < len(prompts) and all(prompt.tokens for prompt in prompts):
         logits, forwards = _over_shared_prompts(loaded, hooks, once, prompts), 2
@@ -61,7 +61,7 @@ def score_rows(loaded: LoadedModel, hooks: SteeringHooks, rows: Sequence[ScoreRo
 
 
 def _over_shared_prompts(
-    loaded: LoadedModel, hooks: SteeringHooks, rows: Sequence[ScoreRow], prompts: Sequence[Prompt]
+    loaded: LoadedModel, hooks: SteeringHooks, rows: Sequence[ForcedSample], prompts: Sequence[Prefix]
 ) -> list[torch.Tensor] | None:
     """As `forced_logits`; None where the model's cache can't repeat rows."""
     owners = dict(zip(prompts, rows, strict=True))
@@ -97,7 +97,7 @@ def can_repeat(cache: Any) -> bool:
     return hasattr(cache, "reorder_cache") and bool(layers) and all(hasattr(one, "reorder_cache") for one in layers)
 
 
-def _scores(row: ScoreRow, logits: torch.Tensor) -> Scores:
+def _scores(row: ForcedSample, logits: torch.Tensor) -> Scores:
     targets = torch.tensor(list(row.continuation), device=logits.device)
     logprobs = logits.log_softmax(dim=-1).gather(1, targets[:, None])[:, 0]
     trail = Trail(row.plan, len(row.prompt))

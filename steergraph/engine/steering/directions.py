@@ -101,9 +101,9 @@ def same_model(vector: Directions, info: ModelInfo) -> bool:
 
 def layer_ranges(layers: Mapping[int, Any]) -> str:
     """Layers for a person: "0 to 27", or the first few where there are gaps."""
-    found = sorted(layers)
-    if not found:
+    numbers = sorted(layers)
+    if not numbers:
         return "none"
-    if found == list(range(found[0], found[-1] + 1)):
-        return f"{found[0]} to {found[-1]}"
-    return ", ".join(map(str, found[:8])) + (", ..." if len(found) > 8 else "")
+    if numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{numbers[0]} to {numbers[-1]}"
+    return ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")

@@ -1,8 +1,8 @@
-"""Steering inside a running model: hooks that read the patches of the forward that runs.
+"""Steering inside a running model: hooks that read the interventions of the forward that runs.
 
 Knows blocks and the batch that is active. Knows nothing of vectors, doses or requests: `plans` turns those into
-tensors, `patches` lays them out. While a batch is active, each forward must be announced with `ActiveBatch.at`, which
-says where its columns stand.
+tensors, `interventions` lays them out. While a batch is active, each forward must be announced with `ActiveBatch.at`,
+which says where its columns stand.
 
 A block's output is edited in place: nothing is allocated, and whoever else holds that tensor (transformers' own hooks
 for `output_hidden_states`, say) sees what the next block sees. Only blocks that are being steered have a hook, and it
@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from steergraph.engine.loading.layers import decoder_layers, hidden_of, replace_hidden
 from steergraph.engine.steering.directions import SteeringError
-from steergraph.engine.steering.interventions import Patch, Piece, layer_patches, pieces_of, without
+from steergraph.engine.steering.interventions import Intervention, Segment, layer_interventions, segments_of, without
 from steergraph.engine.steering.plans import PlacedPlan
 
 
@@ -33,17 +33,17 @@ class ActiveBatch:
         device: torch.device,
         install: Callable[[Iterable[int]], None] = lambda layers: None,
     ) -> None:
-        """`install` is told the layers of every new set of patches, before a forward needs them."""
+        """`install` is told the layers of every new set of interventions, before a forward needs them."""
         self._install = install
         self._plans = list(plans)
         self._device = device
-        self._pieces: list[tuple[Piece, ...]] = []
-        self.patches: dict[int, tuple[Patch, ...]] = {}
+        self._segments: list[tuple[Segment, ...]] = []
+        self.interventions: dict[int, tuple[Intervention, ...]] = {}
         """By layer, for the forward that was announced last."""
         self.rows = self.width = 0
         """Its shape."""
         self.announced = self.reached = False
-        """Whether any patch was announced, and whether any was applied."""
+        """Whether any intervention was announced, and whether any was applied."""
         self.thread = threading.get_ident()
 
     def at(
@@ -56,46 +56,36 @@ class ActiveBatch:
         """Announce the next forward: row k's first of `width` columns is its position `starts[k]` (negative at a pad),
         and it is steered unless `on[k]` is false, except at its positions `suspended[k]`. Costs nothing where it is
         like the last one, as in decoding."""
-        pieces = [
-            pieces_of(plan, start, width) if plan.spans and (on is None or on[row]) else ()
+        segments = [
+            segments_of(plan, start, width) if plan.spans and (on is None or on[row]) else ()
             for row, (plan, start) in enumerate(zip(self._plans, starts, strict=True))
         ]
         if suspended is not None:
             holes = [[p - start for p in off] for off, start in zip(suspended, starts, strict=True)]
-            pieces = [without(found, off) if off else found for found, off in zip(pieces, holes, strict=True)]
-        if pieces != self._pieces or width != self.width:
-            self._pieces = pieces
-            self.patches = layer_patches(self._plans, pieces, width, self._device)
-            if self.patches:
+            segments = [without(one, off) if off else one for one, off in zip(segments, holes, strict=True)]
+        if segments != self._segments or width != self.width:
+            self._segments = segments
+            self.interventions = layer_interventions(self._plans, segments, width, self._device)
+            if self.interventions:
                 self.announced = True
-                self._install(self.patches)
-        self.rows, self.width = len(pieces), width
-
-    def select(self, rows: Sequence[int]) -> None:
-        """Rows have left the batch; `rows` are those that stay, in their new order."""
-        self._plans = [self._plans[row] for row in rows]
-        self._pieces = []
-
-    def join(self, plans: Sequence[PlacedPlan]) -> None:
-        """Rows have come in behind those that are there."""
-        self._plans.extend(plans)
-        self._pieces = []
+                self._install(self.interventions)
+        self.rows, self.width = len(segments), width
 
     def edit(self, layer: int, hidden: torch.Tensor) -> None:
-        """Edit `hidden` [rows, width, hidden] in place, as this layer's patches say."""
-        patches = self.patches.get(layer)
-        if patches is None:
+        """Edit `hidden` [rows, width, hidden] in place, as this layer's interventions say."""
+        here = self.interventions.get(layer)
+        if here is None:
             return
         if hidden.shape[0] != self.rows or hidden.shape[1] != self.width:
             raise SteeringError(
                 f"layer {layer} ran on {tuple(hidden.shape[:2])} rows, tokens; announced: {(self.rows, self.width)}"
             )
-        if hidden.device != patches[0].device:
+        if hidden.device != here[0].device:
             # A model may be spread over devices: the tensors follow the layer's hidden states, and stay there.
-            patches = self.patches[layer] = tuple(patch.to(hidden.device) for patch in patches)
+            here = self.interventions[layer] = tuple(one.to(hidden.device) for one in here)
         self.reached = True
-        for patch in patches:
-            patch.apply(hidden)
+        for intervention in here:
+            intervention.apply(hidden)
 
 
 class SteeringHooks:
@@ -123,7 +113,7 @@ class SteeringHooks:
     def _hook(self, layer: int) -> Any:
         def hook(_module: nn.Module, arguments: Any, output: Any) -> Any:
             batch = self._batch
-            if batch is None or layer not in batch.patches:
+            if batch is None or layer not in batch.interventions:
                 return None
             if not torch.compiler.is_compiling() and batch.thread != threading.get_ident():
                 return None
@@ -141,7 +131,7 @@ class SteeringHooks:
     @contextmanager
     def steering(self, plans: Sequence[PlacedPlan], device: torch.device) -> Iterator[ActiveBatch]:
         """Steer this thread's forwards, row k by `plans[k]`, until the block ends, however it ends. `device` is where
-        the hidden states are expected. Raises SteeringError where patches were announced and none was applied:
+        the hidden states are expected. Raises SteeringError where interventions were announced and none was applied:
         steering that does nothing never goes unnoticed."""
         if self._batch is not None:
             raise RuntimeError("the model is already steered by another batch")

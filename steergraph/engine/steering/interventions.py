@@ -11,12 +11,12 @@ import torch
 
 from steergraph.engine.steering.plans import Active, LayerEdit, PlacedPlan
 
-Piece = tuple[int, int, Active]
+Segment = tuple[int, int, Active]
 """Columns [start, end) of a row, and the ranges of its plan that hold them."""
 
 
 @dataclass(frozen=True, eq=False)
-class Patch:
+class Intervention:
     """Neighbouring rows that are edited in the same columns."""
 
     device: torch.device
@@ -32,9 +32,9 @@ class Patch:
     inside: torch.Tensor | None
     """[rows, columns, k] float32: room for how much of each direction there is."""
 
-    def to(self, device: torch.device) -> "Patch":
+    def to(self, device: torch.device) -> "Intervention":
         delta, basis, inside = (None if t is None else t.to(device) for t in (self.delta, self.basis, self.inside))
-        return Patch(device, self.rows, self.columns, self.whole, delta, basis, inside)
+        return Intervention(device, self.rows, self.columns, self.whole, delta, basis, inside)
 
     def apply(self, hidden: torch.Tensor) -> None:
         """Edit `hidden` [rows, columns, hidden] in place."""
@@ -57,57 +57,57 @@ class Patch:
             part.add_(self.delta)
 
 
-def pieces_of(plan: PlacedPlan, start: int, width: int) -> tuple[Piece, ...]:
+def segments_of(plan: PlacedPlan, start: int, width: int) -> tuple[Segment, ...]:
     """Where a row is edited in a forward whose first column is its position `start` (negative at a pad)."""
     if width == 1:  # decoding: no need to look for where anything changes
         active = plan.active(start)
         return ((0, 1, active),) if plan.plan.edits(active) else ()
     end = start + width
     first = max(start, 0)
-    return tuple((a - start, b - start, active) for a, b, active in plan.pieces(first, end)) if first < end else ()
+    return tuple((a - start, b - start, active) for a, b, active in plan.segments(first, end)) if first < end else ()
 
 
-def without(pieces: Sequence[Piece], columns: Collection[int]) -> tuple[Piece, ...]:
-    """`pieces` with holes at `columns`."""
-    found = []
-    for start, end, active in pieces:
+def without(segments: Sequence[Segment], columns: Collection[int]) -> tuple[Segment, ...]:
+    """`segments` with holes at `columns`."""
+    left = []
+    for start, end, active in segments:
         edges = [start - 1, *sorted(column for column in columns if start <= column < end), end]
-        found += [(a + 1, b, active) for a, b in pairwise(edges) if a + 1 < b]
-    return tuple(found)
+        left += [(a + 1, b, active) for a, b in pairwise(edges) if a + 1 < b]
+    return tuple(left)
 
 
-def layer_patches(
-    plans: Sequence[PlacedPlan], pieces: Sequence[tuple[Piece, ...]], width: int, device: torch.device
-) -> dict[int, tuple[Patch, ...]]:
-    """The patches of a forward over `plans` and `width` columns, by layer. Layers where nothing is done are absent."""
-    layers = sorted({layer for plan, found in zip(plans, pieces, strict=True) if found for layer in plan.plan.layers})
-    made = {layer: tuple(_patches(layer, plans, pieces, width, device)) for layer in layers}
-    return {layer: patches for layer, patches in made.items() if patches}
+def layer_interventions(
+    plans: Sequence[PlacedPlan], segments: Sequence[tuple[Segment, ...]], width: int, device: torch.device
+) -> dict[int, tuple[Intervention, ...]]:
+    """Those of a forward over `plans` and `width` columns, by layer. Layers where nothing is done are absent."""
+    layers = sorted({layer for plan, own in zip(plans, segments, strict=True) if own for layer in plan.plan.layers})
+    by_layer = {layer: tuple(_interventions(layer, plans, segments, width, device)) for layer in layers}
+    return {layer: interventions for layer, interventions in by_layer.items() if interventions}
 
 
-def _patches(
+def _interventions(
     layer: int,
     plans: Sequence[PlacedPlan],
-    pieces: Sequence[tuple[Piece, ...]],
+    segments: Sequence[tuple[Segment, ...]],
     width: int,
     device: torch.device,
-) -> Iterator[Patch]:
-    # Each round takes one piece of every row that has one left, so that rows edited alike share a patch.
-    for turn in range(max(map(len, pieces))):
+) -> Iterator[Intervention]:
+    # Each round takes one segment of every row that has one left, so that rows edited alike share an intervention.
+    for turn in range(max(map(len, segments))):
         edits: list[tuple[slice, LayerEdit] | None] = []
-        for plan, found in zip(plans, pieces, strict=True):
-            edit = plan.plan.edit(layer, found[turn][2]) if turn < len(found) else None
-            edits.append((slice(*found[turn][:2]), edit) if edit is not None and not edit.empty else None)
+        for plan, own in zip(plans, segments, strict=True):
+            edit = plan.plan.edit(layer, own[turn][2]) if turn < len(own) else None
+            edits.append((slice(*own[turn][:2]), edit) if edit is not None and not edit.empty else None)
         for first, last in _runs(edits, bridge=width == 1):
             run = [None if one is None else one[1] for one in edits[first:last]]
             columns = next(one[0] for one in edits[first:last] if one is not None)
             whole = last - first == len(plans) and (columns.start, columns.stop) == (0, width)
-            yield _patch(slice(first, last), columns, whole, run, device)
+            yield _intervention(slice(first, last), columns, whole, run, device)
 
 
 def _runs(edits: Sequence[tuple[slice, LayerEdit] | None], *, bridge: bool) -> Iterator[tuple[int, int]]:
     """[first, last) of neighbouring rows with the same columns. With `bridge`, rows without an edit between two that
-    only add are taken along: cheaper than a second patch where there is one column, and their bits stay."""
+    only add are taken along: cheaper than a second intervention where there is one column, and their bits stay."""
     first = last = 0  # the run so far; rows from `last` on are a gap
     for row, edit in enumerate(edits):
         if edit is None:
@@ -126,17 +126,19 @@ def _alike(one: tuple[slice, LayerEdit] | None, other: tuple[slice, LayerEdit]) 
     return one is not None and one[0] == other[0] and (one[1].basis is None) == (other[1].basis is None)
 
 
-def _patch(rows: slice, columns: slice, whole: bool, edits: Sequence[LayerEdit | None], device: torch.device) -> Patch:
-    found = [edit for edit in edits if edit is not None]
-    hidden = next(len(t[0]) if t.dim() == 2 else len(t) for e in found for t in (e.basis, e.delta) if t is not None)
+def _intervention(
+    rows: slice, columns: slice, whole: bool, edits: Sequence[LayerEdit | None], device: torch.device
+) -> Intervention:
+    own = [edit for edit in edits if edit is not None]
+    hidden = next(t.shape[-1] for edit in own for t in (edit.basis, edit.delta) if t is not None)
     delta = basis = inside = None
-    if any(edit.delta is not None for edit in found):
+    if any(edit.delta is not None for edit in own):
         delta = torch.full((len(edits), 1, hidden), -0.0)
         for row, edit in enumerate(edits):
             if edit is not None and edit.delta is not None:
                 delta[row, 0] = edit.delta
         delta = delta.to(device)
-    rank = max((len(edit.basis) for edit in found if edit.basis is not None), default=0)
+    rank = max((len(edit.basis) for edit in own if edit.basis is not None), default=0)
     if rank:
         basis = torch.zeros(len(edits), rank, hidden)
         for row, edit in enumerate(edits):
@@ -144,4 +146,4 @@ def _patch(rows: slice, columns: slice, whole: bool, edits: Sequence[LayerEdit |
                 basis[row, : len(edit.basis)] = edit.basis
         basis = basis.to(device)
         inside = torch.empty(len(edits), columns.stop - columns.start, rank, device=device)
-    return Patch(device, rows, columns, whole, delta, basis, inside)
+    return Intervention(device, rows, columns, whole, delta, basis, inside)

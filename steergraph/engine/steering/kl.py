@@ -10,7 +10,7 @@ import torch
 from steergraph.engine.loading.forward import Forward
 from steergraph.engine.loading.models import LoadedModel
 from steergraph.engine.steering.hooks import SteeringHooks
-from steergraph.engine.steering.plans import RowPlan
+from steergraph.engine.steering.plans import SteeringPlan
 from steergraph.engine.steering.records import SpentKL
 
 COLUMNS = 256
@@ -22,18 +22,18 @@ def kl_by_token(
     hooks: SteeringHooks,
     prompt: Sequence[int],
     answer: Sequence[int],
-    plan: RowPlan,
+    plan: SteeringPlan,
     suspended: Collection[int] = (),
 ) -> torch.Tensor:
     """KL(steered || unsteered) in nats, float32 [answer], of the distributions that each token of `answer` was drawn
     from. `suspended` are positions in the row's own numbering at which steering was off."""
     sequence = [*prompt, *answer[:-1]]
-    found = []
+    by_token = []
     with loaded.lock, torch.inference_mode():
         ids = torch.tensor([sequence, sequence], device=loaded.device)
         mask, places = torch.ones_like(ids), torch.arange(len(sequence), device=loaded.device).expand(2, -1)
         forward, cache, start, first = Forward(loaded), None, 0, len(prompt) - 1
-        placed = [plan.place(len(prompt)), RowPlan().place(len(prompt))]
+        placed = [plan.place(len(prompt)), SteeringPlan().place(len(prompt))]
         with hooks.steering(placed, loaded.device) as batch:
             while start < len(sequence):
                 end = min(max(start, first) + COLUMNS, len(sequence))
@@ -43,11 +43,11 @@ def kl_by_token(
                     ids[:, start:end], mask[:, :end], places[:, start:end], cache=cache, use_cache=True, keep=keep
                 )
                 steered, plain = logits.float().log_softmax(dim=-1)
-                found.append(
+                by_token.append(
                     torch.nn.functional.kl_div(plain, steered, reduction="none", log_target=True).sum(-1).cpu()
                 )
                 start = end
-    return torch.cat(found).clamp(min=0)  # rounding can leave a little less than nothing
+    return torch.cat(by_token).clamp(min=0)  # rounding can leave a little less than nothing
 
 
 def spent_kl(
@@ -55,7 +55,7 @@ def spent_kl(
     hooks: SteeringHooks,
     prompt: Sequence[int],
     answer: Sequence[int],
-    plan: RowPlan,
+    plan: SteeringPlan,
     suspended: Collection[int] = (),
 ) -> SpentKL:
     """Mean and 95th percentile of `kl_by_token`; `answer` is not empty. Raises ValueError where logits are NaN."""

@@ -22,7 +22,7 @@ Active = int
 
 
 @dataclass(frozen=True)
-class RowPlan:
+class SteeringPlan:
     """One row's steering as tensors, float32 on the CPU. The same for every prompt."""
 
     applied: tuple[AppliedComponent, ...] = ()
@@ -32,7 +32,7 @@ class RowPlan:
     """[ranges, hidden] by layer: the sum of what is added in each range."""
     ablated: Mapping[int, tuple[tuple[torch.Tensor, ...], ...]] = field(default_factory=dict)
     """By layer and range: the directions [hidden] that are removed there."""
-    _known: dict[tuple[int, Active], "LayerEdit"] = field(default_factory=dict, repr=False, compare=False)
+    _made: dict[tuple[int, Active], "LayerEdit"] = field(default_factory=dict, repr=False, compare=False)
     _edits: dict[Active, bool] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -42,30 +42,26 @@ class RowPlan:
 
     def edit(self, layer: int, active: Active) -> "LayerEdit":
         """What is done at `layer` where the ranges in `active` overlap. Made once, then kept."""
-        found = self._known.get((layer, active))
-        if found is None:
+        edit = self._made.get((layer, active))
+        if edit is None:
             within = [index for index in range(len(self.ranges)) if active >> index & 1]
             total = self.adds[layer][within].sum(dim=0) if layer in self.adds and within else None
             if total is not None and not bool(total.any()):
                 total = None
-            basis = _orthonormal([one for index in within for one in self._removed(layer, index)])
-            found = self._known[layer, active] = LayerEdit(total, basis)
-        return found
-
-    def _removed(self, layer: int, index: int) -> tuple[torch.Tensor, ...]:
-        return self.ablated[layer][index] if layer in self.ablated else ()
+            removed = self.ablated.get(layer, ((),) * len(self.ranges))
+            basis = _orthonormal([direction for index in within for direction in removed[index]])
+            edit = self._made[layer, active] = LayerEdit(total, basis)
+        return edit
 
     def edits(self, active: Active) -> bool:
         """Whether anything at all is done where the ranges in `active` overlap."""
-        found = self._edits.get(active)
-        if found is None:
-            found = any(not self.edit(layer, active).empty for layer in self.layers)
-            self._edits[active] = found
-        return found
+        if active not in self._edits:
+            self._edits[active] = any(not self.edit(layer, active).empty for layer in self.layers)
+        return self._edits[active]
 
     def place(self, prompt_tokens: int) -> "PlacedPlan":
         """The plan of a row whose prompt has so many tokens."""
-        return PlacedPlan(self, tuple(_absolute(given, prompt_tokens) for given in self.ranges))
+        return PlacedPlan(self, tuple(_absolute(one, prompt_tokens) for one in self.ranges))
 
 
 @dataclass(frozen=True)
@@ -86,31 +82,26 @@ class LayerEdit:
 class PlacedPlan:
     """A row's plan once its prompt is known."""
 
-    plan: RowPlan
+    plan: SteeringPlan
     spans: tuple[tuple[int, int], ...]
     """[start, end) of each of the plan's ranges, in the row's own numbering."""
 
     def active(self, position: int) -> Active:
         """The ranges that hold `position`."""
-        found = 0
+        active = 0
         for index, (start, end) in enumerate(self.spans):
             if start <= position < end:
-                found |= 1 << index
-        return found
+                active |= 1 << index
+        return active
 
-    def pieces(self, start: int, end: int) -> list[tuple[int, int, Active]]:
-        """[start, end) cut where what is done changes, without the pieces where nothing is."""
+    def segments(self, start: int, end: int) -> list[tuple[int, int, Active]]:
+        """[start, end) cut where what is done changes, without the segments where nothing is."""
         if end - start == 1:
             active = self.active(start)
             return [(start, end, active)] if self.plan.edits(active) else []
         edges = {start, end, *(edge for span in self.spans for edge in span if start < edge < end)}
-        cuts = sorted(edges)
-        found = []
-        for first, last in pairwise(cuts):
-            active = self.active(first)
-            if self.plan.edits(active):
-                found.append((first, last, active))
-        return found
+        cut = [(first, last, self.active(first)) for first, last in pairwise(sorted(edges))]
+        return [(first, last, active) for first, last, active in cut if self.plan.edits(active)]
 
 
 def check_steering(steering: Steering, library: Named, info: ModelInfo) -> None:
@@ -122,12 +113,12 @@ def check_steering(steering: Steering, library: Named, info: ModelInfo) -> None:
             raise SteeringError(f"vector {component.vector!r}: alpha {component.alpha:g} is beyond any model's numbers")
 
 
-def plan_row(
+def plan_steering(
     steering: Steering,
     library: Named,
     info: ModelInfo,
     measured_median: Callable[[int], float],
-) -> RowPlan:
+) -> SteeringPlan:
     """Tensors for one row. `measured_median(layer)` stands in where a vector does not know the residual's median norm.
 
     Components of one row, layer and position are summed before anything is added to the model. Directions to ablate
@@ -150,8 +141,8 @@ def plan_row(
             adds.setdefault(layer, torch.zeros(len(ranges), len(direction)))[place] += added
             dose = float(added.norm()) / median if median else 0.0
         applied.append(AppliedComponent(**component.model_dump(), vector_hash=vector.hash, relative_dose=dose))
-    kept = {layer: tuple(tuple(one) for one in by_range) for layer, by_range in ablated.items()}
-    return RowPlan(tuple(applied), ranges, adds, kept)
+    removed = {layer: tuple(map(tuple, by_range)) for layer, by_range in ablated.items()}
+    return SteeringPlan(tuple(applied), ranges, adds, removed)
 
 
 def token_range(positions: Positions | TokenRange) -> TokenRange:
@@ -161,8 +152,8 @@ def token_range(positions: Positions | TokenRange) -> TokenRange:
     return (-1, None) if positions == "generated" else positions
 
 
-def _absolute(given: TokenRange, prompt_tokens: int) -> tuple[int, int]:
-    start, end = given
+def _absolute(tokens: TokenRange, prompt_tokens: int) -> tuple[int, int]:
+    start, end = tokens
     start = max(0, prompt_tokens + start) if start < 0 else start
     if end is None:
         return start, FOREVER
@@ -193,11 +184,11 @@ def _added(component: Component, direction: torch.Tensor, median: float) -> torc
 
 def _orthonormal(directions: Sequence[torch.Tensor]) -> torch.Tensor | None:
     """Orthonormal rows [k, hidden] that span `directions`; nearly parallel ones count once. None for no directions."""
-    kept: list[torch.Tensor] = []
+    basis: list[torch.Tensor] = []
     for direction in directions:
         rest = direction.double() / direction.double().norm()
-        for other in kept:
+        for other in basis:
             rest = rest - (rest @ other) * other
         if rest.norm() > 1e-4:
-            kept.append(rest / rest.norm())
-    return torch.stack(kept).float() if kept else None
+            basis.append(rest / rest.norm())
+    return torch.stack(basis).float() if basis else None

@@ -3,14 +3,14 @@
 Knows positions in a row's own numbering. Knows nothing of tensors or forwards.
 """
 
-from steergraph.engine.steering.plans import RowPlan
+from steergraph.engine.steering.plans import SteeringPlan
 from steergraph.engine.steering.records import Receipt
 
 
 class Trail:
     """Follows one row through its forwards."""
 
-    def __init__(self, plan: RowPlan, prompt_tokens: int) -> None:
+    def __init__(self, plan: SteeringPlan, prompt_tokens: int) -> None:
         self._plan = plan
         self._placed = plan.place(prompt_tokens)
         self._prompt_tokens = prompt_tokens
@@ -23,10 +23,10 @@ class Trail:
         """Positions [start, end) went through the model, with steering `on` or not."""
         if end <= start:
             return
-        pieces = self._placed.pieces(start, end) if on else []
-        for first, last, _ in pieces:
+        segments = self._placed.segments(start, end) if on else []
+        for first, last, _ in segments:
             self._add(first, last)
-        self.last_edited = bool(pieces) and pieces[-1][1] == end
+        self.last_edited = bool(segments) and segments[-1][1] == end
 
     def produced(self) -> None:
         """A token was produced from the newest position and kept."""

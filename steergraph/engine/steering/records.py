@@ -37,12 +37,12 @@ class Component(Frozen):
 
     @field_validator("positions")
     @classmethod
-    def _some_positions(cls, given: Positions | TokenRange) -> Positions | TokenRange:
-        if isinstance(given, tuple):
-            start, end = given
+    def _some_positions(cls, positions: Positions | TokenRange) -> Positions | TokenRange:
+        if isinstance(positions, tuple):
+            start, end = positions
             if end == 0 or (end is not None and (start < 0) == (end < 0) and start >= end):
                 raise ValueError(f"positions {start} to {end} hold no token; the end must be behind the start")
-        return given
+        return positions
 
 
 class Steering(Frozen):

@@ -19,10 +19,10 @@ from steergraph.base.records import Frozen
 from steergraph.engine.loading.chat import Chat
 from steergraph.engine.local import LocalEngine
 from steergraph.engine.protocol import Message, Request, Sampling, ScoreRequest
-from steergraph.engine.scoring.score import ScoreRow, forced_logits
+from steergraph.engine.scoring.score import ForcedSample, forced_logits
 from steergraph.engine.steering.directions import check_fits
 from steergraph.engine.steering.hooks import SteeringHooks
-from steergraph.engine.steering.plans import RowPlan, plan_row
+from steergraph.engine.steering.plans import SteeringPlan, plan_steering
 from steergraph.engine.steering.records import Component, Positions, Steering, Unit
 from steergraph.vectors.library import Library
 from steergraph.vectors.vector import SteeringVector
@@ -89,7 +89,7 @@ class Doses:
         self._prompts = [chat.prompt(messages) for messages in self.messages]
         self._texts = [completion.token_ids for completion in said]
         pairs = zip(self._prompts, self._texts, strict=True)
-        rows = [ScoreRow(prompt, text, RowPlan()) for prompt, text in pairs if text]
+        rows = [ForcedSample(prompt, text, SteeringPlan()) for prompt, text in pairs if text]
         if not rows:
             raise InputError(f"{engine.info.name} answers none of the prompts unsteered: no dose can be measured on it")
         self._rows = rows
@@ -118,8 +118,8 @@ class Doses:
         info, per_alpha = self.engine.info, self.per_alpha(switch)
         rows, plain = [], []
         for alpha in alphas:
-            plan = plan_row(switch.steering(alpha), library, info, lambda _layer: self.median_norm(switch))
-            rows += [ScoreRow(row.prompt, row.continuation, plan) for row in self._rows]
+            plan = plan_steering(switch.steering(alpha), library, info, lambda _layer: self.median_norm(switch))
+            rows += [ForcedSample(row.prompt, row.continuation, plan) for row in self._rows]
             plain += self._plain
         spent = []
         for row_logits, base in zip(self._forced(rows), plain, strict=True):
@@ -182,7 +182,7 @@ class Doses:
     def _request(self, messages: tuple[Message, ...], steering: Steering | None) -> Request:
         return Request(messages=messages, steering=steering, sampling=Sampling(max_new_tokens=self.tokens))
 
-    def _forced(self, rows: Sequence[ScoreRow]) -> Iterator[torch.Tensor]:
+    def _forced(self, rows: Sequence[ForcedSample]) -> Iterator[torch.Tensor]:
         """Logits row by row: those of one batch are alive at a time."""
         loaded = self.engine.loaded
         hooks = SteeringHooks(loaded.model)

@@ -9,21 +9,21 @@ from dataclasses import dataclass, field
 
 import torch
 
-from steergraph.engine.cache.prefix_cache import prompt_of
-from steergraph.engine.decode.sampling import Penalties, draw, row_generator
+from steergraph.engine.cache.prefix_cache import prefix_of
+from steergraph.engine.decode.sampling import Penalties, draw, generator_of
 from steergraph.engine.decode.text import AnswerText, SpanWatch
 from steergraph.engine.protocol import FinishReason, Sampling
-from steergraph.engine.steering.plans import RowPlan
+from steergraph.engine.steering.plans import SteeringPlan
 from steergraph.engine.steering.receipts import Trail
 
 
 @dataclass(eq=False)
-class Row:
-    """What is below `done` belongs to the loop. A row can be taken out of its batch and put into another at any time:
-    all that it is stands here, and its cache can be computed again from its tokens."""
+class Sample:
+    """What is below `done` belongs to the loop. A sample can be taken out of its batch and put into another at any
+    time: all that it is stands here, and its cache can be computed again from its tokens."""
 
     prompt: Sequence[int]
-    plan: RowPlan
+    plan: SteeringPlan
     sampling: Sampling
     seed: int
     answer: AnswerText
@@ -33,8 +33,8 @@ class Row:
     deadline: float | None
     """On the clock of `time.monotonic`."""
     cancelled: Callable[[], bool]
-    done: Callable[["Row"], None]
-    """Called once, when the row has ended, with `finish` or `error` set."""
+    done: Callable[["Sample"], None]
+    """Called once, when the sample has ended, with `finish` or `error` set."""
     token_ids: list[int] = field(default_factory=list)
     suspended: set[int] = field(default_factory=set)
     """Positions of generated tokens at which steering was off, because they lie inside a span."""
@@ -47,8 +47,8 @@ class Row:
 
     def __post_init__(self) -> None:
         self.trail = Trail(self.plan, len(self.prompt))
-        self.prefix = prompt_of(self.prompt, self.plan)
-        self.generator = row_generator(self.seed)
+        self.prefix = prefix_of(self.prompt, self.plan)
+        self.generator = generator_of(self.seed)
         self._penalties: Penalties | None = None
         self._recorded = 0
 
@@ -77,7 +77,7 @@ class Row:
             self.trail.passed(position, position + 1, position not in self.suspended)
 
     def take(self, logits: torch.Tensor, likeliest: int, eos: frozenset[int]) -> None:
-        """Draw the next token and take it in. Sets `finish` where the row has ended."""
+        """Draw the next token and take it in. Sets `finish` where the sample has ended."""
         if self._penalties is None:
             self._penalties = Penalties(self.sampling, len(self.prompt), eos)
         if self._penalties:
@@ -99,7 +99,7 @@ class Row:
             self.finish = "length"
 
     def interrupted(self) -> bool:
-        """Whether somebody or the clock has ended the row; `finish` then says which."""
+        """Whether somebody or the clock has ended the sample; `finish` then says which."""
         if self.cancelled():
             self.finish = "cancelled"
         elif self.deadline is not None and time.monotonic() >= self.deadline:
@@ -115,37 +115,31 @@ class Row:
         self.done(self)
 
 
-def going(rows: Sequence[Row]) -> list[Row]:
-    """The rows that go on; those that were cancelled, or whose time is up, end here."""
-    for row in rows:
-        row.start()
-        if not row.over and row.interrupted():
-            row.end()
-    return [row for row in rows if not row.over]
+def going(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples that go on; those that were cancelled, or whose time is up, end here."""
+    for sample in samples:
+        sample.start()
+        if not sample.over and sample.interrupted():
+            sample.end()
+    return [sample for sample in samples if not sample.over]
 
 
-def fail(rows: Sequence[Row], failure: Exception) -> None:
-    for row in rows:
-        row.error = failure
-        row.end()
+def fail(samples: Sequence[Sample], failure: Exception) -> None:
+    for sample in samples:
+        sample.error = failure
+        sample.end()
 
 
-def steered(rows: Sequence[Row], positions: Sequence[int]) -> list[bool]:
-    """Whether each row's steering is not suspended at its position."""
-    return [position not in row.suspended for row, position in zip(rows, positions, strict=True)]
+def steered(samples: Sequence[Sample], positions: Sequence[int]) -> list[bool]:
+    """Whether each sample's steering is not suspended at its position."""
+    return [position not in sample.suspended for sample, position in zip(samples, positions, strict=True)]
 
 
-def switches(rows: Sequence[Row], width: int) -> set[int]:
-    """Columns, of `width` that end where the rows do, at which some row's steering is suspended or taken up again."""
-    found = set()
-    for row in rows:
-        if row.suspended:
-            off = [position in row.suspended for position in range(row.length - width, row.length)]
-            found |= {column for column in range(1, width) if off[column] != off[column - 1]}
-    return found
-
-
-def _fail(rows: Sequence[Row], failure: Exception) -> None:
-    for row in rows:
-        row.error = failure
-        row.end()
+def switches(samples: Sequence[Sample], width: int) -> set[int]:
+    """Columns, of `width` that end where the samples do, at which a sample's steering goes off or on again."""
+    columns: set[int] = set()
+    for sample in samples:
+        if sample.suspended:
+            off = [position in sample.suspended for position in range(sample.length - width, sample.length)]
+            columns |= {column for column in range(1, width) if off[column] != off[column - 1]}
+    return columns
