@@ -12,7 +12,6 @@ from typing import Any
 from steergraph.base.errors import InputError
 from steergraph.vectors.formats import easysteer, gguf, lm_eval, neuronpedia, svec
 from steergraph.vectors.formats.common import MAX_TEXT, Export, dump_json, parse_json, read_bytes, steering_of
-from steergraph.vectors.formats.gguf_file import MAGIC
 from steergraph.vectors.formats.svec import Side
 from steergraph.vectors.store.files import MAX_HIDDEN, MAX_LAYERS, MAX_METADATA, PICKLES, load_vector, save_vector
 from steergraph.vectors.vector import SteeringVector, check_directions
@@ -62,7 +61,7 @@ def detect(path: str | Path) -> str:
 
 
 def _kind(data: bytes, path: Path) -> str:
-    if data[:4] in (MAGIC, MAGIC[::-1]):
+    if data[:4] in (gguf.MAGIC, gguf.MAGIC[::-1]):
         return "gguf"
     if data[:4] == b"PK\x03\x04":
         return "lm-eval"
@@ -104,7 +103,7 @@ def read_vectors(
     if side is not None and kind != "svec":
         raise InputError(f"{path}: side is for .svec files; this is {kind}")
     readers: dict[str, Callable[[], list[SteeringVector]]] = {
-        "gguf": lambda: [gguf.read(data, path)],
+        "gguf": lambda: [gguf.read(path)],
         "lm-eval": lambda: [lm_eval.read(data, path)],
         "svec": lambda: [svec.read(data, path, side=side)],
         "easysteer": lambda: easysteer.read(data, path),

@@ -6,7 +6,6 @@ one number a layer: what the direction, as it lies in the file, is multiplied by
 
 import json
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
 from steergraph.engine.steering.directions import layer_ranges, multiplier
 from steergraph.engine.steering.records import Component, Positions, Steering, Unit
-from steergraph.vectors.store.files import MAX_FILE_BYTES, MAX_HIDDEN, MAX_LAYERS
+from steergraph.vectors.store.files import MAX_HIDDEN, MAX_LAYERS, check_file
 from steergraph.vectors.vector import SteeringVector, make_vector
 
 MAX_JSON_BYTES = 64 * 2**20
@@ -51,20 +50,14 @@ class Export(Frozen):
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
-    """The whole file. InputError where there is none, it can't be read, or it has more than `limit` bytes."""
+def read_bytes(path: Path) -> bytes:
+    """The whole file. InputError where there is none, it can't be read, or it is larger than a vector's."""
+    size = check_file(path)
     try:
-        if not path.is_file():
-            raise InputError(f"{path}: {'not a file' if path.exists() else 'no such file'}; give a vector's file")
         with path.open("rb") as handle:
-            size = os.fstat(handle.fileno()).st_size
-            if size > limit:
-                raise InputError(f"{path}: {size / 2**20:.0f} MiB; a vector has at most {limit // 2**20}")
             return handle.read(size)  # no more than that, should it grow meanwhile
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: cannot read it: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
 
 
 def parse_json(data: bytes, path: Path) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from steergraph.vectors.formats.common import (
     number_of,
     origin,
     parse_json,
-    read_bytes,
     scale_of,
     short,
     text_of,
@@ -61,7 +60,7 @@ def read(data: bytes, path: Path) -> list[SteeringVector]:
             raise InputError(f"{where} uses normalize or an algorithm other than direct; steering here only adds")
         source = _beside(entry["source"], path, where)
         if source.name not in loaded:
-            loaded[source.name] = gguf.read(read_bytes(source), source)
+            loaded[source.name] = gguf.read(source)
         asked.setdefault(source.name, []).extend(_doses(entry, loaded[source.name], where))
     made = []
     for name, vector in loaded.items():

@@ -8,12 +8,17 @@ they are as they were made. Where a vector of ours came from travels in one more
 
 import json
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from steergraph.base.errors import InputError
+import numpy as np
+import numpy.typing as npt
+import torch
+from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
+
+from steergraph.base.errors import InputError, one_line
 from steergraph.base.files import write_whole
-from steergraph.vectors.formats import gguf_file
 from steergraph.vectors.formats.common import (
     Export,
     chosen,
@@ -28,32 +33,67 @@ from steergraph.vectors.formats.common import (
     text_of,
     vector_of,
 )
-from steergraph.vectors.store.files import MAX_METADATA
+from steergraph.vectors.store.files import MAX_HIDDEN, MAX_METADATA, check_file
 from steergraph.vectors.vector import SteeringVector
 
+MAGIC = b"GGUF"
+MAX_READS = 2**16
+"""Values that are looked at, of keys, arrays and tensors together. A vector of 1024 layers has a tenth of it."""
 ARCHITECTURES = ("controlvector", "steeringvector")
 PROVENANCE = "steergraph.provenance"
 BAKED = "steergraph.alpha_baked"
 TEXTS = ("name", "model", "revision", "method", "contrast_hash", "read_position")
 
 
-def read(data: bytes, path: Path) -> SteeringVector:
-    """The vector in the control-vector file `data`, called `path` in complaints. Raises InputError."""
-    found = gguf_file.parse(data, path)
-    architecture = found.values.get("general.architecture")
+class _Reader(GGUFReader):  # type: ignore[misc]
+    """gguf's reader, which takes a file's word for its counts and lengths, held to the bytes that are there."""
+
+    reads = 0
+
+    def _get(self, offset: int, dtype: npt.DTypeLike, count: int = 1, *order: Any, **options: Any) -> npt.NDArray[Any]:
+        self.reads += 1
+        if self.reads > MAX_READS:
+            raise ValueError("more keys and values than a control vector has")
+        if int(offset) + np.dtype(dtype).itemsize * int(count) > len(self.data):
+            raise ValueError("something reaches beyond its end")
+        found: npt.NDArray[Any] = super()._get(offset, dtype, count, *order, **options)
+        return found
+
+
+def read(path: Path) -> SteeringVector:
+    """The vector in a control-vector file. Raises InputError."""
+    check_file(path)
+    try:
+        with np.errstate(over="raise"):  # an offset near 2**64 would come round to the file's beginning
+            file = _Reader(path)
+        if sum(tensor.n_bytes for tensor in file.tensors) > len(file.data):
+            raise ValueError("its tensors are larger than the file")
+        values = {
+            key: None if GGUFValueType.ARRAY in field.types else field.contents() for key, field in file.fields.items()
+        }
+    except Exception as error:  # whatever numpy and the reader run into on bytes that mean nothing
+        raise InputError(f"{path}: truncated, damaged or not a GGUF file: {one_line(str(error), 120)}") from error
+    architecture = values.get("general.architecture")
     if architecture not in ARCHITECTURES:
         raise InputError(f"{path}: a GGUF file of {short(architecture)}, not a control vector")
     directions = {}
-    for name, tensor in found.tensors.items():
-        number = re.fullmatch(r"direction\.(0|[1-9][0-9]{0,3})", name, re.ASCII)
+    for tensor in file.tensors:
+        number = re.fullmatch(r"direction\.(0|[1-9][0-9]{0,3})", tensor.name, re.ASCII)
         if number is None:
-            raise InputError(f"{path}: a tensor called {short(name)}; a control vector has only direction.<layer>")
-        directions[layer_of(number[1], f"{path}: {name}")] = tensor
-    baked = found.values.get(BAKED) is True
-    fields = _provenance(found.values.get(PROVENANCE), path)
-    method = text_of(found.values.get(f"{architecture}.method"), f"{path}: its method", default="imported")
-    model_type = text_of(found.values.get(f"{architecture}.model_hint"), f"{path}: its model_hint")
-    count = found.values.get(f"{architecture}.layer_count")
+            raise InputError(
+                f"{path}: a tensor called {short(tensor.name)}; a control vector has only direction.<layer>"
+            )
+        shape = tensor.shape.tolist()
+        if tensor.tensor_type != GGMLQuantizationType.F32 or len(shape) != 1 or not 1 <= shape[0] <= MAX_HIDDEN:
+            raise InputError(
+                f"{path}: {tensor.name} is {tensor.tensor_type.name} {shape}; a direction is F32 [1 to {MAX_HIDDEN}]"
+            )
+        directions[layer_of(number[1], f"{path}: {tensor.name}")] = torch.from_numpy(tensor.data.astype(np.float32))
+    baked = values.get(BAKED) is True
+    fields = _provenance(values.get(PROVENANCE), path)
+    method = text_of(values.get(f"{architecture}.method"), f"{path}: its method", default="imported")
+    model_type = text_of(values.get(f"{architecture}.model_hint"), f"{path}: its model_hint")
+    count = values.get(f"{architecture}.layer_count")
     facts = origin(
         "gguf",
         architecture=architecture,
@@ -81,16 +121,22 @@ def write(vector: SteeringVector, path: Path, how: Export) -> Path:
     tensors = {f"direction.{k}": vector.directions[k].float() * scales[k] for k in layers}
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise InputError(f"vector {vector.name!r}: alpha {how.alpha:g} is beyond float32; give a smaller one")
-    values: dict[str, str | bool | int] = {
-        "general.architecture": "controlvector",
-        "general.name": vector.name,
-        "controlvector.model_hint": model_type_of(vector, how),
-        "controlvector.method": vector.method,
-        "controlvector.layer_count": len(layers),
-        BAKED: how.alpha is not None,
-        PROVENANCE: _told(vector, how, layers),
-    }
-    return write_whole(path, gguf_file.build(values, tensors), parents=True)
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / "draft.gguf"
+        writer = GGUFWriter(draft, "controlvector")
+        writer.add_string("general.name", vector.name)
+        writer.add_string("controlvector.model_hint", model_type_of(vector, how))
+        writer.add_string("controlvector.method", vector.method)
+        writer.add_uint32("controlvector.layer_count", len(layers))
+        writer.add_bool(BAKED, how.alpha is not None)
+        writer.add_string(PROVENANCE, _told(vector, how, layers))
+        for name, tensor in tensors.items():
+            writer.add_tensor(name, tensor.detach().cpu().contiguous().numpy())
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return write_whole(path, draft.read_bytes(), parents=True)
 
 
 def _told(vector: SteeringVector, how: Export, layers: list[int]) -> str:

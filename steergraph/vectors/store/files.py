@@ -112,6 +112,19 @@ def save_vector(vector: SteeringVector, path: str | Path) -> Path:
     return write_whole(path, data, parents=True)
 
 
+def check_file(path: Path, kind: str = "file") -> int:
+    """Bytes of a vector's `kind`. Raises InputError unless it is a file of at most MAX_FILE_BYTES."""
+    try:
+        size = path.stat().st_size if path.is_file() else None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot read it: {getattr(error, 'strerror', None) or error}") from error
+    if size is None:
+        raise InputError(f"{path}: {'not a file' if path.exists() else 'no such file'}; give a vector's {kind}")
+    if size > MAX_FILE_BYTES:
+        raise InputError(f"{path}: {size / 2**20:.0f} MiB; a vector has at most {MAX_FILE_BYTES // 2**20}")
+    return size
+
+
 def _check_path(path: Path) -> None:
     if path.suffix.lower() in PICKLES:
         raise InputError(
@@ -121,14 +134,7 @@ def _check_path(path: Path) -> None:
             "save_vector(make_vector('NAME', torch.load('FILE', weights_only=True), model='MODEL'), "
             "'NAME.safetensors')\" (the file holds one direction by layer)"
         )
-    try:
-        size = path.stat().st_size if path.is_file() else None
-    except OSError as error:
-        raise InputError(f"{path}: cannot read it: {error.strerror or error}") from error
-    if size is None:
-        raise InputError(f"{path}: {'not a file' if path.exists() else 'no such file'}; give a vector's {SUFFIX} file")
-    if size > MAX_FILE_BYTES:
-        raise InputError(f"{path}: {size / 2**20:.0f} MiB; a steering vector has at most {MAX_FILE_BYTES // 2**20}")
+    check_file(path, f"{SUFFIX} file")
     if path.suffix.lower() == ".gguf":
         raise InputError(
             f"{path}: a GGUF file; make it a {SUFFIX} file first: steergraph vectors import {path.name} --out ."

@@ -19,11 +19,23 @@ from hypothesis import strategies as st
 
 from steergraph.base.errors import InputError
 from steergraph.vectors.formats import FORMATS, detect, read_vectors, steering_of, write_vector
-from steergraph.vectors.formats.gguf_file import build
 from steergraph.vectors.vector import make_vector
 
 MADE = make_vector("v", {k: torch.linspace(-1, k, 6) for k in (1, 2)}, median_residual_norms={1: 2.0, 2: 3.0})
 SUFFIX = {name: format.suffixes[0] for name, format in FORMATS.items()}
+
+
+def build(path: Path, tensors: dict[str, torch.Tensor], **texts: str) -> None:
+    """A control-vector file by the library's own writer."""
+    writer = oracle.GGUFWriter(path, "controlvector")
+    for name, text in texts.items():
+        writer.add_string(name, text)
+    for name, tensor in tensors.items():
+        writer.add_tensor(name, tensor.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def written(folder: Path, format: str) -> Path:
@@ -177,30 +189,38 @@ def padded(raw: bytes, body: bytes = bytes(16)) -> bytes:
 @pytest.mark.parametrize(
     ("content", "word"),
     [
-        (head(version=1), "GGUF version 1"),
-        (b"GGUF" + struct.pack(">IQQ", 3, 1, 1), "big-endian"),
+        (head(version=1), "version 1"),
+        (b"GGUF" + struct.pack(">IQQ", 3, 1, 1), "beyond its end"),
         (b"FUGG" + bytes(20), "not a GGUF file"),
-        (head(tensors=2**63), "a control vector has 1 to"),
-        (head(tensors=0), "a control vector has 1 to"),
-        (head(keys=2**63), "a control vector has 1 to"),
-        (head() + struct.pack("<Q", 2**62), "reaches beyond its end"),
-        (head() + key("a", 8, struct.pack("<Q", 2**40)), "reaches beyond its end"),
-        (head() + key("a", 9, struct.pack("<IQ", 8, 2**60)), "elements; this is not a control vector"),
-        (head() + key("a", 9, struct.pack("<IQ", 4, 2**19)), "reaches beyond its end"),
-        (head() + key("a", 9, struct.pack("<IQ", 9, 1)), "an array of type 9"),
-        (head() + key("a", 77, b""), "no known type"),
-        (head(keys=2) + key("a", 0, b"1") * 2, "there twice"),
+        (head(tensors=2**63), "beyond its end"),
+        (padded(head(tensors=0) + ARCHITECTURE), "a vector has 1 to"),
+        (padded(head(1025) + ARCHITECTURE + b"".join(tensor(f"direction.{k}", (1,), 0, 32 * k) for k in range(1025)),
+                bytes(2**16)), "not a layer"),
+        (head(keys=2**63), "beyond its end"),
+        (head() + struct.pack("<Q", 2**62), "beyond its end"),
+        (head() + key("a", 8, struct.pack("<Q", 2**40)), "beyond its end"),
+        (head() + key("a", 9, struct.pack("<IQ", 8, 2**60)), "beyond its end"),
+        (head() + key("a", 9, struct.pack("<IQ", 0, 2**17)) + bytes(2**17), "more keys and values"),
+        (head() + key("a", 9, struct.pack("<IQ", 4, 2**19)), "beyond its end"),
+        (head() + key("a", 9, struct.pack("<IQ", 9, 1) * 1200), "recursion"),
+        (head() + key("a", 77, b""), "is not a valid"),
+        (head(keys=2) + key("a", 0, b"1") * 2, "Duplicate a"),
         (padded(head() + ARCHITECTURE.replace(b"control", b"feature") + tensor()), "not a control vector"),
-        (padded(head() + ARCHITECTURE + tensor(dims=(2, 2))), "2 dimensions"),
-        (padded(head() + ARCHITECTURE + tensor(dims=())), "0 dimensions"),
-        (padded(head() + ARCHITECTURE + tensor(kind=1)), "of GGML type 1"),
-        (padded(head() + ARCHITECTURE + tensor(dims=(2**60,))), "entries; a direction has"),
-        (padded(head() + ARCHITECTURE + tensor(dims=(0,))), "entries; a direction has"),
-        (padded(head() + ARCHITECTURE + tensor(dims=(5,))), "larger than the file"),
-        (padded(head() + ARCHITECTURE + tensor(offset=32)), "beyond the file's end"),
-        (padded(head() + ARCHITECTURE + tensor(offset=2**63)), "beyond the file's end"),
-        (padded(head(2) + ARCHITECTURE + tensor() * 2), "there twice"),
-        (padded(head(2) + ARCHITECTURE + tensor() + tensor("direction.2")), "larger than the file"),
+        (padded(head() + ARCHITECTURE + tensor(dims=(2, 2))), "is F32 [2, 2]"),
+        (padded(head() + ARCHITECTURE + tensor(dims=())), "is F32 []"),
+        (padded(head() + ARCHITECTURE + tensor(kind=1)), "is F16 [4]"),
+        (padded(head() + ARCHITECTURE + tensor(kind=12, dims=(256,)), bytes(256)), "is Q4_K [256]"),
+        (padded(head() + ARCHITECTURE + tensor(dims=(2**60,))), "beyond its end"),
+        (padded(head() + ARCHITECTURE + tensor(dims=(2**18,)), bytes(2**20)), "a direction is F32 [1 to"),
+        (padded(head() + ARCHITECTURE + tensor(dims=(0,))), "is F32 [0]"),
+        (padded(head() + ARCHITECTURE + tensor(dims=(2**32, 2**32))), "not a GGUF file"),
+        (padded(head() + ARCHITECTURE + tensor(dims=(5,))), "beyond its end"),
+        (padded(head() + ARCHITECTURE + tensor(offset=32)), "beyond its end"),
+        (padded(head() + ARCHITECTURE + tensor(offset=2**63)), "beyond its end"),
+        (padded(head() + ARCHITECTURE + tensor(offset=2**64 - 64)), "not a GGUF file"),
+        (padded(head(2) + ARCHITECTURE + tensor() * 2), "duplicated tensor"),
+        (padded(head(40) + ARCHITECTURE + b"".join(tensor(f"direction.{k}", (2**10,)) for k in range(40)),
+                bytes(2**12)), "larger than the file"),
         (padded(head() + ARCHITECTURE + tensor("token_embd.weight")), "only direction.<layer>"),
         (padded(head() + ARCHITECTURE + tensor("direction.01")), "only direction.<layer>"),
         (padded(head() + ARCHITECTURE + tensor("direction.9999")), "not a layer"),
@@ -217,10 +237,7 @@ def test_gguf_that_lies(tmp_path: Path, content: bytes, word: str) -> None:
 
 
 def test_directions_of_several_widths(tmp_path: Path) -> None:
-    data = build(
-        {"general.architecture": "controlvector"}, {"direction.1": torch.ones(3), "direction.2": torch.ones(4)}
-    )
-    (tmp_path / "v.gguf").write_bytes(data)
+    build(tmp_path / "v.gguf", {"direction.1": torch.ones(3), "direction.2": torch.ones(4)})
     refused(tmp_path / "v.gguf", "not one width")
 
 
@@ -230,8 +247,7 @@ def test_directions_of_several_widths(tmp_path: Path) -> None:
      '{"metadata": 5}', '{"name": "a\\u001b"}', '{"median_residual_norms": {"1": 1e999}}', "[" * 50_000],
 )  # fmt: skip
 def test_provenance_that_lies(tmp_path: Path, told: str) -> None:
-    values = {"general.architecture": "controlvector", "steergraph.provenance": told}
-    (tmp_path / "v.gguf").write_bytes(build(values, {"direction.1": torch.ones(3)}))
+    build(tmp_path / "v.gguf", {"direction.1": torch.ones(3)}, **{"steergraph.provenance": told})
     refused(tmp_path / "v.gguf")
 
 
