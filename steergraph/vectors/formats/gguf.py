@@ -45,7 +45,7 @@ BAKED = "steergraph.alpha_baked"
 TEXTS = ("name", "model", "revision", "method", "contrast_hash", "read_position")
 
 
-class _Reader(GGUFReader):  # type: ignore[misc]
+class _Reader(GGUFReader):
     """gguf's reader, which takes a file's word for its counts and lengths, held to the bytes that are there."""
 
     reads = 0
