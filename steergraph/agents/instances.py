@@ -6,7 +6,7 @@ read from a row: gold patches, tests and hints stay on disk.
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,27 +61,27 @@ def prediction(instance_id: str, patch: str | None, model: str, preset: str) -> 
     return {"instance_id": instance_id, "model_patch": patch or "", "model_name_or_path": name}
 
 
-def find_rows(path: Path) -> tuple[list[Any], tuple[str, ...] | None]:
+def find_rows(path: Path, columns: Sequence[str] = COLUMNS) -> tuple[list[Any], tuple[str, ...] | None]:
     """Every row of a dataset file, and its columns where all rows have the same (parquet; None for the others).
 
-    Of a parquet file only `COLUMNS` are read. Raises InputError where there is no file or it can't be read.
+    Of a parquet file only `columns` are read. Raises InputError where there is no file or it can't be read.
     """
     if not path.is_file():
         raise InputError(f"no dataset at {path}: give a parquet, JSON or JSONL file")
     try:
-        return _rows(path)
+        return _rows(path, columns)
     except InputError:
         raise
     except Exception as error:  # every reader has exceptions of its own; the user needs one line
         raise InputError(f"{path}: not a readable {path.suffix or 'dataset'} file: {_first_line(error)}") from error
 
 
-def _rows(path: Path) -> tuple[list[Any], tuple[str, ...] | None]:
+def _rows(path: Path, columns: Sequence[str]) -> tuple[list[Any], tuple[str, ...] | None]:
     if path.suffix == ".parquet":
         import pyarrow.parquet
 
         names = tuple(pyarrow.parquet.read_schema(path).names)
-        table = pyarrow.parquet.read_table(path, columns=[name for name in COLUMNS if name in names])
+        table = pyarrow.parquet.read_table(path, columns=[name for name in columns if name in names])
         return table.to_pylist(), names
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".jsonl":

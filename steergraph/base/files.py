@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-from steergraph.base.errors import InputError
+from steergraph.base.errors import InputError, one_line
 
 _PATIENCE_S = 1.0
 """A killed process's lock lives on for a moment in a child that it had forked and that has not started its program."""
@@ -55,6 +55,16 @@ def write_whole(target: Path, content: str | bytes, *, parents: bool = False, du
     except OSError as error:
         raise CannotWrite(f"cannot write {target}: {error.strerror or error}") from error
     return target
+
+
+def make_folder(path: str | Path) -> Path:
+    """The folder `path`, made where there is none. Raises CannotWrite."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotWrite(f"cannot write into {path}: {error.strerror}") from error
+    return folder
 
 
 def need_writable(target: Path | None) -> None:
@@ -100,6 +110,22 @@ def read_record(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def read_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """The JSON objects of a file, one a line, with the lines' numbers; of a line that is none, why not. Blank lines are
+    passed over. `errors` says what becomes of bytes that are no UTF-8. Raises InputError where it can't be read."""
+    try:
+        text = path.read_text(encoding="utf-8", errors=errors)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {one_line(str(error), 150)}") from error
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                found = json.loads(line)
+                yield number, found if isinstance(found, dict) else "no object"
+            except ValueError as error:
+                yield number, one_line(str(error), 150)
 
 
 @contextmanager

@@ -7,11 +7,9 @@ same retriever. No model is loaded; a budget is counted in characters, four to a
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
-from steergraph.base.errors import InputError
 from steergraph.cli.app import EXIT_FOUND, EXIT_NONE
 from steergraph.cli.issues import add_issue_arguments, asked_issue
 from steergraph.retrieval import Ranker
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
     from steergraph.repo.contents import FileEntry
     from steergraph.retrieval.retriever import Retrieved
 
-_CHARACTERS = 4
-"""Of a token, where no tokenizer was named."""
 _NAMED = 3
 
 
@@ -44,11 +40,12 @@ def add_parser(commands: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from steergraph.repo.repository import Repository
+    from steergraph.retrieval.pack import counter
     from steergraph.retrieval.retriever import BM25Retriever
     from steergraph.retrieval.term_cache import TermCache
 
     asked = asked_issue(arguments)
-    count = _counter(arguments.tokenizer)
+    count = counter(arguments.tokenizer)
     with Repository.open(asked.repo) as repository:
         sha = repository.resolve(asked.commit)
         retriever = BM25Retriever(ranker=arguments.ranker, include_tests=arguments.tests, cache=TermCache())
@@ -61,21 +58,6 @@ def _run(arguments: argparse.Namespace) -> int:
         _show(found, shown, sha, arguments, unsearched)
     # A score can be below zero where the files are few; what shares no term with the issue has none.
     return EXIT_FOUND if any(ranked.score != 0 for ranked in found.ranked) else EXIT_NONE
-
-
-def _counter(tokenizer: str | None) -> Callable[[str], int]:
-    if tokenizer is None:
-        return lambda text: -(-len(text) // _CHARACTERS)
-    from tokenizers import Tokenizer
-
-    path = Path(tokenizer) / "tokenizer.json" if Path(tokenizer).is_dir() else Path(tokenizer)
-    if not path.is_file():
-        raise InputError(f"{path}: no such tokenizer: give a tokenizer.json, or a folder that has one")
-    try:
-        loaded = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing more exact
-        raise InputError(f"{path}: not a tokenizer that can be read: {' '.join(str(error).split())[:200]}") from error
-    return lambda text: len(loaded.encode(text, add_special_tokens=False).ids)
 
 
 def _unsearched(entries: "Sequence[FileEntry]") -> dict[str, list[str]]:

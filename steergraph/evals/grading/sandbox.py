@@ -11,7 +11,7 @@ from pathlib import Path
 from steergraph.base.files import write_whole
 from steergraph.base.records import Frozen
 from steergraph.evals.grading.environments import TESTBED, Environment, run_script
-from steergraph.evals.grading.patch import refusal
+from steergraph.evals.patches import refusal
 from steergraph.repo.working_copy import remove_tree
 from steergraph.sandbox.run import Mount, RunResult, Sandbox
 

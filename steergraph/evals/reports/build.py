@@ -5,17 +5,15 @@ Knows the other report modules and where the files go. Every file is written who
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
-from importlib import metadata
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from steergraph.base.errors import InputError
-from steergraph.base.files import write_whole
+from steergraph.base.files import make_folder, write_whole
 from steergraph.base.text import harmless
+from steergraph.base.versions import version_of
 from steergraph.evals.reports.charts import charts
 from steergraph.evals.reports.grades import Grades
-from steergraph.evals.reports.markdown import markdown
 from steergraph.evals.reports.measure import Facts, Measure
 from steergraph.evals.reports.pages import file_name, render
 from steergraph.evals.reports.read import Variant, read_variants
@@ -23,7 +21,6 @@ from steergraph.evals.reports.samples import read_samples
 from steergraph.evals.reports.table import Compared, Summary, compare_variants, summarise
 
 _MOST_NOTES = 200
-_TITLE = "Report on {}"
 
 
 def run_report(arguments: argparse.Namespace) -> int:
@@ -33,10 +30,8 @@ def run_report(arguments: argparse.Namespace) -> int:
     if arguments.trajectories:
         from steergraph.evals.reports.trajectories import export
 
-        written = export(variants, _folder(arguments.trajectories), notes)
-        for note in notes:
-            print(harmless(f"note: {note}"))
-        print(harmless(f"wrote {written} trajectories into {arguments.trajectories}"))
+        written = export(variants, make_folder(arguments.trajectories), notes)
+        _say([*(f"note: {note}" for note in notes), f"wrote {written} trajectories into {arguments.trajectories}"])
         return 0
     grades = Grades(arguments.grades) if arguments.grades else None
     measure = Measure(arguments.dataset, arguments.repos, grades)
@@ -44,16 +39,28 @@ def run_report(arguments: argparse.Namespace) -> int:
     if grades:
         _unmatched(variants, facts, grades, notes)
     summaries = [summarise(variant, facts[variant.label]) for variant in variants]
-    gold = [summary.label for summary in summaries if summary.is_gold]
-    compared = compare_variants(facts, arguments.against, gold)
-    out = _folder(arguments.out)
-    lines = headline(summaries, compared)
-    _write(out, variants, facts, summaries, compared, lines, list(dict.fromkeys(notes)), measure, arguments.dataset)
-    for note in dict.fromkeys(notes):
-        print(harmless(f"note: {note}"))
-    for line in lines:
-        print(harmless(line))
-    print(harmless(f"wrote {out / 'index.html'}, report.md and {len(_ids(variants))} pages in {out / 'instances'}"))
+    compared = compare_variants(facts, arguments.against, [s.label for s in summaries if s.is_gold])
+    notes = list(dict.fromkeys(notes))
+    left = [f"and {len(notes) - _MOST_NOTES} notes more"] if len(notes) > _MOST_NOTES else []
+    values = {
+        "title": f"Report on {', '.join(dict.fromkeys(v.run for v in variants))}",
+        "version": version_of(),
+        "summaries": summaries,
+        "compared": compared,
+        "tests": sum(row.found is not None for row in compared),
+        "against": compared[0].against if compared else "",
+        "headline": headline(summaries, compared),
+        "charts": charts(summaries, any(s.resolved.n for s in summaries)),
+        "rules": sorted({key for s in summaries for key in s.rules}),
+        "models": list(dict.fromkeys(v.model for v in variants)),
+        "notes": notes[:_MOST_NOTES] + left,
+        "runs": {v.run: _settings(v) for v in variants if v.settings},
+        "dataset": arguments.dataset,
+    }
+    out = make_folder(arguments.out)
+    pages = _write(out, variants, facts, values, measure)
+    _say([*(f"note: {note}" for note in notes), *values["headline"]])
+    _say([f"wrote {out / 'index.html'}, report.md and {pages} pages in {out / 'instances'}"])
     return 0
 
 
@@ -88,78 +95,55 @@ def _write(
     out: Path,
     variants: Sequence[Variant],
     facts: Mapping[str, Mapping[str, Facts]],
-    summaries: Sequence[Summary],
-    compared: Sequence[Compared],
-    lines: Sequence[str],
-    notes: list[str],
+    values: Mapping[str, Any],
     measure: Measure,
-    dataset: str | None,
-) -> None:
-    ids = _ids(variants)
-    common = {"title": _TITLE.format(", ".join(dict.fromkeys(v.run for v in variants))), "version": _version()}
-    if len(notes) > _MOST_NOTES:
-        notes = [*notes[:_MOST_NOTES], f"and {len(notes) - _MOST_NOTES} notes more"]
-    cells = {name: [_cell(facts[v.label].get(name)) for v in variants] for name in ids}
-    (out / "instances").mkdir(exist_ok=True)
-    links = [{"id": name, "href": file_name(name)} for name in ids]
-    for at, name in enumerate(ids):
-        page = _instance(name, variants, facts, measure)
-        around = {"before": links[at - 1] if at else None, "after": links[at + 1] if at + 1 < len(ids) else None}
-        write_whole(out / "instances" / file_name(name), render("instance.html", **common, **around, **page))
-    index = render(
-        "index.html",
-        **common,
-        summaries=summaries,
-        compared=compared,
-        tests=sum(row.found is not None for row in compared),
-        against=compared[0].against if compared else "",
-        headline=lines,
-        charts=charts(summaries, any(s.resolved.n for s in summaries)),
-        rules=sorted({key for s in summaries for key in s.rules}),
-        models=list(dict.fromkeys(v.model for v in variants)),
-        instances=[{"id": name, "href": f"instances/{file_name(name)}", "cells": cells[name]} for name in ids],
-        notes=notes,
-        runs=[{"name": v.run, "settings": _settings(v)} for v in {v.run: v for v in variants}.values() if v.settings],
-        dataset=dataset,
-    )
-    rows = [(name, [cell["said"] if cell else "–" for cell in cells[name]]) for name in ids]
-    write_whole(out / "report.md", markdown(common["title"], lines, summaries, compared, rows, notes))
-    write_whole(out / "index.html", index)
+) -> int:
+    """Write a page for each instance that some variant has finished, in the order they were asked for, and what holds
+    them together. `values` are what that shows. Returns how many instances there are."""
+    finished = {name for variant in variants for name in variant.entries}
+    names = list(dict.fromkeys(name for variant in variants for name in variant.expected if name in finished))
+    links = [{"id": name, "href": file_name(name)} for name in names]
+    for at, (name, link) in enumerate(zip(names, links, strict=True)):
+        page = {
+            "title": values["title"],
+            "version": values["version"],
+            "before": links[at - 1] if at else None,
+            "after": links[at + 1] if at + 1 < len(links) else None,
+            **_instance(name, variants, facts, measure),
+        }
+        write_whole(out / "instances" / link["href"], render("instance.html", **page), parents=True)
+    rows = [
+        {"id": name, "href": f"instances/{file_name(name)}", "cells": [facts[v.label].get(name) for v in variants]}
+        for name in names
+    ]
+    for template in ("report.md", "index.html"):
+        write_whole(out / template, render(template, **values, instances=rows))
+    return len(names)
 
 
 def _instance(
     name: str, variants: Sequence[Variant], facts: Mapping[str, Mapping[str, Facts]], measure: Measure
 ) -> dict[str, Any]:
     row = measure.rows.get(name, {})
-    shown, problem = [], row.get("problem_statement", "")
-    for variant in variants:
-        if (entry := variant.entries.get(name)) is None:
-            continue
-        own = facts[variant.label][name]
-        samples = read_samples(entry)
-        problem = problem or next((sample.problem for sample in samples if sample.problem), "")
-        shown.append(
-            {
-                "label": variant.label,
-                "said": own.verdict or own.status,
-                "entry": entry,
-                "facts": own,
-                "samples": samples,
-                "log": own.graded.tail() if own.graded else ("", 0),
-            }
-        )
+    shown = [
+        {
+            "label": variant.label,
+            "entry": entry,
+            "facts": facts[variant.label][name],
+            "samples": read_samples(entry),
+        }
+        for variant in variants
+        if (entry := variant.entries.get(name)) is not None
+    ]
+    told = [sample.problem for each in shown for sample in each["samples"] if sample.problem]
     return {
         "id": name,
         "project": row.get("repo", ""),
         "commit": row.get("base_commit", ""),
-        "problem": problem,
+        "problem": row.get("problem_statement") or next(iter(told), ""),
         "gold": measure.gold.get(name),
         "variants": shown,
     }
-
-
-def _cell(facts: Facts | None) -> dict[str, Any] | None:
-    return None if facts is None else {"said": facts.verdict or facts.status, "is_gold": facts.is_gold}
 
 
 def _settings(variant: Variant) -> dict[str, str]:
@@ -184,23 +168,6 @@ def _unmatched(
         notes.append(f"{variant.label}: no verdict on its patches in the grading's logs, {why}")
 
 
-def _ids(variants: Sequence[Variant]) -> list[str]:
-    """Every instance that some variant has finished, in the order they were asked for."""
-    finished = {name for variant in variants for name in variant.entries}
-    return list(dict.fromkeys(name for variant in variants for name in variant.expected if name in finished))
-
-
-def _folder(path: str) -> Path:
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write into {path}: {error.strerror}") from error
-    return folder
-
-
-def _version() -> str:
-    try:
-        return metadata.version("steergraph")
-    except metadata.PackageNotFoundError:  # a source tree that was never installed
-        return ""
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(harmless(line))

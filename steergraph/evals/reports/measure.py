@@ -7,12 +7,14 @@ not known counts in no share.
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-from steergraph.base.errors import InputError
+from steergraph.base.errors import InputError, one_line
 from steergraph.base.records import Frozen
 from steergraph.evals.grading.verdict import Kind
+from steergraph.evals.patches import named_paths, touched_lines
 from steergraph.evals.reports.grades import Graded, Grades
-from steergraph.evals.reports.patch_metrics import PatchLook, look, named_paths, touched_lines
+from steergraph.evals.reports.patch_metrics import PatchLook, look
 from steergraph.evals.reports.read import Entry
 from steergraph.evals.reports.samples import Sample, read_samples
 from steergraph.evals.retrieval.gold import gold_patches
@@ -54,9 +56,54 @@ class Facts(Frozen):
         return self.graded.verdict.verdict if self.graded else None
 
     @property
+    def said(self) -> str:
+        """What came of it: the verdict, or how it ended where there is none."""
+        return self.verdict or self.status
+
+    @property
     def found(self) -> bool | None:
         """The right file was in the context, or is edited."""
         return None if self.edited is None else bool(self.in_context) or self.edited
+
+
+class Tree(NamedTuple):
+    """A repository at the commit that an instance starts at."""
+
+    repository: Repository
+    sha: str
+    paths: set[str]
+    """Of its files."""
+
+    def named(self, *patches: str) -> dict[str, bytes | None]:
+        """The files that patches name, None for one that is not there."""
+        paths = named_paths(*patches)
+        return {path: self.repository.read_bytes(self.sha, path) if path in self.paths else None for path in paths}
+
+
+class Trees:
+    """The instances' base commits, where their repositories are at hand. What is at a URL is cloned, or not there."""
+
+    def __init__(self, repos: Repos | None, rows: Mapping[str, Mapping[str, str]], *, clone: bool = True) -> None:
+        self._repos, self._rows, self._clone = repos, rows, clone
+        self._opened: dict[str, Repository | None] = {}
+
+    def of(self, instance_id: str, notes: list[str]) -> Tree | None:
+        """None where the repository is not there; that is noted, once for a repository. Raises InputError where it
+        can't be opened, or lacks the commit."""
+        row = self._rows.get(instance_id)
+        if self._repos is None or row is None:
+            return None
+        if row["repo"] not in self._opened:
+            self._opened[row["repo"]] = None
+            place = self._repos.of(row["repo"])
+            if place is None:
+                notes.append(f"{row['repo']}: no repository in {self._repos.shown}: its patches are not applied")
+            elif self._clone or "://" not in place:
+                self._opened[row["repo"]] = Repository.open(place)
+        if (repository := self._opened[row["repo"]]) is None:
+            return None
+        sha = repository.resolve(row["base_commit"] or None)
+        return Tree(repository, sha, {file.path for file in repository.files(sha)})
 
 
 class Measure:
@@ -75,8 +122,7 @@ class Measure:
             self.gold = {name: text for name, text in gold_patches(dataset).items() if touched_lines(text)}
         elif repos is not None:
             raise InputError("--repos: give --dataset too, which says at which commit an instance starts")
-        self._repos = Repos(repos) if repos else None
-        self._opened: dict[str, Repository | None] = {}
+        self._trees = Trees(Repos(repos) if repos else None, self.rows)
 
     def of(self, entry: Entry, notes: list[str]) -> Facts:
         """Measure one entry. Its samples are read for it, and let go."""
@@ -109,25 +155,11 @@ class Measure:
 
     def _base(self, entry: Entry, gold: str | None, notes: list[str]) -> dict[str, bytes | None] | None:
         """The files that both patches name at the base commit; None where the repository is not at hand."""
-        row = self.rows.get(entry.instance_id)
-        if self._repos is None or row is None or not entry.patch.strip():
-            return None
         try:
-            if row["repo"] not in self._opened:
-                place = self._repos.of(row["repo"])
-                self._opened[row["repo"]] = Repository.open(place) if place else None
-                if place is None:
-                    notes.append(f"{row['repo']}: no repository in {self._repos.shown}: its patches are not applied")
-            repository = self._opened[row["repo"]]
-            if repository is None:
-                return None
-            sha = repository.resolve(row["base_commit"] or None)
-            there = {file.path for file in repository.files(sha)}
-            named = {*named_paths(entry.patch), *named_paths(gold or "")}
-            return {path: repository.read_bytes(sha, path) if path in there else None for path in named}
+            tree = self._trees.of(entry.instance_id, notes) if entry.patch.strip() else None
+            return tree.named(entry.patch, gold or "") if tree else None
         except InputError as error:
-            notes.append(f"{entry.instance_id}: {' '.join(str(error).split())[:200]}")
-            self._opened.setdefault(row["repo"], None)
+            notes.append(f"{entry.instance_id}: {one_line(str(error), 200)}")
             return None
 
 

@@ -1,7 +1,7 @@
-"""The pages of a report as HTML: templates, the words and numbers in them, and what makes text from outside harmless.
+"""The pages of a report: templates, the words and numbers in them, and what makes text from outside harmless.
 
-Knows Jinja and the templates in `templates`. Every value that a template prints passes `_made_harmless` and is
-escaped; the only text that is not is SVG from `charts`, which escapes by itself.
+Knows Jinja and the templates in `templates`. Every value that a template prints is made harmless and escaped, for HTML
+or for Markdown; the only text that is not is SVG from `charts`, which escapes by itself.
 """
 
 import hashlib
@@ -27,8 +27,14 @@ _TONES = {
 
 
 def render(template: str, **values: Any) -> str:
-    """A page of `templates`."""
-    return _environment().get_template(template).render(**values)
+    """A page of `templates`, HTML or Markdown."""
+    return _environment(template.endswith(".md")).get_template(template).render(**values)
+
+
+def escaped(text: str) -> str:
+    """`text` as it is, in one line of a Markdown table: no markup, no HTML, no control characters."""
+    line = " ".join(harmless(text).split())
+    return re.sub(r"([\\`*\[\]|~])", r"\\\1", line).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def file_name(instance_id: str) -> str:
@@ -99,17 +105,14 @@ def _decision(decision: Decision) -> str:
     return describe(said)
 
 
-def _made_harmless(value: Any) -> Any:
-    return harmless(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
 @cache
-def _environment() -> Environment:
+def _environment(markdown: bool) -> Environment:
+    safe = escaped if markdown else harmless
     environment = Environment(
         loader=PackageLoader("steergraph.evals.reports", "templates"),
-        autoescape=True,
+        autoescape=not markdown,
         undefined=StrictUndefined,
-        finalize=_made_harmless,
+        finalize=lambda value: safe(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -1,4 +1,4 @@
-"""What can be said of a patch without running any test: the study's own scores, and better ones.
+"""What can be said of a patch without running any test.
 
 Knows the text of a patch, the files that it names as they were, and a gold patch to hold it against. Runs nothing of
 either: the one process it starts is git, on copies of the named files in a folder of their own. What `refusal` refuses
@@ -7,17 +7,14 @@ is never tried.
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Set
-from io import StringIO
+from collections.abc import Mapping, Set
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from unidiff import PatchedFile, PatchSet
-from unidiff.errors import UnidiffParseError
-
 from steergraph.agents.edits.parsing import PARSERS
+from steergraph.base.errors import one_line
 from steergraph.base.records import Frozen
-from steergraph.evals.grading.patch import refusal
+from steergraph.evals.patches import patched_files, refusal, touched_lines
 from steergraph.evals.retrieval.gold import gold_functions
 from steergraph.repo.git import GitError, run_git
 
@@ -25,29 +22,6 @@ _APPLY_S = 30.0
 _PYTHON = (".py", ".pyi")
 _BINARY = "GIT binary patch"
 _NOT_UNPACKED = "the patch has a binary part, which is not unpacked to look at it"  # it may be gigabytes
-
-
-class StudyScores(Frozen):
-    """The scores of the study's `score_patch`, by its own definitions. They never ask whether the patch applies."""
-
-    valid: bool
-    """Something is there: the study's "valid diff"."""
-    structural: float = 0.0
-    """Of `diff --git`, `---`, `+++` and `@@`, the share that begins some line."""
-    paths: float | None = 0.0
-    """Of the paths behind `--- a/` and `+++ b/`, the share that exists; None where no repository was looked at."""
-    content: float = 0.0
-    """From the share of changed lines in the body: 1.5 times it, at most 1; 0.1 below 5 %, 0.5 above 90 %."""
-    coherence: float = 0.0
-    """1 where lines are added and removed, 0.7 for added only, 0.3 for removed only."""
-
-    @property
-    def quality(self) -> float:
-        """0.25 structural + 0.35 paths + 0.20 content + 0.20 coherence; unknown paths count 0.5."""
-        if not self.valid:
-            return 0.0
-        paths = 0.5 if self.paths is None else self.paths
-        return round(0.25 * self.structural + 0.35 * paths + 0.20 * self.content + 0.20 * self.coherence, 3)
 
 
 class Overlap(Frozen):
@@ -87,60 +61,6 @@ class PatchLook(Frozen):
     functions: Overlap | None = None
     lines: Overlap | None = None
     """Lines of the base files that are removed, or after which something is added."""
-
-
-def study_scores(patch: str, exists: Callable[[str], bool] | None = None) -> StudyScores:
-    """The study's scores of a patch. `exists` says whether a path, file or folder, is in the repository."""
-    if not patch.strip():
-        return StudyScores(valid=False)
-    lines = patch.split("\n")
-    heads = sum(any(line.startswith(head) for line in lines) for head in ("diff --git", "--- ", "+++ ", "@@ "))
-    paths = None
-    if exists is not None:
-        named = study_paths(patch)
-        paths = sum(map(exists, named)) / len(named) if named else 0.0
-    added = sum(line.startswith("+") and not line.startswith("+++") for line in lines)
-    removed = sum(line.startswith("-") and not line.startswith("---") for line in lines)
-    body = added + removed + sum(line.startswith(" ") for line in lines)
-    share = (added + removed) / body if body else 0.0
-    if not body:
-        content = 0.0
-    elif share < 0.05:
-        content = 0.1
-    else:
-        content = 0.5 if share > 0.9 else min(1.0, share * 1.5)
-    coherence = {(True, True): 1.0, (True, False): 0.7, (False, True): 0.3}.get((added > 0, removed > 0), 0.0)
-    return StudyScores(valid=True, structural=heads / 4, paths=paths, content=content, coherence=coherence)
-
-
-def study_paths(patch: str) -> set[str]:
-    """The paths that the study looks for: what follows `--- a/` and `+++ b/`."""
-    return {
-        line[6:]
-        for line in patch.split("\n")
-        if line.startswith(("--- a/", "+++ b/")) and line[6:] not in ("", "/dev/null")
-    }
-
-
-def patched_files(patch: str) -> list[PatchedFile]:
-    """The files of a patch. Empty where it is refused or is no unified diff."""
-    if refusal(patch) is not None:
-        return []
-    try:
-        return list(PatchSet(StringIO(patch, newline="\n")))
-    except (UnidiffParseError, ValueError, IndexError):
-        return []
-
-
-def named_paths(patch: str) -> list[str]:
-    """Every path that a patch names, before and after: whose base texts `look` needs. Empty where it is refused."""
-    names = {
-        name.removeprefix(prefix)
-        for file in patched_files(patch)
-        for name, prefix in ((file.source_file, "a/"), (file.target_file, "b/"))
-        if name != "/dev/null"
-    }
-    return sorted(names)
 
 
 def look(patch: str, base: Mapping[str, bytes | None] | None = None, gold: str | None = None) -> PatchLook:
@@ -187,32 +107,13 @@ def look(patch: str, base: Mapping[str, bytes | None] | None = None, gold: str |
     return found.model_copy(update=overlaps)
 
 
-def touched_lines(patch: str) -> dict[str, set[int]]:
-    """For each file that a patch touches, by its path before (after, where it adds the file), its base lines that are
-    removed or after which something is added; 1-based, 0 for the start of the file."""
-    touched: dict[str, set[int]] = {}
-    for file in patched_files(patch):
-        name = file.target_file.removeprefix("b/") if file.is_added_file else file.source_file.removeprefix("a/")
-        lines = touched.setdefault(name, set())
-        for hunk in file:
-            at = hunk.source_start - (1 if hunk.source_length else 0)
-            for line in hunk:
-                if line.is_added:
-                    lines.add(at)
-                elif line.is_removed or line.is_context:
-                    at += 1
-                    if line.is_removed:
-                        lines.add(at)
-    return touched
-
-
 def unreadable(patch: str) -> str | None:
     """Why git cannot read a patch at all, in one line; None where it can. No file is looked at."""
     with tempfile.TemporaryDirectory(prefix="steergraph-look-") as folder:
         try:
             _git(Path(folder), ["apply", "--numstat", "-"], patch)
         except GitError as error:
-            return _line(error)
+            return one_line(str(error))
     return None
 
 
@@ -236,7 +137,7 @@ def apply_patch(patch: str, base: Mapping[str, bytes | None]) -> tuple[dict[str,
         try:
             _git(root, ["apply", "--whitespace=nowarn", "-"], patch)
         except GitError as error:
-            return None, _line(error)
+            return None, one_line(str(error))
         after = {}
         for where, _, names in os.walk(root):  # follows no link
             for name in names:
@@ -273,7 +174,3 @@ def _overlap(patch: Set[Any], gold: Set[Any]) -> Overlap:
 
 def _pairs(touched: Mapping[str, set[int]]) -> set[tuple[str, int]]:
     return {(path, line) for path, lines in touched.items() for line in lines}
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from steergraph.base.errors import InputError
-from steergraph.base.files import read_record
+from steergraph.base.errors import InputError, first_problem
+from steergraph.base.files import read_lines, read_record
 from steergraph.base.records import Frozen
 from steergraph.evals.swebench.batch import STATUSES
 
@@ -98,8 +96,8 @@ def _run(path: Path, notes: list[str]) -> list[Variant]:
                 continue
             try:
                 entries[instance_id] = _entry(read_record(file), folder, instance_id)
-            except (ValueError, KeyError, TypeError) as error:
-                notes.append(f"{file}: damaged, left out ({short(error)}): the run's own command does it anew")
+            except ValueError as error:
+                notes.append(f"{file}: damaged, left out ({first_problem(error)}): the run's own command does it anew")
         if missing := len(instances) - len(entries):
             notes.append(f"{path.name}, {preset}: {missing} of {len(instances)} instances are not finished")
         variants.append(
@@ -121,31 +119,24 @@ def _run(path: Path, notes: list[str]) -> list[Variant]:
 def _entry(record: Mapping[str, Any] | None, folder: Path, instance_id: str) -> Entry:
     if record is None:
         raise ValueError("cut off, or not JSON")
-    if record["instance_id"] != instance_id:
+    if record.get("instance_id") != instance_id:
         raise ValueError("it is another instance's")
-    if record["status"] not in STATUSES:
+    if record.get("status") not in STATUSES:
         raise ValueError("its status is none")
-    candidates = record["candidates"]
+    candidates = record.get("candidates")
     if not isinstance(candidates, list):
         raise ValueError("its candidates are no list")
+    names = Entry.model_fields.keys() - {"model", "samples"}
     return Entry(
-        instance_id=instance_id,
-        status=record["status"],
-        patch=record["patch"],
-        model=record["model_name_or_path"],
-        error=record.get("error"),
-        why=record.get("why"),
-        chosen=record.get("chosen"),
-        tokens=record["tokens"],
-        seconds=record["seconds"],
-        truncated=record["truncated"],
+        model=record.get("model_name_or_path"),
         samples=tuple(folder / f"sample-{number}" for number in range(len(candidates))),
+        **{name: record.get(name) for name in names},
     )
 
 
 def _predictions(path: Path, notes: list[str]) -> list[Variant]:
     by_model: dict[str, dict[str, Entry]] = {}
-    for place, row in _rows(path, notes):
+    for place, row in prediction_rows(path, notes):
         name, patch = row.get("instance_id"), row.get("model_patch")
         if not isinstance(name, str) or name in _UNUSABLE or "/" in name or not isinstance(patch, str | None):
             notes.append(f"{place}: no prediction (instance_id and model_patch), left out")
@@ -169,30 +160,24 @@ def _predictions(path: Path, notes: list[str]) -> list[Variant]:
     ]
 
 
-def _rows(path: Path, notes: list[str]) -> list[tuple[str, dict[str, Any]]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {short(error)}") from error
+def prediction_rows(path: Path, notes: list[str]) -> list[tuple[str, dict[str, Any]]]:
+    """The objects of a .json or .jsonl file of predictions, and where each stands. Lines that are cut off are noted.
+    Raises InputError where the file can't be read."""
     if path.suffix == ".json":
         try:
-            loaded = json.loads(text)
+            loaded = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {first_problem(error)}") from error
         except ValueError as error:
-            raise InputError(f"{path}: cut off or not JSON: {short(error)}") from error
+            raise InputError(f"{path}: cut off or not JSON: {first_problem(error)}") from error
         listed = list(loaded.values()) if isinstance(loaded, dict) else loaded
         if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):
             raise InputError(f"{path}: predictions are a list, or a mapping from instance ids")
         return [(f"{path} entry {number}", row) for number, row in enumerate(listed, 1)]
     rows = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError("no object")
-        except ValueError as error:
-            notes.append(f"{path} line {number}: cut off or not JSON, left out: {short(error)}")
+    for number, row in read_lines(path):
+        if isinstance(row, str):
+            notes.append(f"{path} line {number}: cut off or not JSON, left out: {row}")
         else:
             rows.append((f"{path} line {number}", row))
     return rows
@@ -207,13 +192,3 @@ def _labelled(variants: list[Variant]) -> list[Variant]:
         again = sum(each.label == label or each.label.startswith(f"{label} #") for each in found)
         found.append(variant.model_copy(update={"label": f"{label} #{again + 1}" if again else label}))
     return found
-
-
-def short(error: Exception) -> str:
-    """What is wrong, in a few words."""
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"[:150]
-    if isinstance(error, KeyError):
-        return f"it lacks {error.args[0]}"
-    return " ".join(str(error).split())[:150]

@@ -4,7 +4,6 @@ Knows the layout of a sample's folder. A trace is not written whole, so nothing 
 outcome is a note.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from pydantic import Field
 
 from steergraph.agents.check import TestRun
 from steergraph.agents.state import Step
-from steergraph.base.files import read_record
+from steergraph.base.errors import first_problem
+from steergraph.base.files import read_lines, read_record
 from steergraph.base.records import Frozen
-from steergraph.evals.reports.read import Entry, short
+from steergraph.evals.reports.read import Entry
 
 
 class Sample(Frozen):
@@ -48,7 +48,7 @@ def read_samples(entry: Entry, notes: list[str] | None = None) -> list[Sample]:
             found.append(_sample(number, folder, outcome))
         except (ValueError, TypeError, AttributeError) as error:
             if notes is not None:
-                notes.append(f"{path}: damaged, its steps are not shown: {short(error)}")
+                notes.append(f"{path}: damaged, its steps are not shown: {first_problem(error)}")
     return found
 
 
@@ -56,7 +56,7 @@ def _sample(number: int, folder: Path, outcome: Mapping[str, Any]) -> Sample:
     tests = outcome.get("tests") or {}
     last = tests.get("after") or tests.get("before")
     source = outcome.get("source") or {}
-    events = list(_trace(folder / "trace.jsonl"))
+    events = _trace(folder / "trace.jsonl")
     retrieved = [shown for event in events if (shown := _retrieved(event))]
     return Sample(
         number=number,
@@ -103,16 +103,5 @@ def _described(source: Mapping[str, Any]) -> str:
 
 def _trace(path: Path) -> list[dict[str, Any]]:
     """Its events. The last line may be cut off: a kill does that, and it is no damage."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    except OSError:
-        return []
-    events = []
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and isinstance(event.get("event"), str):
-            events.append(event)
-    return events
+    lines = read_lines(path, errors="replace") if path.is_file() else ()
+    return [event for _, event in lines if isinstance(event, dict) and isinstance(event.get("event"), str)]

@@ -5,21 +5,51 @@ the layout of its table. Needs no model; repositories and a dataset only for wha
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
-from steergraph.evals.reports.patch_metrics import StudyScores, look, named_paths, study_scores
+from steergraph.base.text import markdown_table
+from steergraph.evals.reports.measure import Trees
+from steergraph.evals.reports.patch_metrics import look
+from steergraph.evals.reports.read import prediction_rows
 from steergraph.evals.swebench.datasets import load_dataset
 from steergraph.evals.swebench.repos import Repos
-from steergraph.repo.repository import Repository
 
 RESULTS = "swebench_evaluation_results.json"
 PREDICTIONS = "swebench_predictions_{}.jsonl"
+_AGAIN = ("recomputed", "difference")
+_AT_HAND = (
+    "variant", "paths valid, published", "at hand", "recomputed there", "so elsewhere", "git reads it",
+    "with a newline added", "applies, of those at hand",
+)  # fmt: skip
 _IN_PROSE = {"baseline": 75.0, "static": 70.0, "dynamic": 75.0}
 """Published in the study's PLAN.md alone: the results file has the three variants with retrieval."""
+
+
+class StudyScores(Frozen):
+    """The scores of the study's `score_patch`, by its own definitions. They never ask whether the patch applies."""
+
+    valid: bool
+    """Something is there: the study's "valid diff"."""
+    structural: float = 0.0
+    """Of `diff --git`, `---`, `+++` and `@@`, the share that begins some line."""
+    paths: float | None = 0.0
+    """Of the paths behind `--- a/` and `+++ b/`, the share that exists; None where no repository was looked at."""
+    content: float = 0.0
+    """From the share of changed lines in the body: 1.5 times it, at most 1; 0.1 below 5 %, 0.5 above 90 %."""
+    coherence: float = 0.0
+    """1 where lines are added and removed, 0.7 for added only, 0.3 for removed only."""
+
+    @property
+    def quality(self) -> float:
+        """0.25 structural + 0.35 paths + 0.20 content + 0.20 coherence; unknown paths count 0.5."""
+        if not self.valid:
+            return 0.0
+        paths = 0.5 if self.paths is None else self.paths
+        return round(0.25 * self.structural + 0.35 * paths + 0.20 * self.content + 0.20 * self.coherence, 3)
 
 
 class StudyVariant(Frozen):
@@ -58,6 +88,39 @@ class StudyVariant(Frozen):
         return (self.published_paths * self.valid - self.paths_at_hand * self.at_hand) / rest
 
 
+def study_scores(patch: str, exists: Callable[[str], bool] | None = None) -> StudyScores:
+    """The study's scores of a patch. `exists` says whether a path, file or folder, is in the repository."""
+    if not patch.strip():
+        return StudyScores(valid=False)
+    lines = patch.split("\n")
+    heads = sum(any(line.startswith(head) for line in lines) for head in ("diff --git", "--- ", "+++ ", "@@ "))
+    paths = None
+    if exists is not None:
+        named = study_paths(patch)
+        paths = sum(map(exists, named)) / len(named) if named else 0.0
+    added = sum(line.startswith("+") and not line.startswith("+++") for line in lines)
+    removed = sum(line.startswith("-") and not line.startswith("---") for line in lines)
+    body = added + removed + sum(line.startswith(" ") for line in lines)
+    share = (added + removed) / body if body else 0.0
+    if not body:
+        content = 0.0
+    elif share < 0.05:
+        content = 0.1
+    else:
+        content = 0.5 if share > 0.9 else min(1.0, share * 1.5)
+    coherence = {(True, True): 1.0, (True, False): 0.7, (False, True): 0.3}.get((added > 0, removed > 0), 0.0)
+    return StudyScores(valid=True, structural=heads / 4, paths=paths, content=content, coherence=coherence)
+
+
+def study_paths(patch: str) -> set[str]:
+    """The paths that the study looks for: what follows `--- a/` and `+++ b/`."""
+    return {
+        line[6:]
+        for line in patch.split("\n")
+        if line.startswith(("--- a/", "+++ b/")) and line[6:] not in ("", "/dev/null")
+    }
+
+
 def study_variants(folder: Path, dataset: str | None = None, repos: str | None = None) -> list[StudyVariant]:
     """Score the study's recorded predictions in `folder`.
 
@@ -70,7 +133,7 @@ def study_variants(folder: Path, dataset: str | None = None, repos: str | None =
     """
     published = _published(folder / RESULTS)
     rows = {row["instance_id"]: row for row in load_dataset(dataset).rows} if dataset else {}
-    trees = _Trees(Repos(repos) if repos and dataset else None, rows)
+    trees = Trees(Repos(repos) if repos and dataset else None, rows, clone=False)
     names = [name for name in (*_IN_PROSE, *published) if (folder / PREDICTIONS.format(name)).is_file()]
     if not names:
         raise InputError(f"{folder}: no {PREDICTIONS.format('VARIANT')} in it")
@@ -79,32 +142,34 @@ def study_variants(folder: Path, dataset: str | None = None, repos: str | None =
 
 def study_markdown(variants: Sequence[StudyVariant]) -> str:
     """The tables, published beside recomputed."""
-    lines = [
-        "| variant | n | valid, published | recomputed | difference | quality, published | recomputed | difference |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    heads = ["variant", "n", "valid, published", *_AGAIN, "quality, published", *_AGAIN]
+    scores = [
+        [
+            each.name,
+            str(each.total),
+            _number(each.published_valid_pct, ".0f", " %"),
+            f"{each.valid_pct:.0f} %",
+            _number(_less(each.valid_pct, each.published_valid_pct), "+.1f"),
+            _number(each.published_quality, ".3f"),
+            _number(each.quality, ".3f"),
+            _number(_less(each.quality, each.published_quality), "+.3f"),
+        ]
+        for each in variants
     ]
-    for each in variants:
-        given = each.published_valid_pct
-        lines.append(
-            f"| {each.name} | {each.total} | {_number(given, '.0f', ' %')} | {each.valid_pct:.0f} % "
-            f"| {_number(None if given is None else each.valid_pct - given, '+.1f')} "
-            f"| {_number(each.published_quality, '.3f')} | {_number(each.quality, '.3f')} "
-            f"| {_number(_less(each.quality, each.published_quality), '+.3f')} |"
-        )
-    lines += [
-        "",
-        "| variant | paths valid, published | at hand | recomputed there | so elsewhere "
-        "| git reads it | with a newline added | applies, of those at hand |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    at_hand = [
+        [
+            each.name,
+            _share(each.published_paths),
+            f"{each.at_hand} of {each.valid}",
+            _share(each.paths_at_hand),
+            _share(each.paths_elsewhere),
+            f"{each.readable} of {each.total}",
+            f"{each.readable_newline} of {each.total}",
+            f"{each.applied} of {each.at_hand}" if each.at_hand else "-",
+        ]
+        for each in variants
     ]
-    for each in variants:
-        applied = f"{each.applied} of {each.at_hand}" if each.at_hand else "-"
-        lines.append(
-            f"| {each.name} | {_share(each.published_paths)} | {each.at_hand} of {each.valid} "
-            f"| {_share(each.paths_at_hand)} | {_share(each.paths_elsewhere)} | {each.readable} of {each.total} "
-            f"| {each.readable_newline} of {each.total} | {applied} |"
-        )
-    return "\n".join(lines) + "\n"
+    return f"{markdown_table(heads, scores, 1)}\n\n{markdown_table(_AT_HAND, at_hand, 1)}\n"
 
 
 def run_study(folder: Path, dataset: str | None, repos: str | None) -> int:
@@ -117,43 +182,24 @@ def run_study(folder: Path, dataset: str | None, repos: str | None) -> int:
     return 0
 
 
-class _Trees:
-    """Files of the instances' base commits, where their repositories are at hand."""
-
-    def __init__(self, repos: Repos | None, rows: Mapping[str, Mapping[str, str]]) -> None:
-        self._repos, self._rows = repos, rows
-        self._opened: dict[str, Repository | None] = {}
-
-    def of(self, instance_id: str) -> tuple[Repository, str] | None:
-        row = self._rows.get(instance_id)
-        if self._repos is None or row is None:
-            return None
-        if row["repo"] not in self._opened:
-            place = self._repos.of(row["repo"])
-            self._opened[row["repo"]] = Repository.open(place) if place and "://" not in place else None
-        repository = self._opened[row["repo"]]
-        return (repository, row["base_commit"]) if repository else None
-
-
-def _variant(name: str, path: Path, published: Mapping[str, Any], trees: _Trees) -> StudyVariant:
+def _variant(name: str, path: Path, published: Mapping[str, Any], trees: Trees) -> StudyVariant:
     scores: list[StudyScores] = []
     at_hand: list[float] = []
     readable = newline = applied = 0
-    rows = _rows(path)
-    for row in rows:
-        patch = row["model_patch"]
-        where = trees.of(row["instance_id"]) if patch.strip() else None
+    notes: list[str] = []
+    rows = [(row["instance_id"], str(row["model_patch"] or "")) for _, row in prediction_rows(path, notes)]
+    if notes:
+        raise InputError(notes[0])
+    for instance_id, patch in rows:
+        tree = trees.of(instance_id, []) if patch.strip() else None
         scores.append(study_scores(patch))
         readable += look(patch).readable
         ended = patch + "\n"
         newline += look(ended).readable
-        if where:
-            repository, commit = where
-            files = {entry.path for entry in repository.files(repository.resolve(commit))}
-            files |= {str(parent) for file in files for parent in PurePosixPath(file).parents}
-            at_hand.append(study_scores(patch, files.__contains__).paths or 0.0)
-            base = {file: repository.read_bytes(commit, file) for file in named_paths(ended) if file in files}
-            applied += bool(look(ended, base).applies)
+        if tree:
+            places = tree.paths | {str(parent) for file in tree.paths for parent in PurePosixPath(file).parents}
+            at_hand.append(study_scores(patch, places.__contains__).paths or 0.0)
+            applied += bool(look(ended, tree.named(ended)).applies)
     valid = [score for score in scores if score.valid]
     paths = published.get("avg_path_validity")
     quality = None
@@ -182,23 +228,6 @@ def _published(path: Path) -> dict[str, dict[str, Any]]:
         return {str(name): dict(values) for name, values in found.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not the study's results: {type(error).__name__}: {str(error)[:100]}") from error
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    rows = []
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {str(error)[:100]}") from error
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            rows.append({"instance_id": str(row["instance_id"]), "model_patch": str(row["model_patch"] or "")})
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} line {number}: cut off, or no prediction") from error
-    return rows
 
 
 def _number(value: float | None, spec: str, unit: str = "") -> str:

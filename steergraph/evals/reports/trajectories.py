@@ -8,11 +8,11 @@ each followed by its answer. What the layout has no field for stands in `extra`.
 
 import json
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from steergraph.base.files import write_whole
+from steergraph.base.versions import version_of
 from steergraph.evals.reports.measure import chosen
 from steergraph.evals.reports.pages import file_name
 from steergraph.evals.reports.read import Entry, Variant
@@ -77,7 +77,7 @@ def trajectory(entry: Entry, sample: Sample | None) -> dict[str, Any]:
                 "environment": {},
                 "environment_type": "steergraph.sandbox.run",
             },
-            "mini_version": f"steergraph {_version()}",
+            "mini_version": f"steergraph {version_of()}",
             "exit_status": status,
             "submission": entry.patch,
         },
@@ -89,10 +89,3 @@ def trajectory(entry: Entry, sample: Sample | None) -> dict[str, Any]:
 
 def _plain(name: str) -> str:
     return file_name(name).removesuffix(".html")
-
-
-def _version() -> str:
-    try:
-        return metadata.version("steergraph")
-    except metadata.PackageNotFoundError:  # a source tree that was never installed
-        return ""

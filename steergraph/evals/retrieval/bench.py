@@ -18,15 +18,16 @@ from typing import Any
 from steergraph.agents.instances import read_instances
 from steergraph.agents.rerank import load_reranker
 from steergraph.base.errors import InputError
-from steergraph.base.files import CannotWrite, append_line, held, write_whole
+from steergraph.base.files import append_line, held, make_folder, read_lines, write_whole
+from steergraph.base.text import harmless
 from steergraph.evals.retrieval.arms import Unit, measure, settings_of
 from steergraph.evals.retrieval.gold import gold_patches
-from steergraph.evals.retrieval.measure import counter
 from steergraph.evals.retrieval.table import tables
 from steergraph.evals.retrieval.weights import fit
 from steergraph.evals.swebench.repos import Repos
 from steergraph.evals.swebench.selection import select
 from steergraph.repo.repository import Repository
+from steergraph.retrieval.pack import counter
 
 _RANKINGS, _TABLE = "rankings.jsonl", "table.md"
 
@@ -39,9 +40,9 @@ def run_retrieval(arguments: argparse.Namespace) -> int:
     if arguments.rerank is not None:
         load_reranker(arguments.rerank)
     units = _units(arguments)
-    folder = _folder(arguments.out)
-    if folder is None:
+    if arguments.out is None:
         return _report(arguments, list(_progress(units, arguments.jobs)), None)
+    folder = make_folder(arguments.out)
     with held(folder / "lock", f"{folder}: another process is working there"):
         done = _done(folder / _RANKINGS, units)
         for record in _progress([unit for unit in units if unit.instance_id not in done], arguments.jobs, len(done)):
@@ -124,17 +125,6 @@ def _measured(units: Sequence[Unit], jobs: int) -> Iterator[dict[str, Any]]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _folder(out: str | None) -> Path | None:
-    if out is None:
-        return None
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CannotWrite(f"--out {out}: cannot make the folder: {error.strerror}") from error
-    return folder
-
-
 def _done(path: Path, units: Sequence[Unit]) -> dict[str, dict[str, Any]]:
     """What was measured before. A line that a kill cut short counts as not there.
 
@@ -144,16 +134,10 @@ def _done(path: Path, units: Sequence[Unit]) -> dict[str, dict[str, Any]]:
         return {}
     wanted = {unit.instance_id: unit for unit in units}
     found = {}
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    except OSError as error:
-        raise InputError(f"{path}: cannot read it: {error.strerror}") from error
-    for line in lines:
-        try:
-            record = json.loads(line)
-            name, settings = record["instance_id"], record["settings"]
-        except (ValueError, KeyError, TypeError):
+    for _, record in read_lines(path, errors="replace"):
+        if isinstance(record, str) or not {"instance_id", "settings", "base_commit"} <= record.keys():
             continue
+        name, settings = record["instance_id"], record["settings"]
         if settings != settings_of(units[0]):
             raise InputError(f"{path}: measured with other settings or another version: name another --out")
         if name in wanted and record["base_commit"] == wanted[name].base_commit and "error" not in record:
@@ -174,4 +158,4 @@ def _report(arguments: argparse.Namespace, records: Sequence[dict[str, Any]], fo
 
 
 def _say(line: str) -> None:
-    print("".join(c if c.isprintable() or c == "\n" else "?" for c in line), file=sys.stderr, flush=True)
+    print(harmless(line), file=sys.stderr, flush=True)

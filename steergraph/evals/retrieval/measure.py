@@ -5,7 +5,7 @@ that were retrieved; over instances `avg` is its mean, `all` the share of instan
 recall above 0. Instances without gold are left out; nothing retrieved counts 0.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from steergraph.evals.retrieval.gold import Function
@@ -54,21 +54,3 @@ def functions_shown(passages: Sequence[Passage], gold: Sequence[Function]) -> fl
     for passage in passages:
         shown.setdefault(passage.path, set()).update(range(passage.first_line, passage.last_line + 1))
     return sum(shown.get(function.path, set()) >= set(function.lines) for function in gold) / len(gold)
-
-
-def counter(tokenizer: str | None) -> Callable[[str], int]:
-    """Tokens by a tokenizer.json (or a folder that has one); without one, four characters are a token."""
-    if tokenizer is None:
-        return lambda text: -(-len(text) // 4)
-    from pathlib import Path
-
-    from tokenizers import Tokenizer
-
-    from steergraph.base.errors import InputError
-
-    path = Path(tokenizer) / "tokenizer.json" if Path(tokenizer).is_dir() else Path(tokenizer)
-    try:
-        loaded = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing more exact
-        raise InputError(f"--tokenizer {path}: cannot read it: {' '.join(str(error).split())[:200]}") from error
-    return lambda text: len(loaded.encode(text, add_special_tokens=False).ids)

@@ -6,6 +6,7 @@ Knows records. A gain is `better` only where `steergraph.evals.stats` says so, a
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from steergraph.base.text import markdown_table
 from steergraph.evals.retrieval.arms import ARMS, FIELDS, IDENTIFIERS, PASSAGES, WHITESPACE
 from steergraph.evals.retrieval.measure import BUDGETS, COUNTS, Kind, of_kind, recall
 from steergraph.evals.retrieval.weights import Record, held_out
@@ -68,7 +69,7 @@ def _by_count(records: Sequence[Record], rankings: Mapping[str, Mapping[str, Seq
         [arm, *(_percent(mean_interval(_values(records, ranking, k, kind))) for k in COUNTS)]
         for arm, ranking in rankings.items()
     ]
-    return _markdown(["", *(f"@{k}" for k in COUNTS)], rows)
+    return markdown_table(["", *(f"@{k}" for k in COUNTS)], rows)
 
 
 def _gains(records: Sequence[Record], rankings: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
@@ -86,7 +87,7 @@ def _gains(records: Sequence[Record], rankings: Mapping[str, Mapping[str, Sequen
     for n, (arm, base) in enumerate(pairs):
         mine = found[n * len(counts) : (n + 1) * len(counts)]
         rows.append([f"{arm} - {base}", *(f"{_points(c.difference)} {c.verdict}" for c in mine)])
-    return _markdown(["", *(f"@{k}" for k in counts)], rows)
+    return markdown_table(["", *(f"@{k}" for k in counts)], rows)
 
 
 def _by_budget(records: Sequence[Record], what: str, kind: Kind) -> str:
@@ -96,7 +97,7 @@ def _by_budget(records: Sequence[Record], what: str, kind: Kind) -> str:
             continue
         cells = [[of_kind(r["arms"][arm][what][str(b)], kind) for r in records] for b in BUDGETS]
         rows.append([arm, *(_percent(mean_interval(cell)) for cell in cells)])
-    return _markdown(["", *(f"{b:,}" for b in BUDGETS)], rows)
+    return markdown_table(["", *(f"{b:,}" for b in BUDGETS)], rows)
 
 
 def _by_repository(records: Sequence[Record], rankings: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
@@ -109,7 +110,7 @@ def _by_repository(records: Sequence[Record], rankings: Mapping[str, Mapping[str
             at = [sum(_values(mine, rankings[arm], k, "avg")) / len(mine) for k in (1, 5, 10)]
             cells.append(" / ".join(f"{100 * value:.1f}" for value in at))
         rows.append([f"{repository} ({len(mine)})", *cells])
-    return _markdown(["@1 / @5 / @10", *arms], rows)
+    return markdown_table(["@1 / @5 / @10", *arms], rows)
 
 
 def _ablation(records: Sequence[Record]) -> str:
@@ -119,7 +120,7 @@ def _ablation(records: Sequence[Record]) -> str:
         rows.append([f"without {signal}", *_plain(records, held_out(records, [signal]))])
     for signal in SIGNALS[:-1]:
         rows.append([f"{signal} alone", *_plain(records, held_out(records, [s for s in SIGNALS if s != signal]))])
-    return _markdown(["", *(f"@{k}" for k in COUNTS)], rows)
+    return markdown_table(["", *(f"@{k}" for k in COUNTS)], rows)
 
 
 def _plain(records: Sequence[Record], ranking: Mapping[str, Sequence[str]]) -> list[str]:
@@ -132,7 +133,3 @@ def _percent(interval: Any) -> str:
 
 def _points(interval: Any) -> str:
     return f"{100 * interval.estimate:+.1f} ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})"
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(["| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *rows]])

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steergraph.base.errors import InputError
-from steergraph.evals.grading.patch import refusal
 from steergraph.evals.grading.rows import Row, gold_predictions, read_predictions, read_rows
+from steergraph.evals.patches import refusal
 
 BASE = "0" * 40
 

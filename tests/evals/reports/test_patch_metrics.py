@@ -8,15 +8,9 @@ from hypothesis import strategies as st
 
 from steergraph.agents.edits.diffs import unified_diff
 from steergraph.base.errors import InputError
-from steergraph.evals.reports.patch_metrics import (
-    apply_patch,
-    look,
-    named_paths,
-    study_paths,
-    study_scores,
-    touched_lines,
-)
-from steergraph.evals.reports.study_patches import study_markdown, study_variants
+from steergraph.evals.patches import named_paths, touched_lines
+from steergraph.evals.reports.patch_metrics import apply_patch, look
+from steergraph.evals.reports.study_patches import study_markdown, study_paths, study_scores, study_variants
 
 BASE = "def add(a, b):\n    return a - b\n\n\ndef mul(a, b):\n    return a * b\n"
 FILES = {"calc.py": BASE.encode()}

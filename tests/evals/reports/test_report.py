@@ -13,9 +13,8 @@ from steergraph.base.errors import InputError
 from steergraph.cli import main
 from steergraph.evals.reports.charts import bars, intervals, stacked
 from steergraph.evals.reports.grades import Grades
-from steergraph.evals.reports.markdown import escaped
 from steergraph.evals.reports.measure import Measure
-from steergraph.evals.reports.pages import diff_lines, file_name
+from steergraph.evals.reports.pages import diff_lines, escaped, file_name
 from steergraph.evals.reports.read import read_variants
 from steergraph.evals.reports.samples import read_samples
 from steergraph.evals.reports.table import compare_variants, summarise

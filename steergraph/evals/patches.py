@@ -1,9 +1,14 @@
-"""Which patches are refused before anything is tried with them, and why. Knows the text of a diff and nothing else.
+"""Diffs of others, gold and predictions: which are refused before anything is tried with them, and what the rest touch.
 
-The harness leaves this to git and patch; patch(1) would write into `.git`. A refused patch counts as not applied.
+Knows the text of a diff and nothing else. The harness leaves the refusing to git and patch; patch(1) would write into
+`.git`. A refused patch counts as not applied, and nothing is read of it.
 """
 
 import re
+from io import StringIO
+
+from unidiff import PatchedFile, PatchSet
+from unidiff.errors import UnidiffParseError
 
 LARGEST_BYTES = 10 << 20
 _FILE = re.compile(r"(?:---|\+\+\+|\*\*\*|Index:) (?:\"(?P<quoted>[^\n]*)\"|(?P<plain>[^\t\n]+))")
@@ -48,6 +53,47 @@ def refusal(patch: str, largest: int = LARGEST_BYTES) -> str | None:
             if why := _why_not(path):
                 return f"the patch names {path[:80]!r}: {why}"
     return None
+
+
+def patched_files(patch: str) -> list[PatchedFile]:
+    """The files of a patch. Empty where it is refused or is no unified diff."""
+    if refusal(patch) is not None:
+        return []
+    try:
+        return list(PatchSet(StringIO(patch, newline="\n")))
+    except (UnidiffParseError, ValueError, IndexError):
+        return []
+
+
+def named_paths(*patches: str) -> list[str]:
+    """Every path that patches name, before and after. Those that are refused name none."""
+    names = {
+        name.removeprefix(prefix)
+        for patch in patches
+        for file in patched_files(patch)
+        for name, prefix in ((file.source_file, "a/"), (file.target_file, "b/"))
+        if name != "/dev/null"
+    }
+    return sorted(names)
+
+
+def touched_lines(patch: str) -> dict[str, set[int]]:
+    """For each file that a patch touches, by its path before (after, where it adds the file), its base lines that are
+    removed or after which something is added; 1-based, 0 for the start of the file."""
+    touched: dict[str, set[int]] = {}
+    for file in patched_files(patch):
+        name = file.target_file.removeprefix("b/") if file.is_added_file else file.source_file.removeprefix("a/")
+        lines = touched.setdefault(name, set())
+        for hunk in file:
+            at = hunk.source_start - (1 if hunk.source_length else 0)
+            for line in hunk:
+                if line.is_added:
+                    lines.add(at)
+                elif line.is_removed or line.is_context:
+                    at += 1
+                    if line.is_removed:
+                        lines.add(at)
+    return touched
 
 
 def _paths(line: str) -> list[str]:
