@@ -39,8 +39,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from steergraph.evals.retrieval.measure import counter
     from steergraph.repo.repository import Repository
-    from steergraph.retrieval.pack import counter
     from steergraph.retrieval.retriever import BM25Retriever
     from steergraph.retrieval.term_cache import TermCache
 

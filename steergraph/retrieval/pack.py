@@ -6,9 +6,7 @@ Knows scores and a `count` function; knows nothing of models or repositories. Th
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from steergraph.base.errors import InputError, one_line
 from steergraph.base.records import Frozen
 from steergraph.configs.prompts import format_passage
 from steergraph.retrieval.passages import Piece, enclosing, imports
@@ -17,8 +15,6 @@ Count = Callable[[str], int]
 SEPARATOR = "\n\n"
 """Between two passages of a context."""
 
-_CHARACTERS = 4
-"""Of a token, where no tokenizer is named."""
 _GIVE_UP_AFTER = 40
 """Candidates in a row that do not fit."""
 _SHARE = 3
@@ -61,25 +57,6 @@ class Candidate:
     score: float
     weights: Sequence[float]
     why: tuple[str, ...] = ()
-
-
-def counter(tokenizer: str | None) -> Count:
-    """Tokens by a tokenizer.json (or a folder that has one); without one, four characters are a token. Raises
-    InputError where it can't be read."""
-    if tokenizer is None:
-        return lambda text: -(-len(text) // _CHARACTERS)
-    from tokenizers import Tokenizer
-
-    path = Path(tokenizer) / "tokenizer.json" if Path(tokenizer).is_dir() else Path(tokenizer)
-    if not path.is_file():
-        raise InputError(f"--tokenizer {path}: no such tokenizer: give a tokenizer.json, or a folder that has one")
-    try:
-        loaded = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing more exact
-        raise InputError(
-            f"--tokenizer {path}: not a tokenizer that can be read: {one_line(str(error), 200)}"
-        ) from error
-    return lambda text: len(loaded.encode(text, add_special_tokens=False).ids)
 
 
 def pack(

@@ -125,7 +125,7 @@ def _instance(
     name: str, variants: Sequence[Variant], facts: Mapping[str, Mapping[str, Facts]], measure: Measure
 ) -> dict[str, Any]:
     row = measure.rows.get(name, {})
-    shown = [
+    shown: list[dict[str, Any]] = [
         {
             "label": variant.label,
             "entry": entry,

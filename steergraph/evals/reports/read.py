@@ -126,12 +126,10 @@ def _entry(record: Mapping[str, Any] | None, folder: Path, instance_id: str) -> 
     candidates = record.get("candidates")
     if not isinstance(candidates, list):
         raise ValueError("its candidates are no list")
-    names = Entry.model_fields.keys() - {"model", "samples"}
-    return Entry(
-        model=record.get("model_name_or_path"),
-        samples=tuple(folder / f"sample-{number}" for number in range(len(candidates))),
-        **{name: record.get(name) for name in names},
-    )
+    values = {name: record.get(name) for name in Entry.model_fields}
+    values["model"] = record.get("model_name_or_path")
+    values["samples"] = [folder / f"sample-{number}" for number in range(len(candidates))]
+    return Entry.model_validate(values)
 
 
 def _predictions(path: Path, notes: list[str]) -> list[Variant]:

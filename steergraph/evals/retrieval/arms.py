@@ -15,6 +15,7 @@ from steergraph.base.records import Frozen
 from steergraph.evals.retrieval.gold import gold_files, gold_functions
 from steergraph.evals.retrieval.measure import (
     BUDGETS,
+    counter,
     files_of,
     functions_in_files,
     functions_shown,
@@ -24,7 +25,6 @@ from steergraph.evals.retrieval.measure import (
 from steergraph.repo.repository import Repository
 from steergraph.retrieval import Ranker
 from steergraph.retrieval.mentions import is_test
-from steergraph.retrieval.pack import counter
 from steergraph.retrieval.rank import Index
 from steergraph.retrieval.retriever import BM25Retriever, Search
 from steergraph.retrieval.signals import Signals

@@ -22,12 +22,12 @@ from steergraph.base.files import append_line, held, make_folder, read_lines, wr
 from steergraph.base.text import harmless
 from steergraph.evals.retrieval.arms import Unit, measure, settings_of
 from steergraph.evals.retrieval.gold import gold_patches
+from steergraph.evals.retrieval.measure import counter
 from steergraph.evals.retrieval.table import tables
 from steergraph.evals.retrieval.weights import fit
 from steergraph.evals.swebench.repos import Repos
 from steergraph.evals.swebench.selection import select
 from steergraph.repo.repository import Repository
-from steergraph.retrieval.pack import counter
 
 _RANKINGS, _TABLE = "rankings.jsonl", "table.md"
 

@@ -5,9 +5,11 @@ that were retrieved; over instances `avg` is its mean, `all` the share of instan
 recall above 0. Instances without gold are left out; nothing retrieved counts 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
+from steergraph.base.errors import InputError, one_line
 from steergraph.evals.retrieval.gold import Function
 from steergraph.retrieval.pack import Passage
 
@@ -15,6 +17,8 @@ COUNTS = (1, 3, 5, 10, 20)
 """Files."""
 BUDGETS = (2_000, 4_000, 8_000, 13_000, 27_000, 50_000)
 """Tokens."""
+_CHARACTERS = 4
+"""Of a token, where no tokenizer is named."""
 Kind = Literal["avg", "all", "any"]
 
 
@@ -54,3 +58,22 @@ def functions_shown(passages: Sequence[Passage], gold: Sequence[Function]) -> fl
     for passage in passages:
         shown.setdefault(passage.path, set()).update(range(passage.first_line, passage.last_line + 1))
     return sum(shown.get(function.path, set()) >= set(function.lines) for function in gold) / len(gold)
+
+
+def counter(tokenizer: str | None) -> Callable[[str], int]:
+    """Tokens by a tokenizer.json (or a folder that has one); without one, four characters are a token. Raises
+    InputError where it can't be read."""
+    if tokenizer is None:
+        return lambda text: -(-len(text) // _CHARACTERS)
+    from tokenizers import Tokenizer
+
+    path = Path(tokenizer) / "tokenizer.json" if Path(tokenizer).is_dir() else Path(tokenizer)
+    if not path.is_file():
+        raise InputError(f"--tokenizer {path}: no such tokenizer: give a tokenizer.json, or a folder that has one")
+    try:
+        loaded = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing more exact
+        raise InputError(
+            f"--tokenizer {path}: not a tokenizer that can be read: {one_line(str(error), 200)}"
+        ) from error
+    return lambda text: len(loaded.encode(text, add_special_tokens=False).ids)
