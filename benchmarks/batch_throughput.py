@@ -18,6 +18,7 @@ from pathlib import Path
 import yaml
 from random_model import interleaved, machine, parser, random_model, ratio
 
+from steergraph.agents.policy import Policy
 from steergraph.engine.loading.models import load_model
 from steergraph.engine.local import LocalEngine
 from steergraph.evals.swebench.batch import Plan, run_batch
@@ -58,7 +59,7 @@ def one_run(worker: Worker, rows: list[dict[str, str]], repos: Repos, preset: st
             rows=tuple(rows),
             presets=(preset,),
             order=tuple(r["instance_id"] for r in rows),
-            sources={preset: plan_sources(1, worker.policy.axes(preset).steering, [])},
+            sources={preset: plan_sources(1, Policy.load().axes(preset).steering, [])},
             model=worker.engine.info.name,
         )
         pool = LocalPool(worker, jobs, lambda u: folder.sample(u.preset, u.instance_id, u.sample))

@@ -3,23 +3,28 @@
 Knows the compiled graph and its checkpoints. Knows nothing of folders or the terminal.
 """
 
-import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
 
+from steergraph.agents.checkpoints import shown
 from steergraph.agents.policy import Policy
+from steergraph.agents.router import router_named
 from steergraph.agents.run_config import Context, RunConfig
+from steergraph.agents.services import Services
 from steergraph.agents.specialists import Roster
 from steergraph.agents.state import Outcome
+from steergraph.base.versions import versions as versions_of
 from steergraph.engine.protocol import Engine, ModelInfo
+from steergraph.repo.git import redact
+from steergraph.retrieval.retriever import BM25Retriever
+from steergraph.retrieval.term_cache import TermCache
 
 if TYPE_CHECKING:
     from steergraph.engine.remote.engine import RemoteEngine
@@ -27,7 +32,7 @@ if TYPE_CHECKING:
 Take = Callable[[Mapping[str, Any]], None]
 """Called with an event of the graph's custom stream."""
 _UNTRACED = ("text", "vectors")
-_VERSIONS = ("steergraph", "torch", "transformers", "langgraph", "swebench", "rank-bm25", "unidiff", "gitpython")
+_PACKAGES = ("steergraph", "torch", "transformers", "langgraph", "swebench", "rank-bm25", "unidiff", "gitpython")
 
 
 def make_engine(config: RunConfig, max_batch: int = 16) -> Engine:
@@ -56,15 +61,27 @@ def make_engine(config: RunConfig, max_batch: int = 16) -> Engine:
     return engine
 
 
+def services_of(config: RunConfig, engine: Engine) -> Services:
+    """What a run's graph is built of. Raises ConfigError for a broken roster or policy."""
+    return Services(
+        model=config.model,
+        engine=engine,
+        roster=Roster.load(config.roster),
+        policy=Policy.load(config.policy),
+        retriever=BM25Retriever(ranker=config.ranker, cache=TermCache()),
+        router=router_named(config.router, lambda: engine),
+    )
+
+
 def drive(
     graph: CompiledStateGraph[Any, Any, Any, Any],
     thread: RunnableConfig,
-    given: Mapping[str, Any],
+    task_input: Mapping[str, Any],
     context: Context,
     trace: Take,
     show: Take | None = None,
 ) -> dict[str, Any]:
-    """Run `given` on `thread`, or go on with what its checkpoints hold, and return the state's values at the end.
+    """Run `task_input` on `thread`, or go on with what its checkpoints hold, and return the state's values at the end.
 
     A thread that is at its end is not run again. `trace` gets every event but the pieces of text; `show` gets all.
     """
@@ -74,7 +91,7 @@ def drive(
     if coming or not before.values.get("status"):
         if coming:
             trace({"event": "resumed", "next": coming})
-        start = None if coming else given
+        start = None if coming else task_input
         for event in graph.stream(start, thread, context=context, stream_mode="custom", durability="sync"):
             if event["event"] not in _UNTRACED:
                 trace(event)
@@ -114,9 +131,17 @@ def provenance(context: Context, policy: Policy, info: ModelInfo, command: str) 
     }
 
 
+def public_command(command: str, state: str | None) -> str:
+    """A quoted command line without credentials: `state` is a database's URL, which the shell's quotes may split."""
+    if state:
+        place = shown(state)
+        command = command.replace(state, place).replace(state.replace("'", "'\"'\"'"), place)
+    return redact(command)
+
+
 def versions() -> dict[str, str]:
     """Of what a result depends on, for every record: the packages and Python."""
-    return {name: _version(name) for name in _VERSIONS} | {"python": platform.python_version()}
+    return versions_of(_PACKAGES)
 
 
 @contextmanager
@@ -135,10 +160,3 @@ def closing_on_interrupt(engine: Engine) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except Exception:  # a source tree that was never installed has no metadata
-        return "unknown"

@@ -93,6 +93,12 @@ class Context(Frozen):
         on = {"on": True, "off": False, None: None}
         return policy.axes(self.preset, self.steering, on[self.retrieval], on[self.gate])
 
+    @property
+    def arm(self) -> str:
+        """A name for these settings: the preset, and each axis that was given by itself."""
+        axes = {axis: getattr(self, axis) for axis in ("steering", "retrieval", "gate")}
+        return "-".join([self.preset, *(f"{axis}_{value}" for axis, value in axes.items() if value is not None)])
+
 
 class RunConfig(Context):
     """A run's context, and the model, files, router and ranker that its graph is built of."""
@@ -130,7 +136,7 @@ class RunConfig(Context):
         return self.model_copy(update=absolute | model)
 
 
-def flags(config: type[Context], command: Command) -> dict[str, tuple[FieldInfo, Flag]]:
+def flags(config: type[Frozen], command: Command) -> dict[str, tuple[FieldInfo, Flag]]:
     """The fields of `config` that `command` has as options, in order."""
     found = {}
     for name, field in config.model_fields.items():

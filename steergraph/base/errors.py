@@ -2,6 +2,8 @@
 
 from pydantic import ValidationError
 
+from steergraph.base.text import printable
+
 
 class InputError(ValueError):
     """What the user gave cannot be used. The message is one line: what, where, what to do. Commands exit with 2."""
@@ -9,7 +11,7 @@ class InputError(ValueError):
 
 def one_line(text: str, most: int = 300) -> str:
     """`text` as one printable line of at most `most` characters, for what others said and we pass on."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    line = " ".join(printable(text).split())
     return line if len(line) <= most else line[: most - 3] + "..."
 
 

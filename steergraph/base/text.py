@@ -15,3 +15,8 @@ def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: in
     """A table in Markdown, without a last newline; the columns from `left` on stand to the right. Escapes nothing."""
     rule = ["---" if left is None or at < left else "--:" for at in range(len(heads))]
     return "\n".join(f"| {' | '.join(line)} |" for line in (heads, rule, *rows))
+
+
+def printable(text: str, instead: str = " ") -> str:
+    """`text` with `instead` in the place of every character that can't be printed, line ends too."""
+    return "".join(c if c.isprintable() else instead for c in text)

@@ -1,49 +1,59 @@
-"""`steergraph bench`: its benchmarks. Nothing heavy is imported before one runs."""
+"""`steergraph bench`: the options of its benchmarks. How each goes is its own business below `evals`."""
 
-import argparse
 import os
-from typing import Any, get_args
+from typing import Annotated
 
-from steergraph.cli import bench_swebench
+import typer
+
+from steergraph.base.errors import InputError
+from steergraph.cli.flags import told
+from steergraph.cli.options import Instances, Json, Repos, State, Tokenizer
+from steergraph.evals.swebench.config import BatchConfig, BatchRequest
 from steergraph.retrieval import Ranker
 
 
-def add_parser(commands: Any) -> None:
-    """Register `bench` and its benchmarks on the `add_subparsers()` object of the `steergraph` command."""
-    bench = commands.add_parser("bench", help="run a benchmark: SWE-bench and others")
-    benchmarks = bench.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
-    bench_swebench.add_parser(benchmarks)
-    add_retrieval(benchmarks)
+@told("bench")
+def swebench(
+    ctx: typer.Context, batch: BatchRequest, config: BatchConfig, *, state: State = None, json: Json = False
+) -> int:
+    """0 once every instance has its row."""
+    from steergraph.evals.swebench.run import run_swebench
+
+    return run_swebench(batch, config.anywhere(), ctx.obj, state=state, as_json=json)
 
 
-def add_retrieval(commands: Any) -> None:
-    """Register on the `add_subparsers()` object of `steergraph bench`."""
-    p = commands.add_parser("retrieval", help="does retrieval find the gold files? against rank_bm25, with intervals")
-    p.add_argument("--dataset", required=True, nargs="+", metavar="FILE", help="parquet, JSON or JSONL, with `patch`")
-    p.add_argument("--repos", metavar="DIR|URL", help="clones and bundles, or a URL with {repo} (default: GitHub)")
-    p.add_argument(
-        "--instances",
-        nargs="+",
-        default=[],
-        metavar="WHICH",
-        help="ids with commas, @FILE, a slice 0:20, /REGEX/, balanced:20; several narrow it down, left to right",
-    )
-    p.add_argument("--jobs", type=_jobs, default=os.cpu_count() or 1, metavar="N", help="processes (default: cores)")
-    p.add_argument("--out", metavar="DIR", help="rankings.jsonl and table.md; the same folder goes on where it stopped")
-    p.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json to count budgets with (default: 4 characters)")
-    p.add_argument("--ranker", choices=get_args(Ranker), default="fields", help="how to rank (default: fields)")
-    p.add_argument("--rerank", metavar="DIR", help="a cross-encoder or embedding model that orders passages again")
-    p.add_argument("--fit", action="store_true", help="also fit the weights to all that was measured, and print them")
-    p.set_defaults(run=_retrieval)
-
-
-def _retrieval(arguments: argparse.Namespace) -> int:
+def retrieval(
+    *,
+    dataset: Annotated[list[str], typer.Option(metavar="FILE", help="parquet, JSON or JSONL, with `patch`")],
+    repos: Repos = None,
+    instances: Instances = None,
+    jobs: Annotated[int, typer.Option(min=1, max=1024, metavar="N", help="processes")] = os.cpu_count() or 1,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="rankings.jsonl and table.md; the same folder goes on where it stopped"),
+    ] = None,
+    tokenizer: Tokenizer = None,
+    ranker: Annotated[Ranker, typer.Option(help="how files are ranked")] = "fields",
+    rerank: Annotated[
+        str | None, typer.Option(metavar="DIR", help="a cross-encoder or embedding model that orders passages again")
+    ] = None,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="also fit the weights to all that was measured, and print them")
+    ] = False,
+) -> int:
+    """0 once every instance is measured or known not to be measurable; 1 where none could be."""
     from steergraph.evals.retrieval.bench import run_retrieval
 
-    return run_retrieval(arguments)
-
-
-def _jobs(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 1024:
-        raise argparse.ArgumentTypeError("a whole number from 1 to 1024 is needed")
-    return int(text)
+    if fit and ranker != "fields":
+        raise InputError(f"--fit: {ranker} has no weights to fit: leave --ranker out")
+    return run_retrieval(
+        dataset,
+        repos=repos,
+        instances=instances or (),
+        jobs=jobs,
+        out=out,
+        tokenizer=tokenizer,
+        ranker=ranker,
+        reranker=rerank,
+        fit_weights=fit,
+    )

@@ -4,8 +4,6 @@ Knows how to ask for each part: it imports, starts or connects to the thing and 
 of how a part is used, and never fails: a part that raises is a part that is missing.
 """
 
-import argparse
-import json
 import os
 import platform
 import re
@@ -16,22 +14,24 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib import metadata, resources
+from json import dumps
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict
+import typer
 
 from steergraph.base.folders import cache_folder
+from steergraph.base.versions import UNKNOWN, version_of
+from steergraph.cli.options import STATE_VARIABLE
 
 SECONDS = 5.0  # how long a program or a server may take to answer
+_BUILDS = {"cuda": "CUDA", "hip": "ROCm"}
 POSTGRES_SSL_REQUEST = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
 
 
-class Finding(BaseModel):
+class Finding(NamedTuple):
     """One part of the machine. `cost` says what is lost without it; it is empty where nothing is."""
-
-    model_config = ConfigDict(frozen=True)
 
     part: str
     ok: bool
@@ -60,12 +60,11 @@ def ask(command: Sequence[str]) -> str:
     return done.stdout.strip()
 
 
-def version_of(distribution: str) -> str:
+def installed(distribution: str) -> str:
     """The installed version of a distribution. Raises Missing where it is not installed."""
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError as error:
-        raise Missing("not installed") from error
+    if (version := version_of(distribution)) == UNKNOWN:
+        raise Missing("not installed")
+    return version
 
 
 def python() -> str:
@@ -81,22 +80,36 @@ def machine() -> str:
 
 
 def torch_build() -> str:
-    import torch
-
-    builds = {"CUDA": torch.version.cuda, "ROCm": torch.version.hip}
-    built_for = ", ".join(f"{kind} {version}" for kind, version in builds.items() if version) or "CPU only"
-    return f"{torch.__version__} ({built_for}), {torch.get_num_threads()} threads"
+    """Its version and what it was built for, read beside it: importing it takes seconds."""
+    version = installed("torch")
+    return f"{version} ({_torch_built_for() or 'CPU only'})"
 
 
 def accelerator() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        memory = torch.cuda.get_device_properties(0).total_memory / 2**30
-        return f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB"
-    if torch.backends.mps.is_available():
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
         return "Apple GPU (mps)"
-    raise Missing("none, models run on the CPU")
+    built_for = _torch_built_for()
+    if "ROCm" in built_for and Path("/dev/kfd").exists():
+        return "AMD GPU (ROCm)"
+    try:
+        listed = ask(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"])
+        name, mebibytes = listed.splitlines()[0].rsplit(", ", 1)
+        found = f"{name}, {float(mebibytes) / 1024:.0f} GiB"
+    except (Missing, ValueError, IndexError):
+        raise Missing("none, models run on the CPU") from None
+    if "CUDA" not in built_for:
+        raise Missing(f"{found}, but this torch is not built for CUDA: models run on the CPU")
+    return found
+
+
+def _torch_built_for() -> str:
+    """ "CUDA 12.8", say, as torch's own version file has it; "" for the CPU only, or where there is no such file."""
+    try:
+        text = Path(str(metadata.distribution("torch").locate_file("torch/version.py"))).read_text(encoding="utf-8")
+    except (metadata.PackageNotFoundError, OSError):
+        return ""
+    found = re.search(r"^(cuda|hip)\b[^=]*= '([^']+)'", text, flags=re.MULTILINE)
+    return f"{_BUILDS[found[1]]} {found[2]}" if found else ""
 
 
 def sandbox(*kinds: Literal["bwrap", "docker", "podman"]) -> str:
@@ -138,13 +151,13 @@ def postgres_address(url: str) -> tuple[str, int]:
 
 def postgres() -> str:
     """Ask the server for encryption, as every client does first. Needs no driver and no password."""
-    url = os.environ.get("DATABASE_URL", "")
+    url = os.environ.get(STATE_VARIABLE, "")
     if url and not url.startswith(("postgres://", "postgresql://")):
-        raise Missing("DATABASE_URL is not a postgresql:// URL")
+        raise Missing("STEERGRAPH_STATE is not a postgresql:// URL")
     try:
         host, port = postgres_address(url)
     except ValueError as error:
-        raise Missing("DATABASE_URL has no readable host and port") from error
+        raise Missing("STEERGRAPH_STATE has no readable host and port") from error
     try:
         if host.startswith("/"):
             connection = socket.socket(socket.AF_UNIX)
@@ -156,10 +169,10 @@ def postgres() -> str:
             connection.sendall(POSTGRES_SSL_REQUEST)
             answer = connection.recv(1)
     except OSError as error:
-        raise Missing(f"no answer at {host}:{port}" + ("" if url else ", and DATABASE_URL is not set")) from error
+        raise Missing(f"no answer at {host}:{port}" + ("" if url else ", and STEERGRAPH_STATE is not set")) from error
     if answer not in (b"S", b"N"):
         raise Missing(f"what answers at {host}:{port} is not Postgres")
-    return f"answers at {host}:{port}" + ("" if url else "; DATABASE_URL is not set")
+    return f"answers at {host}:{port}" + ("" if url else "; STEERGRAPH_STATE is not set")
 
 
 def data_folder() -> str:
@@ -194,8 +207,8 @@ PARTS: tuple[tuple[str, Callable[[], str], str], ...] = (
     ("machine", machine, ""),
     ("torch", torch_build, "no model runs: make setup installs it"),
     ("accelerator", accelerator, "models of more than about a billion parameters are slow"),
-    ("transformers", lambda: version_of("transformers"), "no model loads: make setup installs it"),
-    ("langgraph", lambda: version_of("langgraph"), "no graph runs: make setup installs it"),
+    ("transformers", lambda: installed("transformers"), "no model loads: make setup installs it"),
+    ("langgraph", lambda: installed("langgraph"), "no graph runs: make setup installs it"),
     ("git", git, "no repository opens and no patch is checked: install git 2.32 or newer"),
     ("pocket", pocket, "every run needs --model: the embedded model is not in this installation"),
     ("bubblewrap", lambda: sandbox("bwrap"), "--test runs in a container, where one can be had: install bubblewrap"),
@@ -206,7 +219,7 @@ PARTS: tuple[tuple[str, Callable[[], str], str], ...] = (
     ),
     ("docker", docker, "the official SWE-bench harness cannot grade here; the sandbox still runs tests"),
     ("postgres", postgres, "graph state stays on one machine, in SQLite"),
-    ("ray", lambda: version_of("ray"), "batch runs and evaluations stay in one process"),
+    ("ray", lambda: installed("ray"), "batch runs and evaluations stay in one process"),
     ("data", data_folder, "tests on real data are skipped, and recorded results cannot be recomputed"),
     ("cache", cache, "mirrors and vectors have no place to be kept: set XDG_CACHE_HOME"),
 )
@@ -226,12 +239,22 @@ def examine() -> list[Finding]:
     return findings
 
 
-def show(findings: Sequence[Finding]) -> None:
-    from rich.console import Console
+def doctor(*, json: Annotated[bool, typer.Option("--json", help="print the findings as JSON")] = False) -> int:
+    """0 whatever is missing: a report is no verdict."""
+    findings = examine()
+    if json:
+        print(dumps([finding._asdict() for finding in findings], indent=2))
+    else:
+        _show(findings)
+    return 0
+
+
+def _show(findings: Sequence[Finding]) -> None:
     from rich.table import Table
     from rich.text import Text
 
     from steergraph.base.text import harmless
+    from steergraph.cli.console import console
 
     table = Table(box=None, pad_edge=False)
     for heading in ("", "part", "found", "without it"):
@@ -239,21 +262,4 @@ def show(findings: Sequence[Finding]) -> None:
     for finding in findings:
         mark = Text("yes", style="green") if finding.ok else Text("no", style="yellow")
         table.add_row(mark, Text(finding.part), Text(harmless(finding.found)), Text(finding.cost))
-    Console().print(table)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """The command. Returns 0 whatever is missing: a report is no verdict."""
-    findings = examine()
-    if arguments.json:
-        print(json.dumps([finding.model_dump() for finding in findings], indent=2))
-    else:
-        show(findings)
-    return 0
-
-
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add `doctor` to the command's parsers."""
-    parser = subparsers.add_parser("doctor", help="what this machine has, and what each missing part costs")
-    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
-    parser.set_defaults(run=run)
+    console().print(table)

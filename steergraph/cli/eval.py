@@ -1,14 +1,19 @@
 """`steergraph eval`: grade predictions, or find out what can be graded here. Knows the command line and printing."""
 
-import argparse
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
 
 from steergraph.base.errors import InputError
 from steergraph.base.files import write_whole
 from steergraph.base.folders import cache_folder
+from steergraph.base.text import printable
+from steergraph.cli.options import Repos
 
 if TYPE_CHECKING:
     from steergraph.evals.grading.rows import Prediction, Row
@@ -17,77 +22,99 @@ if TYPE_CHECKING:
 _NOTES = 20
 
 
-def add_parser(subparsers: Any) -> None:
-    """Register the command on an `add_subparsers()` object."""
-    parser = subparsers.add_parser(
-        "eval", help="grade SWE-bench predictions, with Docker or without (docs/swebench.md)"
-    )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--predictions", metavar="FILE", help=".jsonl or .json, as the official harness takes them")
-    what.add_argument(
-        "--gold", action="store_true", help="the dataset's own patches: what can be graded here, and why not"
-    )
-    what.add_argument(
-        "--controls", action="store_true", help="gold, a patch that changes nothing, and garbage, for each instance"
-    )
-    parser.add_argument(
-        "--dataset",
-        required=True,
-        nargs="+",
-        metavar="FILE|NAME",
-        help="with swebench 5's columns; a name on the hub too",
-    )
-    parser.add_argument("--executor", choices=("sandbox", "docker"), default="sandbox", help="default: sandbox")
-    parser.add_argument("--instances", nargs="+", metavar="ID", help="these only")
-    parser.add_argument(
-        "--repos", metavar="DIR|URL", help="folder of clones or bundles, or a URL with {repo} (sandbox)"
-    )
-    parser.add_argument("--environments", metavar="DIR", help="pinned conda exports (default: beside the dataset)")
-    parser.add_argument("--specs", metavar="FILE", help="table of repository versions (default: beside the dataset)")
-    parser.add_argument("--cache", metavar="DIR", help="where environments are kept (default: in steergraph's cache)")
-    parser.add_argument("--offline", action="store_true", help="ask no package index: use environments that are there")
-    parser.add_argument(
-        "--run-id", default="eval", metavar="ID", help="names the log folder; again: goes on (default: eval)"
-    )
-    parser.add_argument("--out", default=".", metavar="DIR", help="logs/run_evaluation and the reports (default: here)")
-    parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="instances at a time (default: 1)")
-    parser.add_argument("--timeout", type=_positive, default=1800, metavar="S", help="for one test run (default: 1800)")
-    parser.add_argument("--memory-mb", type=_positive, default=4096, metavar="MB", help="of a process (default: 4096)")
-    parser.set_defaults(run=run_eval)
-
-
-def run_eval(arguments: argparse.Namespace) -> int:
+def grade(
+    *,
+    predictions: Annotated[
+        str | None, typer.Option(metavar="FILE", help=".jsonl or .json, as the official harness takes them")
+    ] = None,
+    gold: Annotated[
+        bool, typer.Option("--gold", help="the dataset's own patches: what can be graded here, and why not")
+    ] = False,
+    controls: Annotated[
+        bool,
+        typer.Option("--controls", help="gold, a patch that changes nothing, and garbage, for each instance"),
+    ] = False,
+    dataset: Annotated[
+        list[str], typer.Option(metavar="FILE|NAME", help="with swebench 5's columns; a name on the hub too")
+    ],
+    executor: Annotated[Literal["sandbox", "docker"], typer.Option(help="where tests run")] = "sandbox",
+    instances: Annotated[list[str] | None, typer.Option(metavar="ID", help="these only")] = None,
+    repos: Repos = None,
+    environments: Annotated[
+        str | None, typer.Option(metavar="DIR", help="pinned conda exports (default: beside the dataset)")
+    ] = None,
+    specs: Annotated[
+        str | None, typer.Option(metavar="FILE", help="table of repository versions (default: beside the dataset)")
+    ] = None,
+    cache: Annotated[
+        str | None, typer.Option(metavar="DIR", help="where environments are kept (default: in steergraph's cache)")
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="ask no package index: use environments that are there")
+    ] = False,
+    run_id: Annotated[str, typer.Option(metavar="ID", help="names the log folder; again: goes on")] = "eval",
+    out: Annotated[str, typer.Option(metavar="DIR", help="logs/run_evaluation and the reports")] = ".",
+    jobs: Annotated[int, typer.Option(min=1, metavar="N", help="instances at a time")] = 1,
+    timeout: Annotated[int, typer.Option(min=1, metavar="S", help="for one test run")] = 1800,
+    memory_mb: Annotated[int, typer.Option(min=1, metavar="MB", help="of a process")] = 4096,
+) -> int:
     """Grade, print a line for each prediction and the sums. 0 where something was graded, 1 where nothing was."""
     from steergraph.evals.grading.rows import gold_predictions, read_predictions, read_rows
 
-    rows = read_rows(arguments.dataset, images=arguments.executor == "docker")
-    if arguments.instances:
-        unknown = [name for name in arguments.instances if name not in rows]
-        if unknown:
-            raise InputError(f"--instances {unknown[0]}: no such instance in {', '.join(arguments.dataset)}")
-    chosen = {name: row for name, row in rows.items() if not arguments.instances or name in arguments.instances}
+    if sum((predictions is not None, gold, controls)) != 1:
+        raise InputError("give one of --predictions FILE, --gold and --controls")
+    rows = read_rows(dataset, images=executor == "docker")
+    if unknown := [name for name in instances or () if name not in rows]:
+        raise InputError(f"--instances {unknown[0]}: no such instance in {', '.join(dataset)}")
+    chosen = {name: row for name, row in rows.items() if not instances or name in instances}
     notes: list[str] = []
-    if arguments.predictions:
-        predictions, notes = read_predictions(Path(arguments.predictions), rows)
-        predictions = [each for each in predictions if each.instance_id in chosen]
-    elif arguments.controls:
-        predictions = controls(chosen.values())
+    if predictions is not None:
+        given, notes = read_predictions(Path(predictions), rows)
+        given = [each for each in given if each.instance_id in chosen]
     else:
-        predictions = gold_predictions(chosen.values())
+        given = control_predictions(chosen.values()) if controls else gold_predictions(chosen.values())
     for note in notes[:_NOTES]:
-        print(f"note: {_plain(note)}")
+        print(f"note: {printable(note)}")
     if len(notes) > _NOTES:
         print(f"note: and {len(notes) - _NOTES} more")
-    if not predictions:
+    if not given:
         raise InputError("--instances: there is no prediction for any of them")
-    out = Path(arguments.out)
-    out.mkdir(parents=True, exist_ok=True)
-    if arguments.executor == "docker":
-        return _with_docker(arguments, out, predictions, rows)
-    return _in_sandbox(arguments, out, predictions, rows)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    if executor == "docker":
+        return _with_docker(given, rows, folder, run_id, jobs=jobs, timeout_s=timeout)
+    from steergraph.evals.grading.grade import Grader, Places
+    from steergraph.evals.grading.pins import Pins
+    from steergraph.evals.grading.sandbox import Bounds
+    from steergraph.evals.swebench.repos import Repos as Repositories
+    from steergraph.sandbox.run import Sandbox
+
+    first = Path(dataset[0])
+    pins = Pins.beside(first, *(Path(name) if name else None for name in (environments, specs)))
+    kept = Path(cache) if cache else cache_folder() / "environments"
+    places = Places(repos=Repositories(repos), cache=kept.absolute(), out=folder.absolute(), fetch=not offline)
+    bounds = Bounds(timeout_s=timeout, memory_mb=memory_mb)
+    done = count(1)
+
+    def tell(verdict: "Verdict") -> None:
+        where = f"{next(done)}/{len(given)} {verdict.instance_id} [{verdict.model}]"
+        print(printable(f"{where}: {verdict.line} ({verdict.seconds:.1f} s)"), flush=True)
+
+    with Grader(rows, pins, places, Sandbox.detect(), bounds, run_id) as grader:
+        verdicts = grader.grade_all(given, jobs, tell, end_children=True)
+        source = first.absolute()
+        if len(dataset) > 1 or not source.is_file():
+            source = grader.logs / "dataset.jsonl"
+            columns = [rows[name].columns for name in sorted({each.instance_id for each in given})]
+            write_whole(source, "".join(json.dumps(row, default=str) + "\n" for row in columns))
+        reports = grader.summarise(verdicts, given, source)
+    print()
+    for line in (*sums(verdicts, controls), *(f"wrote {path}" for path in reports)):
+        print(printable(line))
+    return 0 if any(verdict.verdict != "ungraded" for verdict in verdicts) else 1
 
 
-def controls(rows: Any) -> "list[Prediction]":
+def control_predictions(rows: Any) -> "list[Prediction]":
     """For each row the gold patch, a patch that only adds a file, and one that applies nowhere."""
     from steergraph.evals.grading.rows import Prediction, gold_predictions
 
@@ -105,48 +132,6 @@ def controls(rows: Any) -> "list[Prediction]":
         for model, patch in (("no-op", nothing), ("garbage", garbage)):
             found.append(Prediction(instance_id=row.instance_id, model=model, patch=patch))
     return found
-
-
-def _in_sandbox(
-    arguments: argparse.Namespace,
-    out: Path,
-    predictions: "Sequence[Prediction]",
-    rows: "Mapping[str, Row]",
-) -> int:
-    from steergraph.evals.grading.grade import Grader, Places
-    from steergraph.evals.grading.pins import Pins
-    from steergraph.evals.grading.sandbox import Bounds
-    from steergraph.evals.swebench.repos import Repos
-    from steergraph.sandbox.run import Sandbox
-
-    given = [Path(name) if name else None for name in (arguments.environments, arguments.specs)]
-    pins = Pins.beside(Path(arguments.dataset[0]), *given)
-    cache = Path(arguments.cache) if arguments.cache else cache_folder() / "environments"
-    places = Places(
-        repos=Repos(arguments.repos), cache=cache.absolute(), out=out.absolute(), fetch=not arguments.offline
-    )
-    bounds = Bounds(timeout_s=arguments.timeout, memory_mb=arguments.memory_mb)
-    done = 0
-
-    def tell(verdict: "Verdict") -> None:
-        nonlocal done
-        done += 1
-        where = f"{done}/{len(predictions)} {verdict.instance_id} [{verdict.model}]"
-        print(_plain(f"{where}: {verdict.line} ({verdict.seconds:.1f} s)"), flush=True)
-
-    with Grader(rows, pins, places, Sandbox.detect("bwrap"), bounds, arguments.run_id) as grader:
-        verdicts = grader.grade_all(predictions, arguments.jobs, tell, end_children=True)
-        dataset = Path(arguments.dataset[0]).absolute()
-        if len(arguments.dataset) > 1 or not dataset.is_file():
-            dataset = grader.logs / "dataset.jsonl"
-            _write_rows(dataset, [rows[name].columns for name in sorted({each.instance_id for each in predictions})])
-        reports = grader.summarise(verdicts, predictions, dataset)
-    print()
-    for line in sums(verdicts, arguments.controls):
-        print(_plain(line))
-    for path in reports:
-        print(_plain(f"wrote {path}"))
-    return 0 if any(verdict.verdict != "ungraded" for verdict in verdicts) else 1
 
 
 def sums(verdicts: "Sequence[Verdict]", with_controls: bool = False) -> list[str]:
@@ -173,40 +158,20 @@ def _tells_apart(name: str, verdicts: "Sequence[Verdict]") -> bool:
 
 
 def _with_docker(
-    arguments: argparse.Namespace, out: Path, predictions: "Sequence[Prediction]", rows: "Mapping[str, Row]"
+    predictions: "Sequence[Prediction]", rows: "Mapping[str, Row]", out: Path, run_id: str, *, jobs: int, timeout_s: int
 ) -> int:
     from steergraph.evals.grading.docker import run_official
 
-    reports = run_official(
-        predictions, rows, out.absolute(), arguments.run_id, jobs=arguments.jobs, timeout_s=arguments.timeout
-    )
+    reports = run_official(predictions, rows, out.absolute(), run_id, jobs=jobs, timeout_s=timeout_s)
     graded = 0
     for path, report in reports:
         refused = [name for name, reason in report["reasons"].items() if reason.startswith("Patch Apply Failed")]
         graded += report["completed_instances"] + report["empty_patch_instances"] + len(refused)
         named = ("resolved", "unresolved", "empty_patch", "error")
         counts = ", ".join(f"{report[name + '_instances']} {name.replace('_', ' ')}" for name in named)
-        print(_plain(f"{path.name.removesuffix(f'.{arguments.run_id}.json')}: {counts}"))
+        print(printable(f"{path.name.removesuffix(f'.{run_id}.json')}: {counts}"))
         for name in report["error_ids"]:
             reason = report["reasons"].get(name, "see its run_instance.log")
-            print(_plain(f"  {name}: {'not applied' if name in refused else 'error'}: {reason}"))
-        print(_plain(f"wrote {path}"))
+            print(printable(f"  {name}: {'not applied' if name in refused else 'error'}: {reason}"))
+        print(printable(f"wrote {path}"))
     return 0 if graded else 1
-
-
-def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    import json
-
-    write_whole(path, "".join(json.dumps(row, default=str) + "\n" for row in rows))
-
-
-def _plain(text: str) -> str:
-    """Without control codes: reasons quote what patches and tests said."""
-    return "".join(char if char.isprintable() else " " for char in text)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number

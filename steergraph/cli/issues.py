@@ -4,15 +4,13 @@ examples.
 What is fetched is data: it is bounded in size and time, and only ever becomes text in a prompt.
 """
 
-import argparse
-import http.client
 import json
 import re
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+import typer
 
 from steergraph.base.errors import InputError
 from steergraph.repo.git import redact
@@ -20,6 +18,13 @@ from steergraph.repo.git import redact
 MAX_BYTES = 1_000_000
 TIMEOUT_S = 20.0
 _GITHUB = re.compile(r"https://github\.com/([\w.-]+)/([\w.-]+)/(?:issues|pull)/(\d+)(?:[?#].*)?")
+
+
+Repo = Annotated[str | None, typer.Option(help="the repository: a folder, a bundle or a URL")]
+Commit = Annotated[str | None, typer.Option(help="the commit to work on (default: HEAD, or the instance's)")]
+Issue = Annotated[str | None, typer.Option(help="a file, - for standard input, a URL, or the text itself")]
+Swebench = Annotated[str | None, typer.Option(metavar="FILE", help="a SWE-bench dataset file, with --instance")]
+Instance = Annotated[str | None, typer.Option(metavar="ID", help="the instance's id")]
 
 
 class AskedIssue(NamedTuple):
@@ -34,31 +39,23 @@ class AskedIssue(NamedTuple):
     """The SWE-bench row it is from, if it is."""
 
 
-def add_issue_arguments(parser: argparse.ArgumentParser) -> None:
-    """The words that name an issue and its repository."""
-    parser.add_argument("--repo", help="the repository: a folder, a bundle or a URL")
-    parser.add_argument("--commit", help="the commit to work on (default: HEAD, or the instance's)")
-    parser.add_argument("--issue", help="a file, - for standard input, a URL, or the text itself")
-    parser.add_argument("--swebench", metavar="FILE", help="a SWE-bench dataset file, with --instance")
-    parser.add_argument("--instance", metavar="ID", help="the instance's id")
-
-
-def asked_issue(arguments: argparse.Namespace) -> AskedIssue:
-    """What the words of `add_issue_arguments` name. Raises InputError where they don't name one issue, or it can't be
-    read."""
-    from steergraph.agents.instances import find_instance
-
-    if (arguments.issue is not None) == bool(arguments.swebench):
+def asked_issue(
+    repo: str | None, commit: str | None, issue: str | None, swebench: str | None, instance: str | None
+) -> AskedIssue:
+    """What the options of those names say. Raises InputError where they don't name one issue, or it can't be read."""
+    if (issue is not None) == bool(swebench):
         raise InputError("give either --issue, or --swebench FILE with --instance ID")
-    if arguments.swebench:
-        if not arguments.instance:
+    if swebench:
+        from steergraph.agents.instances import find_instance
+
+        if not instance:
             raise InputError("--swebench needs --instance ID")
-        row = find_instance(arguments.swebench, arguments.instance)
-        source = arguments.repo or f"https://github.com/{row['repo']}"
-        return AskedIssue(source, row["problem_statement"], arguments.commit or row["base_commit"], row)
-    if not arguments.repo:
+        row = find_instance(swebench, instance)
+        source = repo or f"https://github.com/{row['repo']}"
+        return AskedIssue(source, row["problem_statement"], commit or row["base_commit"], row)
+    if not repo:
         raise InputError("--issue needs --repo, a folder, a bundle or a URL")
-    return AskedIssue(arguments.repo, read_issue(arguments.issue), arguments.commit, None)
+    return AskedIssue(repo, read_issue(issue or ""), commit, None)
 
 
 def read_issue(source: str) -> str:
@@ -131,6 +128,10 @@ def _read(path: Path) -> str:
 
 
 def _fetch(url: str) -> str:
+    import http.client
+    import urllib.error
+    import urllib.request
+
     github = _GITHUB.fullmatch(url)
     address = "https://api.github.com/repos/{}/{}/issues/{}".format(*github.groups()) if github else url
     shown = redact(url)

@@ -1,40 +1,33 @@
-"""The options of a run: one for each field of its configuration that the command can be told."""
+"""Options that several commands have, each said once. A command takes them by naming them in its signature."""
 
-import argparse
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Literal
 
-from pydantic import ValidationError
+import typer
 
-from steergraph.agents.run_config import Command, RunConfig, flags
-from steergraph.base.errors import InputError, first_problem
+STATE_VARIABLE = "STEERGRAPH_STATE"
+"""Names the Postgres server that keeps graph state; `run`, `ask`, `bench swebench` and `doctor` read it."""
 
-Config = TypeVar("Config", bound=RunConfig)
-
-
-def add_flags(parser: argparse.ArgumentParser, config: type[RunConfig], command: Command) -> None:
-    """Register the options that `command` has of `config`, with the fields' own defaults."""
-    for name, (field, flag) in flags(config, command).items():
-        word, common = f"--{name.replace('_', '-')}", {"default": field.default, "help": flag.help}
-        kind, choices = _kind(field.annotation)
-        if kind is bool:
-            parser.add_argument(word, action="store_true", **common)
-        elif choices:
-            parser.add_argument(word, choices=choices, **common)
-        else:
-            parser.add_argument(word, type=kind, metavar=flag.metavar, **common)
-
-
-def config_of(arguments: argparse.Namespace, config: type[Config], command: Command, **more: Any) -> Config:
-    """What the words say. Raises InputError for a value that a field does not take."""
-    try:
-        return config(**{name: getattr(arguments, name) for name in flags(config, command)}, **more)
-    except ValidationError as error:
-        raise InputError(f"--{first_problem(error).replace('_', '-', 1)}") from error
-
-
-def _kind(annotation: Any) -> tuple[Any, tuple[str, ...]]:
-    """The type of an option's value, and its choices where it has some."""
-    if get_origin(annotation) is Literal:
-        return str, get_args(annotation)
-    inner = [one for one in get_args(annotation) if one is not type(None)]
-    return _kind(inner[0]) if inner else (annotation, ())
+Model = Annotated[str, typer.Option(help="pocket, a Hugging Face id, or a folder")]
+OfModel = Annotated[str | None, typer.Option("--model", help="of this model, where several have a vector of that name")]
+Vector = Annotated[str, typer.Argument(metavar="NAME|FILE", help="a vector of the cache, or a .safetensors file")]
+Layers = Annotated[list[int] | None, typer.Option("--layer", metavar="K", help="only these: 0-based blocks")]
+State = Annotated[
+    str | None,
+    typer.Option(metavar="URL", envvar=STATE_VARIABLE, help="graph state in Postgres; left out, in SQLite"),
+]
+Json = Annotated[bool, typer.Option("--json", help="print it all as JSON")]
+Repos = Annotated[
+    str | None, typer.Option(metavar="DIR|URL", help="clones and bundles, or a URL with {repo} (default: GitHub)")
+]
+Instances = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="WHICH",
+        help="ids with commas, @FILE, a slice 0:20, /REGEX/, balanced:20; several narrow it down, left to right",
+    ),
+]
+Tokenizer = Annotated[
+    str | None, typer.Option(metavar="FILE", help="a tokenizer.json to count with (default: 4 characters a token)")
+]
+Unit = Annotated[Literal["unit_vector", "raw", "residual"], typer.Option(help="of alpha")]
+Positions = Annotated[Literal["all", "generated"], typer.Option(help="which tokens are steered")]

@@ -1,36 +1,48 @@
-"""`steergraph report`: its words. What it does is in build, study_patches and trajectories."""
+"""`steergraph report`: its options. What it does is in build, study_patches and trajectories."""
 
-import argparse
-from typing import Any
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from steergraph.base.errors import InputError
+from steergraph.cli.options import Repos
 
 
-def add_parser(subparsers: Any) -> None:
-    """Register the command on an `add_subparsers()` object."""
-    parser = subparsers.add_parser("report", help="pages that hold batch runs side by side (docs/reports.md)")
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="folders of batch runs, or files of predictions")
-    parser.add_argument("--grades", metavar="DIR", help="where `steergraph eval` wrote: its --out, or logs")
-    parser.add_argument("--dataset", metavar="FILE", help="with the gold patches, which are read for the report alone")
-    parser.add_argument("--repos", metavar="DIR|URL", help="to apply patches, and see which functions they touch")
-    parser.add_argument("--against", metavar="VARIANT", help="what the others are held against (default: baseline)")
-    parser.add_argument("--out", default="report", metavar="DIR", help="where the pages go (default: report)")
-    parser.add_argument("--trajectories", metavar="DIR", help="write mini-swe-agent's trajectories there, no report")
-    parser.add_argument("--study", metavar="DIR", help="score the study's recorded predictions again, no report")
-    parser.set_defaults(run=_run)
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    if arguments.study:
-        from pathlib import Path
-
+def report(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="RUN", help="folders of batch runs, or files of predictions")
+    ] = None,
+    *,
+    grades: Annotated[
+        str | None, typer.Option(metavar="DIR", help="where `steergraph eval` wrote: its --out, or logs")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="FILE", help="with the gold patches, which are read for the report alone")
+    ] = None,
+    repos: Repos = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="VARIANT", help="what the others are held against (default: baseline)")
+    ] = None,
+    out: Annotated[str, typer.Option(metavar="DIR", help="where the pages go")] = "report",
+    trajectories: Annotated[
+        str | None, typer.Option(metavar="DIR", help="write mini-swe-agent's trajectories there, no report")
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(metavar="DIR", help="score the study's recorded predictions again, no report")
+    ] = None,
+) -> int:
+    """0 once the pages are written. Raises InputError for bad input."""
+    if study:
         from steergraph.evals.reports.study_patches import run_study
 
-        if arguments.runs:
+        if runs:
             raise InputError("--study takes no runs: give its folder alone")
-        return run_study(Path(arguments.study), arguments.dataset, arguments.repos)
-    if not arguments.runs:
+        return run_study(Path(study), dataset, repos)
+    if not runs:
         raise InputError("report: name a run's folder, such as runs/ID, or a file of predictions")
-    from steergraph.evals.reports.build import run_report
+    from steergraph.evals.reports.build import run_report, write_trajectories
 
-    return run_report(arguments)
+    if trajectories:
+        return write_trajectories(runs, trajectories)
+    return run_report(runs, out, logs=grades, dataset=dataset, repos=repos, against=against)

@@ -16,10 +16,14 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 
 from steergraph.agents.checkpoints import open_checkpoints, shown
+from steergraph.agents.driving import outcome_of, public_command, record_of
+from steergraph.agents.instances import prediction
+from steergraph.agents.policy import Policy
 from steergraph.agents.run_config import Context, RunConfig
+from steergraph.agents.state import Outcome
 from steergraph.base.errors import InputError
 from steergraph.base.files import append_line, held, write_whole
-from steergraph.repo.git import redact
+from steergraph.engine.protocol import ModelInfo
 
 
 class RunFolder:
@@ -87,6 +91,18 @@ class RunFolder:
         """What the run was told. Raises InputError where run.json says what can't be."""
         return RunConfig.of_record(self.record, f"{self.path}/run.json")
 
+    def keep_outcome(self, values: Mapping[str, Any], policy: Policy, info: ModelInfo) -> Outcome:
+        """Write what a finished state says: outcome.json, and of an issue patch.diff and prediction.jsonl first."""
+        config, outcome = self.config, outcome_of(values)
+        record = record_of(values, config, policy, info, self.record["command"])
+        if values["task"]["kind"] == "issue":
+            instance = values["task"].get("instance_id") or "local"
+            row = prediction(instance, outcome.patch, info.name, config.arm)
+            self.write("patch.diff", outcome.patch or "")
+            self.write("prediction.jsonl", json.dumps(row) + "\n")
+        self.write("outcome.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        return outcome
+
     def write(self, name: str, text: str) -> None:
         """Write a file whole, by rename. Raises InputError on a full disk or a read-only folder."""
         write_whole(self.path / name, text)
@@ -106,16 +122,13 @@ def run_record(config: RunConfig, task_input: Mapping[str, Any], state: str | No
     """What run.json holds: what the run was told, its task, where its graph state is, and its command line."""
     told = config.record("run")
     context = {name: told.pop(name) for name in Context.model_fields if name in told}
-    database = shown(state) if state else None
-    if state and database:  # in a quoted command line a URL may be split by the shell's quotes
-        command = command.replace(state, database).replace(state.replace("'", "'\"'\"'"), database)
     return {
         **told,
         "input": dict(task_input),
         "context": context,
-        "state": database,
+        "state": shown(state) if state else None,
         "thread": uuid.uuid4().hex if state else "run",
-        "command": redact(command),
+        "command": public_command(command, state),
     }
 
 

@@ -3,38 +3,34 @@
 Knows the command line and the socket. What is answered is `web`'s business.
 """
 
-import argparse
 import os
 import socket
-from typing import Any
+from typing import Annotated
+
+import typer
 
 from steergraph.base.errors import InputError
-
-KEY_VARIABLE = "STEERGRAPH_API_KEY"
-
-
-def add_parser(commands: Any) -> None:
-    """Register on the `add_subparsers()` object of the `steergraph` command."""
-    serve = commands.add_parser("serve", help="an OpenAI-compatible server with a steering field")
-    serve.add_argument("--model", default="pocket", help="pocket, a Hugging Face id, or a folder (default: pocket)")
-    serve.add_argument("--vectors", metavar="DIR", help="the vectors requests may name: *.gguf and *.safetensors")
-    serve.add_argument("--name", help="what the model is called in requests (default: its own name)")
-    serve.add_argument("--host", default="127.0.0.1", help="where to listen (default: 127.0.0.1, this machine alone)")
-    serve.add_argument("--port", type=_port, default=8000, help="default: 8000; 0 takes a free one")
-    serve.add_argument(
-        "--key-variable",
-        default=KEY_VARIABLE,
-        metavar="NAME",
-        help=f"the environment variable with the API key that clients must give (default: {KEY_VARIABLE})",
-    )
-    serve.add_argument("--max-batch", type=_positive, default=8, metavar="N", help="rows of one batch (default: 8)")
-    serve.add_argument(
-        "--max-requests", type=_positive, default=64, metavar="N", help="running or waiting; more get 429 (default: 64)"
-    )
-    serve.set_defaults(run=run_serve)
+from steergraph.cli.options import Model
+from steergraph.engine.remote.address import KEY_VARIABLE
 
 
-def run_serve(arguments: argparse.Namespace) -> int:
+def serve(
+    *,
+    model: Model = "pocket",
+    vectors: Annotated[
+        str | None, typer.Option(metavar="DIR", help="the vectors requests may name: *.gguf and *.safetensors")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="what requests call the model (default: its own name)")] = None,
+    host: Annotated[str, typer.Option(help="where to listen; the default is this machine alone")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
+    key_variable: Annotated[
+        str, typer.Option(metavar="NAME", help="the environment variable with the API key that clients must give")
+    ] = KEY_VARIABLE,
+    max_batch: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="rows of one batch")] = 8,
+    max_requests: Annotated[
+        int, typer.Option(min=1, max=100_000, metavar="N", help="running or waiting; more get 429")
+    ] = 64,
+) -> int:
     """Serve until interrupted. Raises InputError where the model, the vectors, the address or the key are no good."""
     try:
         import uvicorn
@@ -48,26 +44,23 @@ def run_serve(arguments: argparse.Namespace) -> int:
     from steergraph.engine.remote.address import is_address, is_loopback
     from steergraph.web.sources import Sources
 
-    if is_address(arguments.model):
+    if is_address(model):
         raise InputError(
             "--model: a server's address can't be served again; give pocket, a folder or a Hugging Face id"
         )
-    key = os.environ.get(arguments.key_variable, "").strip() or None
-    if key is None and not is_loopback(arguments.host):
+    key = os.environ.get(key_variable, "").strip() or None
+    if key is None and not is_loopback(host):
         raise InputError(
-            f"--host {arguments.host}: others could reach it; put an API key into {arguments.key_variable}, or listen "
-            "on 127.0.0.1"
+            f"--host {host}: others could reach it; put an API key into {key_variable}, or listen on 127.0.0.1"
         )
-    listening = _listen(arguments.host, arguments.port)
+    listening = _listen(host, port)
     try:
-        with LocalEngine(arguments.model, max_batch=arguments.max_batch) as engine:
-            sources = Sources.load(arguments.vectors, engine.info)
-            hosts = ("localhost", "127.0.0.1", "[") if is_loopback(arguments.host) else ("*",)
-            app = build_app(
-                engine, sources, name=arguments.name, key=key, max_requests=arguments.max_requests, hosts=hosts
-            )
-            name = arguments.name or engine.info.name
-            print(f"serving {name} at {_address(listening)}#{name}", flush=True)
+        with LocalEngine(model, max_batch=max_batch) as engine:
+            sources = Sources.load(vectors, engine.info)
+            hosts = ("localhost", "127.0.0.1", "[") if is_loopback(host) else ("*",)
+            app = build_app(engine, sources, name=name, key=key, max_requests=max_requests, hosts=hosts)
+            shown = name or engine.info.name
+            print(f"serving {shown} at {_address(listening)}#{shown}", flush=True)
             print(f"vectors: {', '.join(sources.library) or 'none'}; key: {'asked for' if key else 'none'}", flush=True)
             server = uvicorn.Server(
                 uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
@@ -93,17 +86,3 @@ def _listen(host: str, port: int) -> socket.socket:
 def _address(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
-
-
-def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError("must be from 0 to 65535")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 100_000:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return value

@@ -1,6 +1,5 @@
 """`steergraph doctor`: it finds what is there, says what is missing, and breaks on nothing."""
 
-import argparse
 import json
 import os
 import shutil
@@ -17,13 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steergraph.cli import doctor
-
-
-def parse(*arguments: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    doctor.add_parser(parser.add_subparsers())
-    return parser.parse_args(["doctor", *arguments])
+from steergraph.cli import doctor, main
 
 
 @contextmanager
@@ -49,8 +42,7 @@ def closed_port() -> int:
 
 
 def test_a_report_names_every_part_and_the_cost_of_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = parse("--json")
-    assert arguments.run(arguments) == 0
+    assert main(["doctor", "--json"]) == 0
     findings = {row["part"]: row for row in json.loads(capsys.readouterr().out)}
     assert {"python", "torch", "accelerator", "transformers", "langgraph", "git", "pocket", "bubblewrap"} < set(
         findings
@@ -68,8 +60,7 @@ def test_the_command_prints_a_table(capsys: pytest.CaptureFixture[str], monkeypa
         raise doctor.Missing("\x1b]0;title\x07 [bold]no[/bold]")
 
     monkeypatch.setattr(doctor, "PARTS", (*doctor.PARTS[:2], ("hostile", hostile, "a cost")))
-    arguments = parse()
-    assert arguments.run(arguments) == 0
+    assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
     assert "python" in printed and "a cost" in printed and "[bold]no[/bold]" in printed
     assert "\x1b]" not in printed and "\x07" not in printed
@@ -141,7 +132,7 @@ def test_postgres_addresses(url: str, address: tuple[str, int]) -> None:
 def test_no_database_url_breaks_the_report(tail: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(doctor, "SECONDS", 0.01)
-        patch.setattr(os, "environ", {"DATABASE_URL": f"postgresql://127.0.0.1:{closed_port()}/\0{tail}"})
+        patch.setattr(os, "environ", {"STEERGRAPH_STATE": f"postgresql://127.0.0.1:{closed_port()}/\0{tail}"})
         patch.setattr(doctor, "PARTS", (("postgres", doctor.postgres, "cost"),))
         (finding,) = doctor.examine()
         assert finding.part == "postgres"
@@ -149,18 +140,18 @@ def test_no_database_url_breaks_the_report(tail: str) -> None:
 
 def test_postgres_is_asked_and_the_password_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     with server_that_says(b"N") as port:
-        monkeypatch.setenv("DATABASE_URL", f"postgresql://user:secret@127.0.0.1:{port}/name")
+        monkeypatch.setenv("STEERGRAPH_STATE", f"postgresql://user:secret@127.0.0.1:{port}/name")
         assert doctor.postgres() == f"answers at 127.0.0.1:{port}"
     with server_that_says(b"HTTP/1.1 400") as port:
-        monkeypatch.setenv("DATABASE_URL", f"postgresql://user:secret@127.0.0.1:{port}/name")
+        monkeypatch.setenv("STEERGRAPH_STATE", f"postgresql://user:secret@127.0.0.1:{port}/name")
         with pytest.raises(doctor.Missing, match="is not Postgres") as caught:
             doctor.postgres()
         assert "secret" not in str(caught.value)
-    monkeypatch.setenv("DATABASE_URL", f"postgresql://user:secret@127.0.0.1:{closed_port()}/name")
+    monkeypatch.setenv("STEERGRAPH_STATE", f"postgresql://user:secret@127.0.0.1:{closed_port()}/name")
     with pytest.raises(doctor.Missing, match="no answer") as caught:
         doctor.postgres()
     assert "secret" not in str(caught.value)
-    monkeypatch.setenv("DATABASE_URL", "mysql://user:secret@127.0.0.1/name")
+    monkeypatch.setenv("STEERGRAPH_STATE", "mysql://user:secret@127.0.0.1/name")
     with pytest.raises(doctor.Missing, match="not a postgresql:// URL"):
         doctor.postgres()
 
@@ -202,9 +193,9 @@ def test_a_real_postgres_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={home}"
         tool("pg_ctl", "-w", "-l", f"{home}/log", "-o", options, "start")
         try:
-            monkeypatch.setenv("DATABASE_URL", f"postgresql://postgres@127.0.0.1:{port}/postgres")
+            monkeypatch.setenv("STEERGRAPH_STATE", f"postgresql://postgres@127.0.0.1:{port}/postgres")
             assert doctor.postgres() == f"answers at 127.0.0.1:{port}"
-            monkeypatch.setenv("DATABASE_URL", f"postgresql:///postgres?host={home}&port={port}")
+            monkeypatch.setenv("STEERGRAPH_STATE", f"postgresql:///postgres?host={home}&port={port}")
             assert doctor.postgres() == f"answers at {home}:{port}"
         finally:
             tool("pg_ctl", "-m", "immediate", "stop")

@@ -1,15 +1,14 @@
 """`steergraph vectors export` and `import`, as a user calls them."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
 from steergraph.cli import main
-from steergraph.cli.vectors.exchange import FORMAT_NAMES
+from steergraph.cli.vectors.exchange import FormatName
 from steergraph.vectors.formats import FORMATS
 from steergraph.vectors.store.files import load_vector, save_vector
 from steergraph.vectors.vector import make_vector
@@ -22,7 +21,7 @@ def made(tmp_path: Path) -> Path:
 
 
 def test_the_command_knows_every_format() -> None:
-    assert tuple(FORMATS) == FORMAT_NAMES
+    assert tuple(FORMATS) == get_args(FormatName)
 
 
 def test_there_and_back(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,8 +76,3 @@ def test_bad_input_is_one_line_and_exit_2(
     assert word in said
     assert said.count("\n") == 1
     assert not list(tmp_path.glob("x*"))
-
-
-def test_neither_command_loads_torch_before_it_is_called() -> None:
-    code = "import sys; from steergraph.cli.app import build_parser; build_parser(); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

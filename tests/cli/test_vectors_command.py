@@ -1,6 +1,5 @@
 """`steergraph vectors extract`, `list` and `show`, as a user calls them."""
 
-import argparse
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import yaml
 from tiny_models import tiny_model
 
 from steergraph.base.errors import InputError
-from steergraph.cli.vectors import extract as command
+from steergraph.cli.app import invoke
 from steergraph.engine.loading.models import load_model
 from steergraph.vectors.extract.first_use import ensure_vectors
 from steergraph.vectors.store.files import load_vector, save_vector
@@ -31,11 +30,7 @@ def own(tmp_path: Path) -> Path:
 
 
 def call(*arguments: str) -> int:
-    parser = argparse.ArgumentParser(prog="steergraph")
-    command.add_parser(parser.add_subparsers(required=True))
-    parsed = parser.parse_args(["vectors", *arguments])
-    code: int = parsed.run(parsed)
-    return code
+    return invoke(["vectors", *arguments])
 
 
 def test_extract_makes_keeps_and_lists(own: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,14 +126,3 @@ def test_two_models_with_one_name_of_vector(own: Path, capsys: pytest.CaptureFix
         call("show", "mine")
     assert call("show", "mine", "--model", "tiny-llama") == 0
     assert "tiny-llama" in capsys.readouterr().out
-
-
-def test_no_command_loads_torch_before_it_is_called() -> None:
-    import subprocess
-    import sys
-
-    code = (
-        "import sys, argparse; from steergraph.cli.vectors import extract;"
-        "extract.add_parser(argparse.ArgumentParser().add_subparsers()); sys.exit('torch' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

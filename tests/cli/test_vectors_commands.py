@@ -1,9 +1,8 @@
 """`steergraph vectors compose`, `calibrate`, `lens`, `verify`, `project`, recipes and figures, as a user calls them."""
 
-import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -11,7 +10,8 @@ import yaml
 from tiny_models import HIDDEN, LAYERS, tiny_model
 
 from steergraph.base.errors import InputError
-from steergraph.cli.vectors import extract as command
+from steergraph.cli.app import invoke
+from steergraph.cli.vectors.extract import Method
 from steergraph.engine.loading.models import load_model
 from steergraph.engine.local import LocalEngine
 from steergraph.vectors.compare.algebra import weighted_sum
@@ -32,11 +32,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(*arguments: str) -> int:
-    parser = argparse.ArgumentParser(prog="steergraph")
-    command.add_parser(parser.add_subparsers(required=True))
-    parsed = parser.parse_args(["vectors", *arguments])
-    code: int = parsed.run(parsed)
-    return code
+    return invoke(["vectors", *arguments])
 
 
 def kept(name: str, seed: int = 0, **fields: Any) -> str:
@@ -48,7 +44,7 @@ def kept(name: str, seed: int = 0, **fields: Any) -> str:
 
 
 def test_names_of_methods_are_the_methods() -> None:
-    assert command.METHOD_NAMES == METHODS
+    assert get_args(Method) == METHODS
 
 
 def test_extract_by_recipe_method_and_position(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

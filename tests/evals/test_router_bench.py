@@ -1,7 +1,6 @@
 """The measurement of routers: nothing that is judged was learned from, the baseline is naive Bayes, the table adds
 up."""
 
-import argparse
 import json
 import math
 from collections import Counter
@@ -13,7 +12,7 @@ from tiny_models import tiny_model
 
 from steergraph.agents.specialists import Roster
 from steergraph.base.errors import InputError
-from steergraph.cli import route_bench as routing_command
+from steergraph.cli.app import invoke
 from steergraph.engine.local import LocalEngine
 from steergraph.evals.routing import (
     AGENT_DOMAINS,
@@ -102,15 +101,12 @@ def test_every_router_is_measured_on_the_same_items() -> None:
 
 
 def test_what_cannot_be_measured_is_one_line(tmp_path: Path) -> None:
-    parser = argparse.ArgumentParser()
-    routing_command.add_parser(parser.add_subparsers())
     for arguments, word in (
         (["--tests", "0"], "at least 1"),
         (["--per-group", "3"], "from 8"),
         (["--data", "none.parquet"], "no dataset at"),
         (["--data", str(dataset(tmp_path / "d.json"))], "too few usable texts"),
     ):
-        given = parser.parse_args(["route-bench", *arguments])
         with pytest.raises(InputError, match=word) as caught:
-            given.run(given)
+            invoke(["route-bench", *arguments])
         assert "\n" not in str(caught.value)

@@ -3,102 +3,97 @@
 Knows the command line and how to print. What the formats are is `formats`' business, imported only inside the commands.
 """
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
+
+import typer
 
 from steergraph.base.errors import InputError
+from steergraph.cli.options import Layers, OfModel, Positions, Unit, Vector
 
-FORMAT_NAMES = ("gguf", "lm-eval", "cast", "aisteer360", "easysteer", "neuronpedia", "steergraph")
+FormatName = Literal["gguf", "lm-eval", "cast", "aisteer360", "easysteer", "neuronpedia", "steergraph"]
 """As in `formats.FORMATS`, which can't be asked without torch; a test holds them together."""
 
 
-def add_commands(commands: Any) -> None:
-    """Register both on the `add_subparsers()` object of `steergraph vectors`."""
-    export = commands.add_parser("export", help="write a vector in another project's format (docs/formats.md)")
-    export.add_argument("vector", metavar="NAME|FILE", help="a vector of the cache, or a .safetensors file")
-    export.add_argument("--model", help="of this model, where several have a vector of that name")
-    export.add_argument("--to", required=True, metavar="FILE", help="the file to write")
-    export.add_argument("--format", choices=FORMAT_NAMES, help="default: by the suffix of --to, where that says it")
-    export.add_argument(
-        "--layer", type=int, nargs="+", metavar="K", help="only these (0-based block whose output it is)"
-    )
-    export.add_argument("--alpha", type=float, help="the dose; left out, whoever applies the file gives it")
-    export.add_argument(
-        "--unit",
-        choices=("unit_vector", "raw", "residual"),
-        default="unit_vector",
-        help="of alpha (default: unit_vector)",
-    )
-    export.add_argument("--positions", choices=("all", "generated"), default="all", help="easysteer (default: all)")
-    export.add_argument("--skip-layer-0", action="store_true", help="gguf: leave it out instead of refusing")
-    export.add_argument("--model-type", metavar="TYPE", help="config.model_type, as qwen3; Neuronpedia: its model's id")
-    export.add_argument(
-        "--hookpoint", default="layers", help="lm-eval: the list of blocks, h for GPT-2 (default: layers)"
-    )
-    export.add_argument("--source", metavar="PATH", help="easysteer: where its server finds the GGUF")
-    export.set_defaults(run=run_export)
-
-    load = commands.add_parser("import", help="take a vector from another project's file")
-    load.add_argument(
-        "file", metavar="FILE", help=".gguf, .pt, .svec, .json or .safetensors, told apart by its content"
-    )
-    load.add_argument("--out", required=True, metavar="FILE|DIR", help="a .safetensors file, or a folder for it")
-    load.add_argument("--name", help="what to call it (default: as the file does, else the file's name)")
-    load.add_argument("--model", help="the model it is of, as Qwen/Qwen3-0.6B; most files don't say")
-    load.add_argument("--hidden-size", type=int, metavar="N", help="refuse a file of another width")
-    load.add_argument("--side", choices=("input", "output"), help=".svec: which side of a block its keys mean")
-    load.set_defaults(run=run_import)
-
-
-def run_export(arguments: argparse.Namespace) -> int:
+def export(
+    vector: Vector,
+    *,
+    model: OfModel = None,
+    to: Annotated[str, typer.Option(metavar="FILE", help="the file to write")],
+    format: Annotated[
+        FormatName | None, typer.Option(help="default: by the suffix of --to, where that says it")
+    ] = None,
+    layer: Layers = None,
+    alpha: Annotated[float | None, typer.Option(help="the dose; left out, whoever applies the file gives it")] = None,
+    unit: Unit = "unit_vector",
+    positions: Positions = "all",
+    skip_layer_0: Annotated[
+        bool, typer.Option("--skip-layer-0", help="gguf: leave it out instead of refusing")
+    ] = False,
+    model_type: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="config.model_type, as qwen3; Neuronpedia: its model's id")
+    ] = None,
+    hookpoint: Annotated[str, typer.Option(help="lm-eval: the list of blocks, h for GPT-2")] = "layers",
+    source: Annotated[
+        str | None, typer.Option(metavar="PATH", help="easysteer: where its server finds the GGUF")
+    ] = None,
+) -> int:
     """Write the vector and say where, and what dose is in the file."""
     from steergraph.cli.vectors.show import find_vector
     from steergraph.vectors.formats import write_vector
 
-    _, vector = find_vector(arguments.vector, arguments.model)
     path = write_vector(
-        vector,
-        arguments.to,
-        arguments.format,
-        layers=tuple(arguments.layer) if arguments.layer else None,
-        alpha=arguments.alpha,
-        unit=arguments.unit,
-        positions=arguments.positions,
-        model_type=arguments.model_type,
-        skip_layer_0=arguments.skip_layer_0,
-        hookpoint=arguments.hookpoint,
-        source=arguments.source,
+        find_vector(vector, model)[1],
+        to,
+        format,
+        layers=tuple(layer) if layer else None,
+        alpha=alpha,
+        unit=unit,
+        positions=positions,
+        model_type=model_type,
+        skip_layer_0=skip_layer_0,
+        hookpoint=hookpoint,
+        source=source,
     )
-    dose = "no dose in it" if arguments.alpha is None else f"alpha {arguments.alpha:g} ({arguments.unit}) in it"
-    if arguments.format == "steergraph" or path.suffix == ".safetensors":
+    dose = "no dose in it" if alpha is None else f"alpha {alpha:g} ({unit}) in it"
+    if format == "steergraph" or path.suffix == ".safetensors":
         dose = "no dose in it"
     print(f"wrote {path}, {dose}")
     return 0
 
 
-def run_import(arguments: argparse.Namespace) -> int:
+def import_file(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help=".gguf, .pt, .svec, .json or .safetensors, told by its content")
+    ],
+    *,
+    out: Annotated[str, typer.Option(metavar="FILE|DIR", help="a .safetensors file, or a folder for it")],
+    name: Annotated[
+        str | None, typer.Option(help="what to call it (default: as the file does, else the file's name)")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="the model it is of, as Qwen/Qwen3-0.6B; most files don't say")
+    ] = None,
+    hidden_size: Annotated[int | None, typer.Option(metavar="N", help="refuse a file of another width")] = None,
+    side: Annotated[
+        Literal["input", "output"] | None, typer.Option(help=".svec: which side of a block its keys mean")
+    ] = None,
+) -> int:
     """Write what the file holds as vectors of ours, list them, and say which steering the file asks for."""
-    from steergraph.cli.vectors.show import print_table
+    from steergraph.cli.vectors.show import print_vectors
     from steergraph.vectors.formats import read_vectors, steering_of
     from steergraph.vectors.store.files import SUFFIX, file_name, save_vector
 
-    vectors = read_vectors(
-        arguments.file,
-        name=arguments.name,
-        model=arguments.model,
-        hidden_size=arguments.hidden_size,
-        side=arguments.side,
-    )
-    out = Path(arguments.out)
-    if out.suffix and (out.suffix != SUFFIX or len(vectors) != 1):
-        raise InputError(f"--out {out}: a {SUFFIX} file takes one vector; give a folder for {len(vectors)}")
-    paths = [save_vector(vector, out if out.suffix else out / file_name(vector.name)) for vector in vectors]
-    print_table(vectors)
+    vectors = read_vectors(file, name=name, model=model, hidden_size=hidden_size, side=side)
+    target = Path(out)
+    if target.suffix and (target.suffix != SUFFIX or len(vectors) != 1):
+        raise InputError(f"--out {target}: a {SUFFIX} file takes one vector; give a folder for {len(vectors)}")
+    paths = [save_vector(one, target if target.suffix else target / file_name(one.name)) for one in vectors]
+    print_vectors(vectors)
     for vector, path in zip(vectors, paths, strict=True):
         print(f"wrote {path}")
-        asked = steering_of(vector)
-        for component in asked.components if asked else ():
+        steering = steering_of(vector)
+        for component in steering.components if steering else ():
             print(
                 f"  asked for: layer {component.layer}, alpha {component.alpha:g} raw, {component.positions} positions"
             )

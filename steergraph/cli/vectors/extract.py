@@ -1,80 +1,71 @@
-"""`steergraph vectors`: its commands, and `extract`, which makes vectors.
+"""`steergraph vectors extract`: making a model's vectors.
 
-Knows the command line and how to print. Models and torch are imported only inside the commands that need them.
+Knows the command line and how to print. Models and torch are imported only when it runs.
 """
 
-import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
 
 from steergraph.base.errors import InputError
-from steergraph.cli.vectors import calibrate as dose_command
-from steergraph.cli.vectors import compose as compose_command
-from steergraph.cli.vectors import exchange as exchange_command
-from steergraph.cli.vectors import lens as lens_command
-from steergraph.cli.vectors import project as project_command
-from steergraph.cli.vectors import show as show_command
-from steergraph.cli.vectors.show import find_vector as find_vector
-from steergraph.cli.vectors.show import print_table as print_table
+from steergraph.cli.console import console, print_line
+from steergraph.cli.options import Model
 
 if TYPE_CHECKING:
     from steergraph.vectors.extract.contrast import ContrastSet
 
-METHOD_NAMES = ("mean_difference", "paired_pca", "whitened", "logistic")
+Method = Literal["mean_difference", "paired_pca", "whitened", "logistic"]
 """As in `methods.METHODS`, which can't be asked without torch; a test holds them together."""
 
 
-def add_parser(subparsers: Any) -> None:
-    """Register `vectors` and its commands on the `add_subparsers()` object of the `steergraph` command."""
-    vectors = subparsers.add_parser("vectors", help="make, inspect, combine and carry over steering vectors")
-    commands = vectors.add_subparsers(dest="vectors_command", required=True, metavar="COMMAND")
-
-    extract = commands.add_parser("extract", help="make a model's vectors, or take them from the cache")
-    extract.add_argument("--model", default="pocket", help="pocket, a Hugging Face id, or a folder (default: pocket)")
-    extract.add_argument(
-        "--contrast",
-        nargs="+",
-        default=[],
-        metavar="FILE|NAME",
-        help="packaged contrast sets, or YAML files of your own (default: every packaged one)",
-    )
-    extract.add_argument("--recipe", metavar="FILE|NAME", help="make the sets from --data: mmlu_pro, swebench_clusters")
-    extract.add_argument("--data", metavar="FILE", help="the dataset of --recipe: parquet, JSON or JSONL")
-    extract.add_argument("--exclude", metavar="FILE", help="rows to leave out: a dataset, or an id on each line")
-    extract.add_argument(
-        "--method", choices=METHOD_NAMES, default="mean_difference", help="default: mean_difference (docs/vectors.md)"
-    )
-    extract.add_argument(
-        "--read",
-        choices=("last_prompt_token", "prompt_mean", "marker"),
-        help="where the texts are read (default: as the set says, which is the last prompt token)",
-    )
-    extract.add_argument("--marker", metavar="TEXT", help="--read marker: what to read at")
-    extract.add_argument("--out", metavar="FILE|DIR", help="a copy: a .safetensors file for one vector, else a folder")
-    extract.set_defaults(run=run_extract)
-
-    show_command.add_commands(commands)
-    compose_command.add_command(commands)
-    dose_command.add_command(commands)
-    project_command.add_command(commands)
-    lens_command.add_commands(commands)
-    exchange_command.add_commands(commands)
-
-
-def run_extract(arguments: argparse.Namespace) -> int:
+def extract(
+    *,
+    model: Model = "pocket",
+    contrast: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE|NAME",
+            help="packaged contrast sets, or YAML files of your own (default: every packaged one)",
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|NAME", help="make the sets from --data: mmlu_pro, swebench_clusters"),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="FILE", help="the dataset of --recipe: parquet, JSON or JSONL")
+    ] = None,
+    exclude: Annotated[
+        str | None, typer.Option(metavar="FILE", help="rows to leave out: a dataset, or an id on each line")
+    ] = None,
+    method: Annotated[Method, typer.Option(help="docs/vectors.md says what each is")] = "mean_difference",
+    read: Annotated[
+        Literal["last_prompt_token", "prompt_mean", "marker"] | None,
+        typer.Option(help="where the texts are read (default: as the set says, which is the last prompt token)"),
+    ] = None,
+    marker: Annotated[str | None, typer.Option(metavar="TEXT", help="--read marker: what to read at")] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE|DIR", help="a copy: a .safetensors file for one vector, else a folder")
+    ] = None,
+) -> int:
     """Make the vectors that the cache lacks, with progress, and list them."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+    from steergraph.cli.vectors.show import print_vectors
     from steergraph.engine.loading.models import load_model
     from steergraph.vectors.extract.first_use import ensure_vectors, model_folder
+    from steergraph.vectors.store.files import save_vector
 
-    sets = _sets(arguments)  # a wrong name is told before a model is loaded
-    out = _out(arguments.out, len(sets))
-    loaded = load_model(arguments.model)
-    console = Console(stderr=True, highlight=False)
+    # A wrong name is told before a model is loaded.
+    sets = _read_at(
+        read, marker, _from_recipe(recipe, data, exclude, contrast) if recipe else _named(contrast, data, exclude)
+    )
+    copies = _copies(out, len(sets))
+    loaded = load_model(model)
+    errors = console(errors=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("texts"))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
         tasks: dict[str, TaskID] = {}
 
         def progress(name: str, done: int, total: int) -> None:
@@ -82,50 +73,53 @@ def run_extract(arguments: argparse.Namespace) -> int:
                 tasks[name] = bar.add_task(name, total=total)
             bar.update(tasks[name], completed=done)
 
-        library = ensure_vectors(loaded, sets, method=arguments.method, progress=progress)
-    print_table(list(library.values()))
-    if out is None:
-        console.print(f"kept in {model_folder(loaded.info)}", soft_wrap=True, markup=False)
-    else:
-        from steergraph.vectors.store.files import save_vector
-
-        paths = [save_vector(next(iter(library.values())), out)] if out.suffix else library.save(out)
-        console.print("\n".join(f"wrote {path}" for path in paths), soft_wrap=True, markup=False)
+        library = ensure_vectors(loaded, sets, method=method, progress=progress)
+    print_vectors(list(library.values()))
+    if copies is None:
+        print_line(f"kept in {model_folder(loaded.info)}", errors=True)
+        return 0
+    for path in [save_vector(next(iter(library.values())), copies)] if copies.suffix else library.save(copies):
+        print_line(f"wrote {path}", errors=True)
     return 0
 
 
-def _sets(arguments: argparse.Namespace) -> "list[ContrastSet]":
-    """The contrast sets that are asked for. Raises InputError."""
-    from steergraph.vectors.extract.contrast import ContrastError, load_contrast, packaged_sets
+def _from_recipe(recipe: str, data: str | None, exclude: str | None, contrast: list[str] | None) -> "list[ContrastSet]":
+    from steergraph.vectors.extract.recipes import excluded_ids, load_recipe, sets_from
 
-    if arguments.recipe:
-        from steergraph.vectors.extract.recipes import excluded_ids, load_recipe, sets_from
-
-        if arguments.contrast or not arguments.data:
-            raise InputError("--recipe makes its sets from --data FILE, and takes no --contrast")
-        recipe = load_recipe(arguments.recipe)
-        out = excluded_ids(arguments.exclude, recipe) if arguments.exclude else None
-        sets = list(sets_from(recipe, arguments.data, out))
-    else:
-        if arguments.data or arguments.exclude:
-            raise InputError("--data and --exclude belong to --recipe")
-        sets = [load_contrast(name) for name in arguments.contrast or packaged_sets()]
-    if arguments.read:
-        change = {"read": arguments.read, "marker": arguments.marker, "question": None}
-        try:
-            sets = [type(one).model_validate({**one.model_dump(), **change}) for one in sets]
-        except ValueError as error:
-            raise ContrastError(f"--read {arguments.read}: --marker TEXT is given exactly with it") from error
-    elif arguments.marker:
-        raise InputError("--marker belongs to --read marker")
-    return sets
+    if contrast or not data:
+        raise InputError("--recipe makes its sets from --data FILE, and takes no --contrast")
+    loaded = load_recipe(recipe)
+    return list(sets_from(loaded, data, excluded_ids(exclude, loaded) if exclude else None))
 
 
-def _out(given: str | None, count: int) -> Path | None:
+def _named(contrast: list[str] | None, data: str | None, exclude: str | None) -> "list[ContrastSet]":
+    from steergraph.vectors.extract.contrast import load_contrast, packaged_sets
+
+    if data or exclude:
+        raise InputError("--data and --exclude belong to --recipe")
+    return [load_contrast(name) for name in contrast or packaged_sets()]
+
+
+def _read_at(read: str | None, marker: str | None, sets: "list[ContrastSet]") -> "list[ContrastSet]":
+    """The sets, read where `--read` says."""
+    from steergraph.vectors.extract.contrast import ContrastError
+
+    if read is None:
+        if marker:
+            raise InputError("--marker belongs to --read marker")
+        return sets
+    change = {"read": read, "marker": marker, "question": None}
+    try:
+        return [type(one).model_validate({**one.model_dump(), **change}) for one in sets]
+    except ValueError as error:
+        raise ContrastError(f"--read {read}: --marker TEXT is given exactly with it") from error
+
+
+def _copies(out: str | None, count: int) -> Path | None:
     """Where copies go: a path with a suffix is the file of the only vector, any other a folder."""
-    if given is None:
+    if out is None:
         return None
-    path = Path(given)
+    path = Path(out)
     if path.suffix and (path.suffix != ".safetensors" or count != 1):
-        raise InputError(f"--out {given}: a .safetensors file takes one --contrast; give a folder for several")
+        raise InputError(f"--out {out}: a .safetensors file takes one --contrast; give a folder for several")
     return path

@@ -3,9 +3,10 @@
 Knows the command line and how to print. Torch and models are imported only when it runs.
 """
 
-import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
 
 from steergraph.base.errors import InputError
 
@@ -15,25 +16,23 @@ if TYPE_CHECKING:
     from steergraph.vectors.vector import SteeringVector
 
 
-def add_command(commands: Any) -> None:
-    """Register it on the `add_subparsers()` object of `steergraph vectors`."""
-    project = commands.add_parser("project", help="carry domains' vectors from one model into another")
-    project.add_argument("domains", nargs="+", metavar="NAME", help="contrast sets, as math or ./mine.yaml")
-    project.add_argument("--source", required=True, metavar="MODEL", help="the model whose vectors are carried over")
-    project.add_argument("--target", required=True, metavar="MODEL", help="the model they are carried into")
-    project.add_argument(
-        "--method", choices=("ridge", "procrustes", "low_rank"), default="ridge", help="default: ridge"
-    )
-    project.add_argument("--layer", type=int, metavar="K", help="of the target (default: the domain's cell)")
-    project.add_argument("--try", dest="trial", action="store_true", help="steer with it, against native and random")
-    project.add_argument("--nats", type=float, default=0.5, help="--try: KL each direction spends (default: 0.5)")
-    project.add_argument("--random", type=int, default=5, metavar="N", help="--try: random directions (default: 5)")
-    project.add_argument("--geometry", action="store_true", help="compare how both models arrange all packaged domains")
-    project.add_argument("--out", metavar="DIR", help="where to write the vectors, at every layer")
-    project.set_defaults(run=run_project)
-
-
-def run_project(arguments: argparse.Namespace) -> int:
+def project(
+    domains: Annotated[list[str], typer.Argument(metavar="NAME", help="contrast sets, as math or ./mine.yaml")],
+    *,
+    source: Annotated[str, typer.Option(metavar="MODEL", help="the model whose vectors are carried over")],
+    target: Annotated[str, typer.Option(metavar="MODEL", help="the model they are carried into")],
+    method: Annotated[
+        Literal["ridge", "procrustes", "low_rank"], typer.Option(help="how the map is learned")
+    ] = "ridge",
+    layer: Annotated[int | None, typer.Option(metavar="K", help="of the target (default: the domain's cell)")] = None,
+    trial: Annotated[bool, typer.Option("--try", help="steer with it, against native and random")] = False,
+    nats: Annotated[float, typer.Option(help="--try: KL each direction spends")] = 0.5,
+    random: Annotated[int, typer.Option(metavar="N", help="--try: random directions")] = 5,
+    geometry: Annotated[
+        bool, typer.Option("--geometry", help="compare how both models arrange all packaged domains")
+    ] = False,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="where to write the vectors, at every layer")] = None,
+) -> int:
     """Learn the maps, carry the vectors over, print how good they are."""
     from steergraph.engine.loading.models import load_model
     from steergraph.vectors.compare.projection import project_vector
@@ -43,37 +42,36 @@ def run_project(arguments: argparse.Namespace) -> int:
     from steergraph.vectors.extract.first_use import ensure_vectors
     from steergraph.vectors.store.files import file_name, save_vector
 
-    sets = {one.name: one for one in map(load_contrast, arguments.domains)}
-    if arguments.random < 0:
-        raise InputError(f"--random {arguments.random}: 0 or more")
-    source, target = load_model(arguments.source), load_model(arguments.target)
-    natives = [ensure_vectors(model, sets.values()) for model in (source, target)]
-    layers = range(target.info.n_layers)
-    if arguments.layer is not None and arguments.layer not in layers:
-        raise InputError(f"--layer {arguments.layer}: {target.info.name} has layers 0 to {target.info.n_layers - 1}")
+    sets = {one.name: one for one in map(load_contrast, domains)}
+    if random < 0:
+        raise InputError(f"--random {random}: 0 or more")
+    giver, taker = load_model(source), load_model(target)
+    natives = [ensure_vectors(model, sets.values()) for model in (giver, taker)]
+    layers = range(taker.info.n_layers)
+    if layer is not None and layer not in layers:
+        raise InputError(f"--layer {layer}: {taker.info.name} has layers 0 to {taker.info.n_layers - 1}")
     texts = packaged_texts(sorted({one.language for one in sets.values()}))
-    activations = read_both(source, target, texts)
-    print(f"{source.info.name} to {target.info.name}, {arguments.method}, {len(texts.texts)} texts read by both")
+    activations = read_both(giver, taker, texts)
+    print(f"{giver.info.name} to {taker.info.name}, {method}, {len(texts.texts)} texts read by both")
     print("vector, its layer there and here, held-out R2 of the map, cosine with the target's own vector")
     for name, contrast in sets.items():
-        maps, scores = learn_maps(activations, texts, contrast.domain, layers, arguments.method)
+        maps, scores = learn_maps(activations, texts, contrast.domain, layers, method)
         native = natives[1][name]
         carried = project_vector(
             natives[0][name],
             maps,
-            target.info,
+            taker.info,
             median_residual_norms=native.median_residual_norms,
             held_out_r2=scores,
         )
-        layer = best_cell(target.info, name).layer if arguments.layer is None else arguments.layer
-        cosine = _cosine(carried, native, layer)
-        print(f"  {name}: {maps[layer][0]} to {layer}, R2 {scores[layer]:.3f}, cosine {cosine}")
-        if arguments.trial:
-            _try(target, carried, native, layer, contrast, arguments)
-        if arguments.out:
-            print(f"  wrote {save_vector(carried, Path(arguments.out) / file_name(name))}")
-    if arguments.geometry:
-        _geometry(source, target)
+        at = best_cell(taker.info, name).layer if layer is None else layer
+        print(f"  {name}: {maps[at][0]} to {at}, R2 {scores[at]:.3f}, cosine {_cosine(carried, native, at)}")
+        if trial:
+            _try(taker, carried, native, at, contrast, nats=nats, random=random)
+        if out:
+            print(f"  wrote {save_vector(carried, Path(out) / file_name(name))}")
+    if geometry:
+        _geometry(giver, taker)
     return 0
 
 
@@ -91,7 +89,9 @@ def _try(
     native: "SteeringVector",
     layer: int,
     contrast: Any,
-    arguments: argparse.Namespace,
+    *,
+    nats: float,
+    random: int,
 ) -> None:
     from steergraph.configs import load_config
     from steergraph.engine.local import LocalEngine
@@ -99,10 +99,10 @@ def _try(
     from steergraph.vectors.dose.measure import Doses
 
     candidates = {"native": native.model_copy(update={"name": "native"}), "projected": carried}
-    candidates |= {f"random {k}": random_vector(native, layer, k) for k in range(arguments.random)}
+    candidates |= {f"random {k}": random_vector(native, layer, k) for k in range(random)}
     with LocalEngine(target) as engine:
         doses = Doses(engine, load_config("contrast/neutral")[3::4], tokens=16)
-        trials = compare_directions(doses, candidates, layer, contrast, nats=arguments.nats)
+        trials = compare_directions(doses, candidates, layer, contrast, nats=nats)
     print("  direction, alpha, p95 KL, nats a token by which held-out texts of the domain gain over neutral ones")
     for trial in trials:
         print(f"    {trial.name:<10} {trial.alpha:8.3g} {trial.p95:6.3f} {trial.selectivity:+.4f}")

@@ -3,7 +3,6 @@
 Knows the other report modules and where the files go. Every file is written whole.
 """
 
-import argparse
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,23 +22,38 @@ from steergraph.evals.reports.table import Compared, Summary, compare_variants, 
 _MOST_NOTES = 200
 
 
-def run_report(arguments: argparse.Namespace) -> int:
-    """Write the report, print its headline and where it is. 0. Raises InputError for bad input."""
-    notes: list[str] = []
-    variants = read_variants(arguments.runs, notes)
-    if arguments.trajectories:
-        from steergraph.evals.reports.trajectories import export
+def write_trajectories(runs: Sequence[str], folder: str) -> int:
+    """Write the runs as mini-swe-agent's trajectories, and say how many. 0. Raises InputError for bad input."""
+    from steergraph.evals.reports.trajectories import export
 
-        written = export(variants, make_folder(arguments.trajectories), notes)
-        _say([*(f"note: {note}" for note in notes), f"wrote {written} trajectories into {arguments.trajectories}"])
-        return 0
-    grades = Grades(arguments.grades) if arguments.grades else None
-    measure = Measure(arguments.dataset, arguments.repos, grades)
+    notes: list[str] = []
+    written = export(read_variants(runs, notes), make_folder(folder), notes)
+    _say([*(f"note: {note}" for note in notes), f"wrote {written} trajectories into {folder}"])
+    return 0
+
+
+def run_report(
+    runs: Sequence[str],
+    folder: str,
+    *,
+    logs: str | None = None,
+    dataset: str | None = None,
+    repos: str | None = None,
+    against: str | None = None,
+) -> int:
+    """Write the report into `folder`, print its headline and where it is. 0. `logs` is where grading wrote.
+
+    Raises InputError for bad input.
+    """
+    notes: list[str] = []
+    variants = read_variants(runs, notes)
+    grades = Grades(logs) if logs else None
+    measure = Measure(dataset, repos, grades)
     facts = {v.label: {name: measure.of(entry, notes) for name, entry in v.entries.items()} for v in variants}
     if grades:
         _unmatched(variants, facts, grades, notes)
     summaries = [summarise(variant, facts[variant.label]) for variant in variants]
-    compared = compare_variants(facts, arguments.against, [s.label for s in summaries if s.is_gold])
+    compared = compare_variants(facts, against, [s.label for s in summaries if s.is_gold])
     notes = list(dict.fromkeys(notes))
     left = [f"and {len(notes) - _MOST_NOTES} notes more"] if len(notes) > _MOST_NOTES else []
     values = {
@@ -55,9 +69,9 @@ def run_report(arguments: argparse.Namespace) -> int:
         "models": list(dict.fromkeys(v.model for v in variants)),
         "notes": notes[:_MOST_NOTES] + left,
         "runs": {v.run: _settings(v) for v in variants if v.settings},
-        "dataset": arguments.dataset,
+        "dataset": dataset,
     }
-    out = make_folder(arguments.out)
+    out = make_folder(folder)
     pages = _write(out, variants, facts, values, measure)
     _say([*(f"note: {note}" for note in notes), *values["headline"]])
     _say([f"wrote {out / 'index.html'}, report.md and {pages} pages in {out / 'instances'}"])

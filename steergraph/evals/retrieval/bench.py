@@ -1,10 +1,9 @@
-"""The retrieval bench from parsed arguments: load, select, measure what is missing over processes, print the tables.
+"""The retrieval bench: load, select, measure what is missing over processes, print the tables.
 
-Knows arguments, files and lines. What is measured of an instance is `arms`' business. Each instance is one
+Knows files and lines. What is measured of an instance is `arms`' business. Each instance is one
 line of rankings.jsonl, written as soon as it is done: a kill loses no more than what was under way.
 """
 
-import argparse
 import json
 import multiprocessing
 import sys
@@ -28,41 +27,57 @@ from steergraph.evals.retrieval.weights import fit
 from steergraph.evals.swebench.repos import Repos
 from steergraph.evals.swebench.selection import select
 from steergraph.repo.repository import Repository
+from steergraph.retrieval import Ranker
 
 _RANKINGS, _TABLE = "rankings.jsonl", "table.md"
 
 
-def run_retrieval(arguments: argparse.Namespace) -> int:
+def run_retrieval(
+    dataset: Sequence[str],
+    *,
+    repos: str | None,
+    instances: Sequence[str],
+    jobs: int,
+    out: str | None,
+    tokenizer: str | None,
+    ranker: Ranker,
+    reranker: str | None,
+    fit_weights: bool,
+) -> int:
     """0 once every instance is measured or known not to be measurable; 1 where none could be."""
-    if arguments.fit and arguments.ranker != "fields":
-        raise InputError(f"--fit: {arguments.ranker} has no weights to fit: leave --ranker out")
-    counter(arguments.tokenizer)  # what can't be read is said now, and not of every instance
-    if arguments.rerank is not None:
-        load_reranker(arguments.rerank)
-    units = _units(arguments)
-    if arguments.out is None:
-        return _report(arguments, list(_progress(units, arguments.jobs)), None)
-    folder = make_folder(arguments.out)
+    if fit_weights and ranker != "fields":
+        raise InputError(f"--fit: {ranker} has no weights to fit: leave --ranker out")
+    counter(tokenizer)  # what can't be read is said now, and not of every instance
+    if reranker is not None:
+        load_reranker(reranker)
+    units = [
+        unit.model_copy(update={"tokenizer": tokenizer, "ranker": ranker, "reranker": reranker})
+        for unit in _units(dataset, Repos(repos), instances)
+    ]
+    if not units:
+        raise InputError(f"--repos {repos}: it has none of the repositories of these instances")
+    if out is None:
+        return _report(list(_progress(units, jobs)), None, fit_weights)
+    folder = make_folder(out)
     with held(folder / "lock", f"{folder}: another process is working there"):
         done = _done(folder / _RANKINGS, units)
-        for record in _progress([unit for unit in units if unit.instance_id not in done], arguments.jobs, len(done)):
+        for record in _progress([unit for unit in units if unit.instance_id not in done], jobs, len(done)):
             done[record["instance_id"]] = record
             append_line(folder / _RANKINGS, record | {"settings": settings_of(units[0])})
-        return _report(arguments, [done[u.instance_id] for u in units], folder)
+        return _report([done[u.instance_id] for u in units], folder, fit_weights)
 
 
-def _units(arguments: argparse.Namespace) -> list[Unit]:
+def _units(dataset: Sequence[str], repos: Repos, instances: Sequence[str]) -> list[Unit]:
     """What is to be measured, by repository. Instances whose repository is not at hand are left out; that is said."""
     rows: dict[str, Mapping[str, str]] = {}
     patches: dict[str, str] = {}
-    for source in arguments.dataset:
+    for source in dataset:
         for read in read_instances(source):
             rows.setdefault(read["instance_id"], read)
         patches = gold_patches(source) | patches
-    repos = Repos(arguments.repos)
     units: list[Unit] = []
     missing: list[Mapping[str, str]] = []
-    chosen = select(list(rows.values()), arguments.instances)
+    chosen = select(list(rows.values()), instances)
     for row in sorted(chosen, key=lambda one: (one["repo"], one["instance_id"])):
         place = repos.of(row["repo"])
         if place is None:
@@ -76,15 +91,10 @@ def _units(arguments: argparse.Namespace) -> list[Unit]:
                 problem=row["problem_statement"],
                 patch=patches.get(row["instance_id"], ""),
                 source=place,
-                tokenizer=arguments.tokenizer,
-                reranker=arguments.rerank,
-                ranker=arguments.ranker,
             )
         )
-    if not units:
-        raise InputError(f"--repos {arguments.repos}: it has none of the repositories of these instances")
     absent = sorted({row["repo"] for row in missing})
-    if absent:
+    if units and absent:
         _say(f"not at hand, left out: {', '.join(absent)} ({len(missing)} instances)")
     return units
 
@@ -145,11 +155,11 @@ def _done(path: Path, units: Sequence[Unit]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _report(arguments: argparse.Namespace, records: Sequence[dict[str, Any]], folder: Path | None) -> int:
+def _report(records: Sequence[dict[str, Any]], folder: Path | None, fit_weights: bool) -> int:
     text = tables(records)
     print(text)
     measured = [record for record in records if "error" not in record]
-    if arguments.fit and measured:
+    if fit_weights and measured:
         print("weights:", json.dumps({name: round(value, 2) for name, value in fit(measured).items()}))
     if folder is not None:
         write_whole(folder / _TABLE, text)

@@ -17,6 +17,7 @@ from typing import Any
 from steergraph.agents.driving import make_engine
 from steergraph.base.errors import InputError
 from steergraph.base.files import read_record
+from steergraph.base.text import printable
 from steergraph.engine.protocol import ModelInfo
 from steergraph.evals.swebench.config import BatchConfig
 from steergraph.evals.swebench.worker import Done, RunStopped, Unit, Worker
@@ -223,4 +224,4 @@ def _given_up(unit: Unit) -> dict[str, Any]:
 def _line(error: Exception) -> str:
     """Of a report with a remote stack trace, the last line, which names the error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "".join(c if c.isprintable() else "?" for c in (lines or [type(error).__name__])[-1])[:300]
+    return printable((lines or [type(error).__name__])[-1], "?")[:300]

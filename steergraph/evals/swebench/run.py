@@ -1,13 +1,10 @@
-"""A batch run from parsed arguments: load, select, make what is missing, a line for each instance, a table at the end.
+"""A batch run as it was asked for: load, select, make what is missing, a line for each instance, a table at the end.
 
-Knows arguments and lines. How a batch goes is `batch`'s business, how a sample is made `worker`'s.
+Knows files and lines. How a batch goes is `batch`'s business, how a sample is made `worker`'s.
 """
 
-import argparse
 import json
-import os
 import re
-import shlex
 import sys
 import time
 from collections import Counter
@@ -18,13 +15,14 @@ from typing import Any
 import transformers
 
 from steergraph.agents.checkpoints import checked_url, open_checkpoints, shown
-from steergraph.agents.driving import closing_on_interrupt, make_engine
+from steergraph.agents.driving import closing_on_interrupt, make_engine, public_command
 from steergraph.agents.policy import Policy
 from steergraph.agents.specialists import Roster
 from steergraph.base.errors import InputError
+from steergraph.base.text import printable
 from steergraph.engine.protocol import ModelInfo
 from steergraph.evals.swebench.batch import Forget, Plan, run_batch
-from steergraph.evals.swebench.config import BatchConfig
+from steergraph.evals.swebench.config import BatchConfig, BatchRequest
 from steergraph.evals.swebench.datasets import load_dataset, row_hash
 from steergraph.evals.swebench.folder import BatchFolder
 from steergraph.evals.swebench.local_pool import LocalPool
@@ -35,19 +33,21 @@ from steergraph.evals.swebench.worker import Worker, forget
 from steergraph.repo.git import redact
 from steergraph.sandbox.run import Sandbox
 
-STATE_VARIABLE = "STEERGRAPH_STATE"
 
+def run_swebench(
+    batch: BatchRequest, config: BatchConfig, command: str, *, state: str | None = None, as_json: bool = False
+) -> int:
+    """Load, select, go on where it stopped, and say how it went. 0 once every instance has its row.
 
-def run_swebench(arguments: argparse.Namespace, config: BatchConfig) -> int:
-    """Load, select, go on where it stopped, and say how it went. 0 once every instance has its row."""
-    state = arguments.state or os.environ.get(STATE_VARIABLE) or None
+    `state` is the URL of a database for graph state; `as_json` prints the summary as JSON and no progress.
+    """
     if state:
         checked_url(state)
-    dataset = load_dataset(arguments.dataset, arguments.split)
-    rows = select(dataset.rows, arguments.instances)
-    repos = Repos(arguments.repos)
+    dataset = load_dataset(batch.dataset, batch.split)
+    rows = select(dataset.rows, batch.instances or ())
+    repos = Repos(batch.repos)
     policy, roster = Policy.load(config.policy), Roster.load(config.roster)
-    presets = tuple(dict.fromkeys(name.strip() for name in arguments.presets.split(",") if name.strip()))
+    presets = tuple(dict.fromkeys(name.strip() for name in batch.presets.split(",") if name.strip()))
     if not presets:
         raise InputError("--presets names none")
     if odd := [preset for preset in presets if not re.fullmatch(r"\w[\w.-]*", preset)]:
@@ -60,18 +60,34 @@ def run_swebench(arguments: argparse.Namespace, config: BatchConfig) -> int:
     }
     if config.test:
         Sandbox.detect(unsafe=config.unsafe_tests)
-    say = _quiet if arguments.json else _say
-    folder = BatchFolder.open(arguments.runs, arguments.run_id or time.strftime("%Y%m%d-%H%M%S", time.gmtime()))
+
+    def say(line: str) -> None:
+        if not as_json:  # names and errors come from data
+            print(printable(line, "?"), flush=True)
+
+    folder = BatchFolder.open(batch.runs, batch.run_id or time.strftime("%Y%m%d-%H%M%S", time.gmtime()))
     with folder.locked():
         for line in (*dataset.notes, *_without_repository(rows, repos)):
             say(f"note     {line}")
         folder.sweep()
         hashes = {row["instance_id"]: row_hash(row) for row in rows}
-        begun = folder.begin(_asked(arguments, config, dataset.name, presets, hashes, repos, state))
-        config = config.model_copy(update={"uid": begun["uid"], "command": begun["commands"][-1]})
+        begun = folder.begin(
+            {
+                "dataset": dataset.name,
+                "repos": repos.shown,
+                "state": shown(state) if state else "sqlite",
+                "presets": list(presets),
+                "instances": hashes,
+                "command": public_command(command, state),
+                **config.record("bench"),
+                "model": redact(config.model),
+            }
+        )
+        told = {"uid": begun["uid"], "command": begun["commands"][-1], "max_batch": min(batch.jobs, 64)}
+        config = config.model_copy(update=told)
         show = _Progress(len(rows) * len(presets), say)
         try:
-            with _pool(arguments, config, folder, state) as (pool, info, forget):
+            with _pool(batch, config, folder, state) as (pool, info, forget):
                 folder.keep_model(info.model_dump(mode="json"))
                 plan = Plan(
                     rows=tuple(rows),
@@ -82,11 +98,11 @@ def run_swebench(arguments: argparse.Namespace, config: BatchConfig) -> int:
                 )
                 size = f"{len(rows)} instances x {len(presets)} presets"
                 say(f"run      {folder.path}  {info.name} ({info.architecture})  {size}")
-                summary = run_batch(folder, plan, repos, pool, forget, show, retry_errors=arguments.retry_errors)
+                summary = run_batch(folder, plan, repos, pool, forget, show, retry_errors=batch.retry_errors)
         except KeyboardInterrupt:
             print(f"stopped; the same command goes on with it (--run-id {folder.path.name})", file=sys.stderr)
             raise
-    if arguments.json:
+    if as_json:
         print(json.dumps(summary, indent=2))
     for preset, counts in summary.items():
         by_status = ", ".join(f"{n} {status}" for status, n in counts["statuses"].items())
@@ -98,19 +114,17 @@ def run_swebench(arguments: argparse.Namespace, config: BatchConfig) -> int:
 
 @contextmanager
 def _pool(
-    arguments: argparse.Namespace, config: BatchConfig, folder: BatchFolder, state: str | None
+    batch: BatchRequest, config: BatchConfig, folder: BatchFolder, state: str | None
 ) -> Iterator[tuple[Any, ModelInfo, Forget]]:
     """What makes the samples, the model it makes them with, and how a finished sample's state is removed."""
 
     transformers.logging.set_verbosity_error()
     with ExitStack() as stack:
-        if arguments.ray:
+        if batch.ray:
             from steergraph.evals.swebench.ray_pool import RayPool
 
             saver = stack.enter_context(open_checkpoints(state)) if state else None
-            over = RayPool(
-                arguments.ray, config, folder.path, state=state, jobs=arguments.jobs, replicas=arguments.replicas
-            )
+            over = RayPool(batch.ray, config, folder.path, state=state, jobs=batch.jobs, replicas=batch.replicas)
             stack.enter_context(over)
             yield over, over.info, lambda unit, at: forget(saver, config.uid, unit, at)
             return
@@ -119,7 +133,7 @@ def _pool(
         stack.enter_context(closing_on_interrupt(engine))
         worker = Worker(config, engine, state)
         stack.callback(worker.close)
-        pool = LocalPool(worker, arguments.jobs, lambda u: folder.sample(u.preset, u.instance_id, u.sample))
+        pool = LocalPool(worker, batch.jobs, lambda u: folder.sample(u.preset, u.instance_id, u.sample))
         yield pool, engine.info, worker.forget
 
 
@@ -142,32 +156,6 @@ class _Progress:
         )
 
 
-def _asked(
-    arguments: argparse.Namespace,
-    config: BatchConfig,
-    dataset: str,
-    presets: Sequence[str],
-    instances: Mapping[str, str],
-    repos: Repos,
-    state: str | None,
-) -> dict[str, Any]:
-    """run.json's part of the command: what decides on results, and the command itself for the record."""
-
-    words = sys.argv[1:] if arguments.argv is None else list(arguments.argv)
-    if state:
-        words = [word.replace(state, shown(state)) for word in words]
-    return {
-        "dataset": dataset,
-        "repos": repos.shown,
-        "state": shown(state) if state else "sqlite",
-        "presets": list(presets),
-        "instances": dict(instances),
-        "command": redact(shlex.join(["steergraph", *words])),
-        **config.record("bench"),
-        "model": redact(config.model),
-    }
-
-
 def _domains(roster: Roster) -> list[str]:
     """The domains that speak on an issue: their vectors are lent to the others for candidates by vector."""
     plan = roster.plans["issue_with_retrieval"]
@@ -177,12 +165,3 @@ def _domains(roster: Roster) -> list[str]:
 def _without_repository(rows: Sequence[Mapping[str, str]], repos: Repos) -> list[str]:
     lacking = Counter(row["repo"] for row in rows if repos.of(row["repo"]) is None)
     return [f"no repository of {repo or '?'} in {repos.shown}: {n} rows will be empty" for repo, n in lacking.items()]
-
-
-def _say(line: str) -> None:
-    """Names and errors come from data: what is not printable is shown as ?."""
-    print("".join(c if c.isprintable() else "?" for c in line), flush=True)
-
-
-def _quiet(line: str) -> None:
-    return None

@@ -15,25 +15,20 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from pydantic import Field
 
 from steergraph.agents.checkpoints import open_checkpoints, state_errors
-from steergraph.agents.driving import drive, provenance, record_of
+from steergraph.agents.driving import drive, provenance, record_of, services_of
 from steergraph.agents.graph import graph_builder
 from steergraph.agents.instances import task_of
-from steergraph.agents.policy import Policy
-from steergraph.agents.router import rules
 from steergraph.agents.run_config import Context
-from steergraph.agents.services import Services
-from steergraph.agents.specialists import Roster
 from steergraph.base.errors import InputError
 from steergraph.base.files import CannotWrite, append_line, held
 from steergraph.base.records import Frozen
+from steergraph.base.text import printable
 from steergraph.engine.protocol import Engine
 from steergraph.evals.swebench.candidates import edit_key, patch_problems
 from steergraph.evals.swebench.config import BatchConfig
 from steergraph.evals.swebench.sources import Source
 from steergraph.repo.git import redact
 from steergraph.repo.repository import Repository
-from steergraph.retrieval.retriever import BM25Retriever
-from steergraph.retrieval.term_cache import TermCache
 
 _ZOMBIE_S = 60.0
 
@@ -75,15 +70,7 @@ class Worker:
     def __init__(self, config: BatchConfig, engine: Engine, state: str | None = None) -> None:
         self.config = config
         self.engine = engine
-        self.policy = Policy.load(config.policy)
-        self._services = Services(
-            model=config.model,
-            engine=engine,
-            roster=Roster.load(config.roster),
-            policy=self.policy,
-            retriever=BM25Retriever(ranker=config.ranker, cache=TermCache()),
-            router=rules,
-        )
+        self._services = services_of(config, engine)
         self._builder = graph_builder(self._services)
         self._prepared: dict[tuple[str | None, str], str | None] = {}
         """By repository and commit: why it can't be had, None where it can."""
@@ -128,7 +115,7 @@ class Worker:
             except state_errors() as lost:
                 raise RunStopped(f"graph state can't be kept any more: {type(lost).__name__}") from lost
         if error is None:
-            outcome = record_of(values, context, self.policy, self.engine.info, self.config.command)
+            outcome = record_of(values, context, self._services.policy, self.engine.info, self.config.command)
         else:
             outcome = {
                 "status": "error",
@@ -139,7 +126,7 @@ class Worker:
                 "seconds": values.get("seconds") or time.monotonic() - started,
                 "files_found": values.get("files_found") or [],
                 "problems": values.get("problems") or [],
-                "provenance": provenance(context, self.policy, self.engine.info, self.config.command),
+                "provenance": provenance(context, self._services.policy, self.engine.info, self.config.command),
             }
         outcome["source"] = unit.source.model_dump(mode="json")
         outcome["sample"] = unit.sample
@@ -218,4 +205,4 @@ def _closed(error: Exception) -> bool:
 def _line(error: Exception) -> str:
     words = " ".join(redact(str(error)).split())[:500]
     kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-    return "".join(c if c.isprintable() else "?" for c in f"{kind}{words}") or type(error).__name__
+    return printable(f"{kind}{words}", "?") or type(error).__name__
