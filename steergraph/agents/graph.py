@@ -14,8 +14,8 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import get_runtime
 
 from steergraph.agents.nodes import Nodes
-from steergraph.agents.policy import Policy
-from steergraph.agents.router import Mode, Router, router_named, rules
+from steergraph.agents.policy import Policy, RouterName
+from steergraph.agents.router import Router, router_named, rules
 from steergraph.agents.run_config import Context
 from steergraph.agents.services import Services
 from steergraph.agents.specialists import RETRIEVE, Roster
@@ -32,7 +32,7 @@ def build_graph(
     roster: Roster | str | Path | None = None,
     policy: Policy | str | Path | None = None,
     retriever: Retriever | None = None,
-    router: Router | Mode = rules,
+    router: Router | RouterName = rules,
     cache_dir: Path | None = None,
     checkpointer: BaseCheckpointSaver[str] | None = None,
 ) -> CompiledStateGraph[State, Context, Input, Output]:

@@ -15,6 +15,7 @@ from steergraph.engine.steering.records import Steering
 
 _GRAM, _MIN_WORDS = 4, 24
 
+RouterName = Literal["rules", "model", "activation"]
 Axis = Literal["none", "static", "dynamic"]
 Mode = Literal["on", "off", "outside_spans"]
 

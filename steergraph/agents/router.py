@@ -8,8 +8,9 @@ plan of an issue is the roster's whichever routes; what a probe adds there is th
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from steergraph.agents.policy import RouterName
 from steergraph.agents.specialists import Roster
 from steergraph.agents.state import Task
 from steergraph.base.errors import InputError
@@ -20,7 +21,6 @@ from steergraph.engine.protocol import Engine, Message, ScoreRequest
 if TYPE_CHECKING:
     from steergraph.vectors.compare.probe import Probe
 
-Mode = Literal["rules", "model", "activation"]
 ScoreDomains = Callable[[str, Mapping[str, str | None]], Mapping[str, float]]
 """Given a prompt and domains (each with the path of its contrast set, None: the packaged one): the score of each in it,
 in nats of log-odds."""
@@ -40,7 +40,7 @@ class Router(Protocol):
     def __call__(self, task: Task, roster: Roster, *, retrieval: bool) -> Route: ...
 
 
-def router_named(mode: Mode, engine: Callable[[], Engine], cache_dir: Path | None = None) -> Router:
+def router_named(mode: RouterName, engine: Callable[[], Engine], cache_dir: Path | None = None) -> Router:
     """The router of that name; `engine` is called when it first has to know the model, and not by `rules`.
 
     Raises InputError for another name. What `activation` raises where the engine's model can't be probed comes at the

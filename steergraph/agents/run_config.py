@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import AfterValidator, Field, FiniteFloat, ValidationError
 from pydantic.fields import FieldInfo
 
-from steergraph.agents.policy import Axes, Axis, Policy
-from steergraph.agents.router import Mode
+from steergraph.agents.policy import Axes, Axis, Policy, RouterName
 from steergraph.base.errors import InputError, first_problem
 from steergraph.base.records import Frozen
 from steergraph.retrieval import Ranker
@@ -107,9 +106,9 @@ class RunConfig(Context):
     roster: Annotated[str | None, Flag(ALL, "specialists of your own, laid over the packaged ones", "FILE")] = None
     vectors: Annotated[str | None, Flag(ALL, "a folder of vectors to speak with", "DIR")] = None
     policy: Annotated[str | None, Flag(ALL, "a policy of your own, laid over the packaged one", "FILE")] = None
-    router: Annotated[Mode, Flag(BOTH, "who speaks: by rules, by the model's own word, or by its activations")] = (
-        "rules"
-    )
+    router: Annotated[
+        RouterName, Flag(BOTH, "who speaks: by rules, by the model's own word, or by its activations")
+    ] = "rules"
     ranker: Annotated[Ranker, Flag(ISSUES, "how files are found: BM25 with fields, or plain rank_bm25")] = "fields"
     deterministic: Annotated[bool, Flag(("bench",), "each row alone: slower, and the same every time")] = False
 

@@ -19,7 +19,8 @@ from steergraph.retrieval import Ranker
 
 if TYPE_CHECKING:
     from steergraph.repo.contents import FileEntry
-    from steergraph.retrieval.retriever import Ranked, Retrieved
+    from steergraph.retrieval.rank import Ranked
+    from steergraph.retrieval.retriever import Retrieved
 
 _NAMED = 3
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +17,9 @@ from steergraph.cli.app import EXIT_FOUND, EXIT_NONE, Interrupted
 from steergraph.cli.flags import told
 from steergraph.cli.issues import Commit, Instance, Issue, Repo, Swebench, asked_issue, read_examples, read_stdin
 from steergraph.cli.options import State
-from steergraph.cli.run_folder import RunFolder, run_record
+
+if TYPE_CHECKING:
+    from steergraph.cli.run_folder import RunFolder
 
 Out = Annotated[str | None, typer.Option(metavar="DIR", help="the run's folder (default: runs/TIME-NAME)")]
 Resume = Annotated[str | None, typer.Option(metavar="RUN", help="go on with an interrupted run's folder")]
@@ -41,6 +43,8 @@ def run(
     json: Json = False,
 ) -> int:
     """0 where there is a checked patch, 1 where there is none."""
+    from steergraph.cli.run_folder import RunFolder, run_record
+
     state = _checked(state)
     if resume:
         return _go_on("run", RunFolder.open(resume, state), apply=apply, as_json=json)
@@ -74,6 +78,8 @@ def ask(
     json: Json = False,
 ) -> int:
     """0 where there is an answer, 1 where there is none."""
+    from steergraph.cli.run_folder import RunFolder, run_record
+
     state = _checked(state)
     if resume:
         return _go_on("ask", RunFolder.open(resume, state), as_json=json)
@@ -108,12 +114,12 @@ def _pinned(source: str, commit: str | None) -> tuple[str, str]:
     return str(Path(source).resolve()) if Path(source).exists() else redact(source), sha
 
 
-def _go_on(command: str, folder: RunFolder, *, apply: bool = False, as_json: bool) -> int:
+def _go_on(command: str, folder: "RunFolder", *, apply: bool = False, as_json: bool) -> int:
     return _drive(command, folder.record, lambda: folder, apply=apply, as_json=as_json)
 
 
 def _drive(
-    command: str, record: Mapping[str, Any], folder_of: Callable[[], RunFolder], *, apply: bool = False, as_json: bool
+    command: str, record: Mapping[str, Any], folder_of: "Callable[[], RunFolder]", *, apply: bool = False, as_json: bool
 ) -> int:
     """Load the model, make or take the run folder, run, show, and say how it ended."""
     import transformers

@@ -37,6 +37,7 @@ from pydantic import Field
 
 from steergraph.base.errors import InputError, one_line
 from steergraph.base.records import Frozen
+from steergraph.sandbox.cgroup import PidsGroup
 from steergraph.sandbox.kinds import Job, bwrap_words, container_words, limited, variables
 from steergraph.sandbox.kinds import Kind as Kind
 from steergraph.sandbox.kinds import Mount as Mount
@@ -146,6 +147,10 @@ class Sandbox(Frozen):
                     stack.enter_context(os.fdopen(ends[1], "wb", buffering=0)),
                 )
 
+            # A user's limits do not hold for root, whose processes a control group bounds where one can be made.
+            group = PidsGroup.create(job.bounds.processes + 8) if os.getuid() == 0 and not self.image else None
+            if group:
+                stack.callback(group.remove)
             (status, tell), (alive, keep_alive) = pipe(), pipe()
             inherited = tell.fileno(), alive.fileno()
             config = self._config(job, tell.fileno()) | {"status": tell.fileno(), "alive": alive.fileno()}
@@ -161,6 +166,9 @@ class Sandbox(Frozen):
                 cwd="/",
                 start_new_session=True,
             )
+            # The keeper starts nothing before Python has started: what it starts then is in its group.
+            if group:
+                group.add([process.pid])
             assert process.stdout is not None
             stack.enter_context(process.stdout)
             try:

@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from steergraph.base.errors import InputError
+from steergraph.vectors.store.header import held_out_auroc
 
 
 class SteeringVector(BaseModel):
@@ -72,11 +73,12 @@ class SteeringVector(BaseModel):
     @property
     def held_out_auroc(self) -> dict[int, float]:
         """AUROC of the projection of held-out texts by layer; empty where it was not measured."""
-        scores = self.metadata.get("held_out_auroc")
-        if not isinstance(scores, Mapping):
-            return {}
-        found = ((str(layer), score) for layer, score in scores.items())
-        return {int(k): float(v) for k, v in found if k.isdecimal() and isinstance(v, int | float)}
+        return held_out_auroc(self.metadata)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Those with a direction, in order."""
+        return tuple(sorted(self.directions))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> "SteeringVector":
         copied = super().model_copy(update=update, deep=deep)

@@ -82,7 +82,8 @@ def import_file(
     """Write what the file holds as vectors of ours, list them, and say which steering the file asks for."""
     from steergraph.cli.vectors.show import print_vectors
     from steergraph.vectors.formats import read_vectors, steering_of
-    from steergraph.vectors.store.files import SUFFIX, file_name, save_vector
+    from steergraph.vectors.store.files import file_name, save_vector
+    from steergraph.vectors.store.header import SUFFIX
 
     vectors = read_vectors(file, name=name, model=model, hidden_size=hidden_size, side=side)
     target = Path(out)

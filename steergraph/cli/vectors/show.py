@@ -3,7 +3,7 @@
 Knows the command line and how to print. Torch and models are imported only inside the commands that need them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +15,7 @@ from steergraph.cli.console import console, print_line, print_table
 from steergraph.cli.options import OfModel, Vector
 
 if TYPE_CHECKING:
+    from steergraph.vectors.store.header import Header
     from steergraph.vectors.vector import SteeringVector
 
 
@@ -26,14 +27,13 @@ def list_vectors(
     folder: Annotated[str | None, typer.Option(metavar="DIR", help="a folder of vectors instead of the cache")] = None,
 ) -> int:
     """List the vectors of the cache or of a folder."""
-    from steergraph.vectors.extract.first_use import cached_vectors
-    from steergraph.vectors.library import Library
+    from steergraph.base.folders import cache_folder
 
     model = model_name(model)
-    if folder:
-        found = [v for v in Library.open(folder).values() if model in (None, v.model)]
-    else:
-        found = [vector for _, vector in cached_vectors(model)]
+    if folder and not Path(folder).is_dir():
+        raise InputError(f"{folder}: no such folder of vectors")
+    paths = Path(folder).glob("*.safetensors") if folder else (cache_folder() / "vectors").glob("*/*.safetensors")
+    found = _headers(sorted(paths), model)
     if not found:
         of = f" of {model}" if model else ""
         print(f"no vectors{of} yet; a run makes those it needs, or: steergraph vectors extract --model MODEL")
@@ -91,13 +91,29 @@ def show(
     return 0
 
 
-def print_vectors(vectors: "Sequence[SteeringVector]") -> None:
+def _headers(paths: Iterable[Path], model: str | None) -> "list[Header]":
+    """What the files say of themselves, those of `model`. One that is damaged is said, and hides no other."""
+    from steergraph.vectors.store.header import read_header
+
+    found = []
+    for path in paths:
+        try:
+            header = read_header(path)
+        except InputError as error:
+            print_line(f"left out: {error}", errors=True)
+            continue
+        if model is None or header.model.lower() == model.lower():
+            found.append(header)
+    return found
+
+
+def print_vectors(vectors: "Sequence[Header | SteeringVector]") -> None:
     """One line for each vector, on standard output."""
     rows = []
     for vector in vectors:
         cell = _cell(vector)
-        layers = sorted(vector.directions)
-        layer = cell.layer if cell and cell.layer in vector.directions else layers[len(layers) // 2]
+        layers = vector.layers
+        layer = cell.layer if cell and cell.layer in layers else layers[len(layers) // 2]
         score = vector.held_out_auroc.get(layer)
         proven = ("proven" if cell.evidence.proven else "unproven") if cell else ""
         rows.append(
@@ -126,7 +142,8 @@ def find_vector(named: str, model: str | None) -> "tuple[Path, SteeringVector]":
     import difflib
 
     from steergraph.vectors.extract.first_use import cached_vectors
-    from steergraph.vectors.store.files import PICKLES, SUFFIX, load_vector
+    from steergraph.vectors.store.files import load_vector
+    from steergraph.vectors.store.header import PICKLES, SUFFIX
 
     model = model_name(model)
     if Path(named).is_file() or Path(named).suffix.lower() in (SUFFIX, *PICKLES):
@@ -143,7 +160,7 @@ def find_vector(named: str, model: str | None) -> "tuple[Path, SteeringVector]":
     return max(matching, key=lambda pair: pair[0].stat().st_mtime)
 
 
-def _cell(vector: "SteeringVector") -> Any:
+def _cell(vector: "Header | SteeringVector") -> Any:
     """The cell at which the vector would be used, or None where its file does not say of which model it is."""
     from steergraph.engine.protocol import ModelInfo
     from steergraph.vectors.dose.cells import best_cell

@@ -6,7 +6,7 @@ are `samples`' business.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class Variant(Frozen):
     """Those that are finished and whole."""
 
 
-def read_variants(sources: list[str], notes: list[str]) -> list[Variant]:
+def read_variants(sources: Sequence[str], notes: list[str]) -> list[Variant]:
     """The variants of run folders and files of predictions, in order; what is wrong with them is added to `notes`.
 
     Raises InputError for a source that is neither, and where there is nothing to report.

@@ -13,7 +13,8 @@ from steergraph.base.errors import InputError
 from steergraph.vectors.formats import easysteer, gguf, lm_eval, neuronpedia, svec
 from steergraph.vectors.formats.common import MAX_TEXT, Export, dump_json, parse_json, read_bytes, steering_of
 from steergraph.vectors.formats.svec import Side
-from steergraph.vectors.store.files import MAX_HIDDEN, MAX_LAYERS, MAX_METADATA, PICKLES, load_vector, save_vector
+from steergraph.vectors.store.files import load_vector, save_vector
+from steergraph.vectors.store.header import MAX_HIDDEN, MAX_LAYERS, MAX_METADATA, PICKLES
 from steergraph.vectors.vector import SteeringVector, check_directions
 
 __all__ = ["FORMATS", "Export", "Side", "detect", "read_vectors", "steering_of", "write_vector"]

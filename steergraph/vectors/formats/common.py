@@ -19,7 +19,7 @@ from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
 from steergraph.engine.steering.directions import layer_ranges, multiplier
 from steergraph.engine.steering.records import Component, Positions, Steering, Unit
-from steergraph.vectors.store.files import MAX_HIDDEN, MAX_LAYERS, check_file
+from steergraph.vectors.store.header import MAX_HIDDEN, MAX_LAYERS, check_file
 from steergraph.vectors.vector import SteeringVector, make_vector
 
 MAX_JSON_BYTES = 64 * 2**20

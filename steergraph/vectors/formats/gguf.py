@@ -33,7 +33,7 @@ from steergraph.vectors.formats.common import (
     text_of,
     vector_of,
 )
-from steergraph.vectors.store.files import MAX_HIDDEN, MAX_METADATA, check_file
+from steergraph.vectors.store.header import MAX_HIDDEN, MAX_METADATA, check_file
 from steergraph.vectors.vector import SteeringVector
 
 MAGIC = b"GGUF"

@@ -26,7 +26,7 @@ from steergraph.vectors.formats.common import (
     short,
     vector_of,
 )
-from steergraph.vectors.store.files import MAX_HIDDEN, MAX_LAYERS
+from steergraph.vectors.store.header import MAX_HIDDEN, MAX_LAYERS
 from steergraph.vectors.vector import SteeringVector
 
 KEYS = {"steering_vector", "steering_coefficient", "action", "bias", "head_index"}
