@@ -73,7 +73,7 @@ def run_report(
     }
     out = make_folder(folder)
     pages = _write(out, variants, facts, values, measure)
-    _say([*(f"note: {note}" for note in notes), *values["headline"]])
+    _say([*(f"note: {note}" for note in notes), *headline(summaries, compared)])
     _say([f"wrote {out / 'index.html'}, report.md and {pages} pages in {out / 'instances'}"])
     return 0
 
