@@ -81,8 +81,8 @@ def test_every_node_in_a_process_of_its_own_decides_the_same(pocket, task, conte
 # `main` in a process that kills itself at its n-th line of a trace or of an experiment's rows.
 _DIES = """
 import os, signal, sys
-from steergraph.evals import writing
-left, real = [int(sys.argv[1])], writing.append_line
+from steergraph.base import files
+left, real = [int(sys.argv[1])], files.append_line
 
 def append(path, record):
     real(path, record)
@@ -90,7 +90,7 @@ def append(path, record):
     if left[0] == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
-writing.append_line = append
+files.append_line = append
 from steergraph.cli import main
 sys.exit(main(sys.argv[2:]))
 """
@@ -99,8 +99,9 @@ sys.exit(main(sys.argv[2:]))
 def killed_at(n: int, *words: str) -> bool:
     """Whether the kill came before the command's own end. With n = 0 it never comes."""
     command = [sys.executable, "-c", _DIES, str(n), *words]
-    ended = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert ended.returncode in (0, 1, -signal.SIGKILL), ended.stderr
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(EXAMPLES.parent)}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert ended.returncode in (0, 1, -signal.SIGKILL) and "Traceback" not in ended.stderr, ended.stderr
     return ended.returncode == -signal.SIGKILL
 
 
@@ -150,7 +151,7 @@ def test_a_batch_is_killed_again_and_again(tmp_path, monkeypatch):
 def test_the_lab_is_killed_again_and_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("small.yaml").write_text(yaml.safe_dump({"cases": 3}))
-    words = ["lab", "switching", "--settings", "small.yaml"]
+    words = ["lab", "switching", "--settings", "small.yaml", "--tasks", "training.tasks:POCKET"]
     assert not killed_at(0, *words, "--out", "whole")
     kills = 0
     while killed_at(5, *words, "--out", "cut"):
