@@ -1,0 +1,1 @@
+"""The state machine: who speaks next, steered how, and why."""

@@ -1,0 +1,1 @@
+"""SWE-bench from a split to a graded report, benches, and the lab."""

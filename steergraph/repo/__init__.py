@@ -1,0 +1,1 @@
+"""A git repository at a commit: read, mirrored, copied."""

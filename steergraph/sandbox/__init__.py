@@ -1,0 +1,1 @@
+"""Code that nobody trusts runs here and nowhere else."""

@@ -1,0 +1,1 @@
+"""Steering vectors: made, stored, dosed, compared, exchanged."""

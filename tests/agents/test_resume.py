@@ -117,13 +117,13 @@ def test_run_is_killed_at_lines_of_its_trace(tmp_path, monkeypatch):
     expected = steps_of(Path("whole/outcome.json"))
     lines = len(Path("whole/trace.jsonl").read_text().splitlines())
     assert any(step["receipt"] for step in expected)
-    for n in range(1, lines + 1, 3):
+    for n in range(1, lines + 1, max(1, lines // 6)):
         assert killed_at(n, *words, "--out", f"cut-{n}"), n
         assert not killed_at(0, "run", "--resume", f"cut-{n}", "--json")
         assert steps_of(Path(f"cut-{n}/outcome.json")) == expected, n
     # And one that dies again and again.
     killed_at(2, *words, "--out", "often")
-    while killed_at(3, "run", "--resume", "often", "--json"):
+    while killed_at(5, "run", "--resume", "often", "--json"):
         pass
     assert steps_of(Path("often/outcome.json")) == expected
 
@@ -136,9 +136,9 @@ def test_a_batch_is_killed_again_and_again(tmp_path, monkeypatch):
     words += ["--presets", "dynamic,auto", "--max-repairs", "1", "--jobs", "2"]
     assert not killed_at(0, *words, "--run-id", "whole")
     kills = 0
-    while killed_at(7, *words, "--run-id", "cut"):
+    while killed_at(20, *words, "--run-id", "cut"):
         kills += 1
-    assert kills >= 5
+    assert kills >= 3
     whole, cut = (sorted(Path("runs", run).rglob("outcome.json")) for run in ("whole", "cut"))
     assert len(whole) == len(cut) == 4
     for one, other in zip(whole, cut, strict=True):
@@ -154,9 +154,9 @@ def test_the_lab_is_killed_again_and_again(tmp_path, monkeypatch):
     words = ["lab", "switching", "--settings", "small.yaml", "--tasks", "training.tasks:POCKET"]
     assert not killed_at(0, *words, "--out", "whole")
     kills = 0
-    while killed_at(5, *words, "--out", "cut"):
+    while killed_at(11, *words, "--out", "cut"):
         kills += 1
-    assert kills >= 5
+    assert kills >= 2
     for experiment in ("switching", "suspects"):
         rows = [Path(run, experiment, "rows.jsonl").read_text() for run in ("whole", "cut")]
         assert rows[0] == rows[1]

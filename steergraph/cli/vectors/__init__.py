@@ -1,0 +1,1 @@
+"""`steergraph vectors`: a module for each of its commands."""

@@ -1,0 +1,1 @@
+"""Keys and values of a running batch, and of prefixes that come again."""

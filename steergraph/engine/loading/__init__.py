@@ -1,0 +1,1 @@
+"""Models and tokenizers from disk or the hub."""

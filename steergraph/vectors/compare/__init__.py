@@ -1,0 +1,1 @@
+"""What a vector speaks for, and how two of them lie to each other."""

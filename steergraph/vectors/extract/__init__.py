@@ -1,0 +1,1 @@
+"""Making vectors from contrast sets."""
