@@ -124,4 +124,7 @@ def test_switching(golden: Golden) -> None:
 @pytest.mark.slow
 def test_routers_are_measured(golden: Golden) -> None:
     said = golden.say("route-bench --no-model --out routers.json")
-    golden.check("route-bench.txt", said, golden.record("routers.json"))
+    text = f"{said}\n{golden.record('routers.json')}"
+    # One question more or less, which another processor's rounding can decide, moves a p-value by a fifth.
+    text = re.sub(r"0\.\d{3,}( *)│", lambda p_value: f"{'p':<{len(p_value[0]) - 1}}│", text)
+    golden.check("route-bench.txt", re.sub(r'"against_baseline": 0\.\d+', '"against_baseline": "p"', text))
