@@ -1,11 +1,12 @@
 """What the engine's tests share: vectors of a tiny model, requests, and teacher-forced logits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from tiny_models import tiny_model
 
+from steergraph.engine.constrain.constraint import Constraint
 from steergraph.engine.loading.models import LoadedModel, load_model
 from steergraph.engine.protocol import Message, ModelInfo, Request, Sampling
 from steergraph.engine.scoring.score import ForcedSample, forced_logits
@@ -81,3 +82,23 @@ def logits_of(
         return forced_logits(loaded, hooks, [ForcedSample(p, c, plan(s, loaded)) for p, c, s in rows])
     finally:
         hooks.remove()
+
+
+def walk(
+    held: Constraint,
+    width: int,
+    ends: frozenset[int],
+    pick: Callable[[list[int]], int] = min,
+    most: int = 400,
+) -> list[int]:
+    """Tokens until nothing may follow, or `most`: at each step the one that `pick` takes of those that are allowed."""
+    tokens: list[int] = []
+    while not held.over and len(tokens) < most:
+        allowed = held.masked(torch.zeros(width), most).isfinite().nonzero().flatten().tolist()
+        assert allowed, "a dead end"
+        token = pick([token for token in allowed if token not in ends] or allowed)
+        if token in ends:
+            break
+        tokens.append(token)
+        held.take(token)
+    return tokens

@@ -39,8 +39,9 @@ class SteeredChat(BaseChatModel):
     Every field can be bound (`chat.bind(steering=..., seed=3)`), given to one call (`chat.invoke(x, dose=0)`), or made
     configurable (`chat.configurable_fields(dose=ConfigurableField(id="dose"))`). Copies share their engine.
 
-    `usage_metadata` has the tokens; `response_metadata` has `model_name`, `finish_reason`, `seed` and `steering`: the
-    receipt, or None where nothing was steered. Raises InputError (one line) for what can't be done.
+    `usage_metadata` has the tokens; `response_metadata` has `model_name`, `finish_reason`, `seed`, `complete` (whether
+    the answer is whole by the schema that it was held to; None where it was free) and `steering`: the receipt, or None
+    where nothing was steered. Raises InputError (one line) for what can't be done.
     """
 
     model_config = ConfigDict(populate_by_name=True, arbitrary_types_allowed=True)
@@ -56,6 +57,8 @@ class SteeredChat(BaseChatModel):
     """Multiplies every component's alpha; 0 is off."""
     suspend: bool = True
     """Whether steering is off inside tool calls and JSON, which programs read."""
+    constrain: bool = True
+    """Whether tool calls and JSON are held to their schema token by token, where the engine can."""
     temperature: float = Field(default=0.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     top_k: int = Field(default=0, ge=0)
@@ -128,7 +131,8 @@ class SteeredChat(BaseChatModel):
         """This model with tools. `tool_choice`: None or "auto", "any" (or "required", True), a tool's name, or "none".
 
         The tools are described in the system message, in the format that the model knows, and calls are read out of
-        the answer; a choice is asked for, a model may still not follow. `strict` has no effect.
+        the answer. With `constrain` and an engine in this process, calls fit their tools' schemas and a choice is made;
+        else they are asked for, and a model may not follow. `strict` has no effect.
         """
         schemas = [convert_to_openai_tool(tool) for tool in tools]
         self._tools(schemas, tool_choice)  # a wrong choice is told here
@@ -145,8 +149,8 @@ class SteeredChat(BaseChatModel):
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
         """This model with answers of one shape: called as a tool, as JSON of a schema, or as JSON that the prompt asks
-        for (`json_mode`). A model may miss the shape, which is OutputParserException, or `parsing_error` with
-        `include_raw`."""
+        for (`json_mode`). With `constrain` and an engine in this process it has that shape, unless `max_tokens` cuts it
+        off. A shape that was missed is OutputParserException, or `parsing_error` with `include_raw`."""
         if kwargs:
             raise ValueError(f"unknown arguments {sorted(kwargs)}")
         return structured(self, schema, include_raw=include_raw, method=method)
@@ -186,7 +190,7 @@ class SteeredChat(BaseChatModel):
                 f"model {other!r}: this chat speaks with {engine.info.name}; make another for another model"
             )
         options = call_options(self, arguments, tools, schema, stop)
-        return engine, options.request(convert(messages, tools, options.instruction())), options
+        return engine, options.request(convert(messages, tools, options.instruction()), engine.grammars), options
 
     def _generate(
         self,

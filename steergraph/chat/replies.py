@@ -65,6 +65,7 @@ def _about(completion: Completion, options: CallOptions, model: str) -> dict[str
             "model_name": model,
             "finish_reason": completion.finish_reason,
             "seed": options.seed,
+            "complete": completion.complete,
             "steering": receipt.model_dump(mode="json") if receipt is not None else None,
         },
         "usage_metadata": {

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from steergraph.base.errors import InputError, first_problem
+from steergraph.chat.constrained import shape_grammar, tool_grammar
 from steergraph.chat.tools import NEVER, Tools, visible
+from steergraph.engine.constrain.grammar import Grammar, GrammarKind
 from steergraph.engine.decode.text import CLOSE_THINKING, OPEN_THINKING
 from steergraph.engine.protocol import Engine, Message, Request, Sampling, Span
 from steergraph.engine.steering.records import Steering
 from steergraph.engine.wire.requests import stop_sequences
 
 CALL_FIELDS = frozenset(
-    {"steering", "dose", "suspend", "temperature", "top_p", "top_k", "max_tokens", "seed", "timeout", "enable_thinking"}
+    {"steering", "dose", "suspend", "constrain", "temperature", "top_p", "top_k", "max_tokens", "seed", "timeout"}
+    | {"enable_thinking"}
 )
 
 
@@ -63,6 +66,7 @@ class CallOptions:
     deadline_s: float | None
     enable_thinking: bool
     suspend: bool
+    constrain: bool
     tools: Tools | None
     json_schema: Mapping[str, Any] | None
     """The schema of a JSON answer; empty where the prompt asks for it."""
@@ -76,7 +80,16 @@ class CallOptions:
             return f"Answer with one JSON object that fits this schema, and nothing else:\n{schema}"
         return ""
 
-    def request(self, messages: tuple[Message, ...]) -> Request:
+    def grammar(self, known: frozenset[GrammarKind]) -> Grammar | None:
+        """What the answer is held to; None where it is free, or an engine that knows `known` can't hold it."""
+        grammar = None
+        if self.constrain and self.tools is not None:
+            grammar = tool_grammar(self.tools)
+        elif self.constrain and self.json_schema is not None:
+            grammar = shape_grammar(self.json_schema)
+        return grammar if grammar is not None and grammar.kinds <= known else None
+
+    def request(self, messages: tuple[Message, ...], known: frozenset[GrammarKind]) -> Request:
         spans: tuple[Span, ...] = ()
         if self.steering is not None and self.suspend:
             if self.tools is not None:
@@ -87,6 +100,7 @@ class CallOptions:
             messages=messages,
             steering=self.steering,
             suspend=spans,
+            grammar=self.grammar(known),
             sampling=self.sampling,
             seed=self.seed,
             stop=self.stop,
@@ -117,6 +131,7 @@ def call_options(
             deadline_s=of["timeout"],
             enable_thinking=bool(of["enable_thinking"]),
             suspend=bool(of["suspend"]),
+            constrain=bool(of["constrain"]),
             tools=tools,
             json_schema=json_schema,
         )

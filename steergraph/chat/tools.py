@@ -98,13 +98,22 @@ def format_of(chat_template: object) -> Format:
     return "hermes"
 
 
+def tags(format: Format) -> tuple[str, str]:
+    """What stands around a call; nothing around a bare JSON object."""
+    return _TAGS.get(format, ("", ""))
+
+
+def arguments_key(format: Format) -> str:
+    """What a call's arguments are called in JSON."""
+    return "parameters" if format == "json" else "arguments"
+
+
 def write_call(name: str, arguments: Mapping[str, Any], format: Format) -> str:
-    opened, closed = _TAGS.get(format, ("", ""))
+    opened, closed = tags(format)
     if format == "python":
         words = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         return f"{opened}[{name}({words})]{closed}"
-    key = "parameters" if format == "json" else "arguments"
-    body = json.dumps({"name": name, key: dict(arguments)}, ensure_ascii=False)
+    body = json.dumps({"name": name, arguments_key(format): dict(arguments)}, ensure_ascii=False)
     return body if format == "json" else f"{opened}\n{body}\n{closed}"
 
 

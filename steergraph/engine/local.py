@@ -80,6 +80,7 @@ class LocalEngine:
         self._max_batch = 1 if deterministic else max_batch
         self._chat = Chat(self._loaded.tokenizer)
         self._intake = Intake(self._loaded, self._chat)
+        self.grammars = self._intake.grammars
         self._hidden = hidden_tokens(self._loaded.tokenizer)
         self._hooks = SteeringHooks(self._loaded.model)
         self._decoder = Decoder(
@@ -269,6 +270,7 @@ class LocalEngine:
             deadline=job.deadline,
             cancelled=lambda: job.handle.cancelled or self._closing,
             done=self._finisher(job),
+            constraint=job.constraint,
         )
 
     def _finisher(self, job: GenerationJob) -> Callable[[Sample], None]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from pydantic import Field, model_validator
 
 from steergraph.base.records import Frozen
+from steergraph.engine.constrain.grammar import Grammar, GrammarKind
 from steergraph.engine.steering.records import Receipt, Steering
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Request(Frozen):
     steering: Steering | None = None
     suspend: tuple[Span, ...] = ()
     """Where in the generated text steering is switched off and on again."""
+    grammar: Grammar | None = None
+    """What the answer is held to, token by token. Thinking is free."""
     sampling: Sampling = Sampling()
     seed: int = 0
     """Same seed, same text, whatever else is in the batch."""
@@ -105,6 +108,8 @@ class Completion(Frozen):
     usage: Usage
     receipt: Receipt | None
     """None where no steering was asked for."""
+    complete: bool | None = None
+    """Whether the answer is whole by the request's grammar; None where it had none, or nobody checked."""
 
 
 class ScoreRequest(Frozen):
@@ -203,6 +208,11 @@ class Engine(Protocol):
     @property
     def library(self) -> Named:
         """The vectors this engine can switch on, by name."""
+        ...
+
+    @property
+    def grammars(self) -> frozenset[GrammarKind]:
+        """What grammars its answers can be held to; a request with another kind is an InputError."""
         ...
 
     def count_tokens(self, messages: Sequence[Message]) -> int:

@@ -1,6 +1,7 @@
 """An engine that says what it is told, for testing graphs, rosters and hosts without a model.
 
 It validates and records every request, counts tokens as words and marks, and steers nothing: its receipts are None.
+Nor does it hold an answer to a grammar: it takes none, says so (`grammars`), and `complete` is None.
 """
 
 import asyncio
@@ -8,6 +9,7 @@ import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
+from steergraph.engine.constrain.grammar import GrammarKind
 from steergraph.engine.protocol import (
     Completion,
     Message,
@@ -66,6 +68,10 @@ class ScriptedEngine:
     @property
     def library(self) -> Named:
         return self._library
+
+    @property
+    def grammars(self) -> frozenset[GrammarKind]:
+        return frozenset()
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         return sum(4 + len(_words(message.content)) for message in messages)

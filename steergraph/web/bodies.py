@@ -15,6 +15,7 @@ from steergraph.engine.protocol import Message, ModelInfo, Request, Sampling, Sp
 from steergraph.engine.steering.records import Steering
 from steergraph.engine.wire.requests import stop_sequences
 from steergraph.engine.wire.steering_field import from_spec, parse_spec
+from steergraph.engine.wire.structured import ResponseFormat, StructuredOutputs, grammar_of
 from steergraph.web.sources import Sources
 
 MAX_MESSAGES = 4096
@@ -31,7 +32,8 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "tools": ([],),
     "functions": ([],),
     "tool_choice": ("none",),
-    "response_format": ({"type": "text"},),
+    # vLLM's former names for `structured_outputs`.
+    **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar"), ()),
     "echo": (False,),
     "suffix": ("",),
     "audio": (),
@@ -90,6 +92,9 @@ class GenerationBody(Body):
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     return_token_ids: bool = False
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    """As vLLM has it: one of json, regex, choice, grammar (llguidance's Lark) and json_object."""
     steering: dict[str, Any] | None = None
     """As EasySteer has it: {"vectors": [{"source", "scale", "layers", "apply"}]}; docs/engines.md."""
     steering_suspend: tuple[Span, ...] = Field(default=(), max_length=64)
@@ -143,6 +148,7 @@ def request_of(
             token_ids=tuple(prompt) if prompt is not None else None,
             steering=steering_of(body, sources),
             suspend=body.steering_suspend,
+            grammar=grammar_of(body.response_format, body.structured_outputs),
             sampling=Sampling(
                 temperature=defaults.temperature if body.temperature is None else body.temperature,
                 top_p=defaults.top_p if body.top_p is None else body.top_p,

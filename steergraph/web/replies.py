@@ -31,7 +31,7 @@ class Replies:
     def last(self, completion: Completion) -> Reply:
         """The end of a stream: why it ended, the tokens if they were asked for, the receipt."""
         end: dict[str, Any] = {"delta": Delta()} if self._chat else {"text": ""}
-        report = SteeringReport(receipt=completion.receipt, opens_thinking=self._opens_thinking)
+        report = _report(completion, self._opens_thinking)
         return self._piece(completion, **end).model_copy(update={"steergraph": report})
 
     def usage(self, completion: Completion) -> Reply:
@@ -57,7 +57,7 @@ class Replies:
             choices=(self._choice(completion, logprobs=None, **content),),
             usage=TokenUsage.of(completion.usage),
             # Thinking has been taken out of the text already.
-            steergraph=SteeringReport(receipt=completion.receipt, opens_thinking=False),
+            steergraph=_report(completion, opens_thinking=False),
         )
 
     def _piece(self, completion: Completion | None = None, **content: Any) -> Reply:
@@ -68,6 +68,11 @@ class Replies:
         if completion is not None and self._token_ids:
             content["token_ids"] = completion.token_ids
         return Choice(index=0, finish_reason=_finish(completion), **content)
+
+
+def _report(completion: Completion, opens_thinking: bool) -> SteeringReport:
+    held = {} if completion.complete is None else {"complete": completion.complete}
+    return SteeringReport(receipt=completion.receipt, opens_thinking=opens_thinking, **held)
 
 
 def _finish(completion: Completion | None) -> str | None:

@@ -16,6 +16,7 @@ from steergraph.engine.handle import LocalHandle
 from steergraph.engine.loading.chat import Chat
 from steergraph.engine.local import EngineClosed, LocalEngine
 from steergraph.engine.protocol import Completion, ScoreRequest, Usage
+from steergraph.engine.protocol import Request as Generation
 from steergraph.engine.streaming import text_chunks
 from steergraph.engine.wire.errors import error_body
 from steergraph.engine.wire.replies import ModelEntry, ModelList, Reply, SteeringOffer, Tokenized
@@ -32,7 +33,7 @@ class Service:
         self._engine, self._sources, self._name, self._max_requests = engine, sources, name, max_requests
         self._chat = Chat(engine.loaded.tokenizer)
         self._handles: list[LocalHandle] = []
-        self._scoring = 0
+        self._in_threads = 0
 
     def router(self) -> APIRouter:
         router = APIRouter(route_class=GuardedRoute)
@@ -95,11 +96,11 @@ class Service:
             steering=steering_of(body, self._sources),
         )
         self._make_room()
-        self._scoring += 1
+        self._in_threads += 1
         try:
             scores = (await asyncio.to_thread(self._engine.score, [request]))[0] if len(prompt) > 1 else None
         finally:
-            self._scoring -= 1
+            self._in_threads -= 1
         usage = Usage(prompt_tokens=len(prompt), completion_tokens=0, seconds=0.0)
         nothing = Completion(text="", thinking="", token_ids=(), finish_reason="length", usage=usage, receipt=None)
         replies = Replies(self._name, chat=False, token_ids=body.return_token_ids, opens_thinking=False)
@@ -116,17 +117,27 @@ class Service:
         opens_thinking = self._chat.opens_thinking(prompt)
         replies = Replies(self._name, chat=chat, token_ids=body.return_token_ids, opens_thinking=opens_thinking)
         self._make_room()
-        handle = engine.submit(request)
+        handle = await self._submit(request)
         self._handles.append(handle)
         if body.stream:
             return EventSourceResponse(_events(handle, replies, body.stream_options.include_usage), sep="\n")
         return replies.whole(await _while_connected(client, handle))
 
+    async def _submit(self, request: Generation) -> LocalHandle:
+        """Compiling a grammar takes a while, the first one of a model seconds: not in the loop."""
+        if request.grammar is None:
+            return self._engine.submit(request)
+        self._in_threads += 1
+        try:
+            return await asyncio.to_thread(self._engine.submit, request)
+        finally:
+            self._in_threads -= 1
+
     def _make_room(self) -> None:
         """Raises HTTPException where as many requests as may run or wait do so."""
         self._handles = [handle for handle in self._handles if not handle.done()]
         most = self._max_requests
-        if len(self._handles) + self._scoring >= most:
+        if len(self._handles) + self._in_threads >= most:
             raise HTTPException(
                 429, f"{most} requests are running or waiting already; try again later", {"Retry-After": "1"}
             )

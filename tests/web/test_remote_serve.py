@@ -1,6 +1,7 @@
 """`steergraph serve` and the remote engine together: the same tokens as in this process, and what is refused."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from engine_help import TEXTS, ask, steer, tiny_library, tiny_loaded, tiny_vecto
 from remote_help import QUICK, serving, until
 
 from steergraph.base.errors import InputError
+from steergraph.engine.constrain.grammar import GRAMMAR_KINDS, Grammar
 from steergraph.engine.local import LocalEngine
 from steergraph.engine.protocol import Completion, Message, Request, Sampling, ScoreRequest, Span
 from steergraph.engine.remote.engine import RemoteEngine
@@ -211,7 +213,14 @@ def test_a_client_that_leaves_stops_the_generation(pair: Pair, stream: bool, mon
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, 400, "messages"),
         ({"n": 2}, 400, "n: not supported"),
         ({"tools": [{"type": "function"}]}, 400, "tools: not supported"),
-        ({"response_format": {"type": "json_object"}}, 400, "response_format: not supported"),
+        ({"response_format": {"type": "json_schema"}}, 400, "json_schema goes with type json_schema"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"$ref": "#"}}}}, 400, "without an end"),
+        ({"structured_outputs": {"regex": "a("}}, 400, "grammar: "),
+        ({"structured_outputs": {"regex": "a", "choice": ["b"]}}, 400, "exactly one of"),
+        ({"structured_outputs": {"json": "{"}}, 400, "structured_outputs: "),
+        ({"structured_outputs": {"structural_tag": "x"}}, 400, "structured_outputs"),
+        ({"structured_outputs": {"regex": "a"}, "response_format": {"type": "json_object"}}, 400, "say one of them"),
+        ({"guided_json": {}}, 400, "guided_json: not supported"),
         ({"temperature": -1}, 400, "temperature"),
         ({"max_tokens": "many"}, 400, "max_tokens"),
         ({"steering": {"vectors": []}}, 400, "vectors"),
@@ -230,6 +239,60 @@ def test_bad_requests_are_refused_in_openais_shape(pair: Pair, change: dict[str,
     error = answer.json()["error"]
     assert answer.status_code == status and words in error["message"] and error["code"] == status
     assert "\n" not in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("field", "pattern"),
+    [
+        ({"response_format": {"type": "json_object"}}, None),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"enum": [7, 8]}}}},
+            "[78]",
+        ),
+        ({"structured_outputs": {"json": {"enum": [7, 8]}}}, "[78]"),
+        ({"structured_outputs": {"json": '{"enum": [7, 8]}'}}, "[78]"),
+        ({"structured_outputs": {"json_object": True}}, None),
+        ({"structured_outputs": {"regex": "[ab]{3}"}}, "[ab]{3}"),
+        ({"structured_outputs": {"choice": ["yes", "no"]}}, "yes|no"),
+        ({"structured_outputs": {"grammar": 'start: "x" "y"?'}}, "xy?"),
+        ({"response_format": {"type": "text"}}, ""),
+    ],
+)
+def test_an_answer_of_the_shape_that_is_asked_for(pair: Pair, field: dict[str, Any], pattern: str | None) -> None:
+    body = {"model": pair.remote.info.name, "messages": [{"role": "user", "content": "a"}], "max_tokens": 30, **field}
+    reply = pair.post("chat/completions", body).json()
+    text, report = reply["choices"][0]["message"]["content"], reply["steergraph"]
+    if pattern == "":
+        assert "complete" not in report
+    elif pattern:
+        assert re.fullmatch(pattern, text) and report["complete"]
+    else:
+        assert text.startswith("{") and (not report["complete"] or isinstance(json.loads(text), dict))
+    lines = pair.post("chat/completions", {**body, "stream": True}).text.splitlines()
+    pieces = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    assert "".join(piece["choices"][0]["delta"].get("content", "") for piece in pieces) == text
+    assert pieces[-1]["steergraph"].get("complete") == report.get("complete")
+
+
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        Grammar(json_schema={"enum": ["a", "b"]}),
+        Grammar(regex="[ab]{3}"),
+        Grammar(choice=("yes", "no")),
+        Grammar(lark='start: "x" "y"?'),
+        Grammar(regex="[a-z]{50}"),
+    ],
+)
+def test_the_same_by_a_grammar(pair: Pair, grammar: Grammar) -> None:
+    here, there = alike(pair, ask(grammar=grammar, tokens=20))
+    assert here.complete is not None and there.complete == here.complete
+
+
+def test_a_grammar_that_a_server_is_not_asked_for_is_one_line(pair: Pair) -> None:
+    with pytest.raises(InputError, match="can't be asked for a grammar with after") as told:
+        pair.remote.submit(ask(grammar=Grammar(regex="a", after="x")))
+    assert "\n" not in str(told.value) and pair.remote.grammars == GRAMMAR_KINDS - {"after"}
 
 
 def test_what_is_no_json_or_too_large_is_refused(pair: Pair) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from steergraph.base.errors import InputError
+from steergraph.engine.constrain.compile import Grammars
+from steergraph.engine.constrain.constraint import Constraint
 from steergraph.engine.decode.samples import Sample
 from steergraph.engine.decode.text import split_thinking
 from steergraph.engine.handle import LocalHandle
@@ -38,6 +40,7 @@ class GenerationJob:
     prompt: list[int]
     library: Named
     handle: LocalHandle
+    constraint: Constraint | None = None
     submitted: float = field(default_factory=time.monotonic)
     sample: Sample | None = None
     """Made by the worker when the job's turn comes near."""
@@ -65,6 +68,7 @@ class GenerationJob:
                 cached_tokens=sample.cached_tokens,
             ),
             receipt=sample.trail.receipt().model_copy(update={"kl": kl}) if self.request.steering else None,
+            complete=sample.complete,
         )
 
     def fail(self, error: BaseException) -> None:
@@ -86,6 +90,7 @@ class GenerationJob:
                 finish_reason=finish,
                 usage=Usage(prompt_tokens=len(self.prompt), completion_tokens=0, seconds=0.0),
                 receipt=NOTHING_DONE if self.request.steering else None,
+                complete=None if self.constraint is None else False,
             )
         )
         return True
@@ -147,12 +152,18 @@ class Intake:
     def __init__(self, loaded: LoadedModel, chat: Chat) -> None:
         self._info = loaded.info
         self._chat = chat
+        self._grammars = Grammars(loaded.tokenizer, loaded.eos_ids)
+        self.grammars = self._grammars.kinds
         self.vocabulary: int = loaded.model.get_input_embeddings().weight.shape[0]
 
     def generation(self, request: Request, library: Named, on_cancel: Callable[[], None]) -> GenerationJob:
         prompt = self._prompt(request.messages, request.token_ids, request.enable_thinking)
         self._check(request.steering, library, len(prompt), 1)
-        return GenerationJob(request, prompt, library, LocalHandle(on_cancel))
+        constraint = None
+        if request.grammar is not None:
+            thinks = self._chat.opens_thinking(prompt)
+            constraint = self._grammars.constraint(request.grammar, thinks=thinks, may_think=request.enable_thinking)
+        return GenerationJob(request, prompt, library, LocalHandle(on_cancel), constraint)
 
     def scoring(self, request: ScoreRequest, library: Named) -> ScoreJob:
         if (request.messages is None) == (request.token_ids is None):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from steergraph.engine.cache.prefix_cache import prefix_of
+from steergraph.engine.constrain.constraint import Constraint
 from steergraph.engine.decode.sampling import Penalties, draw, generator_of
 from steergraph.engine.decode.text import AnswerText, SpanWatch
 from steergraph.engine.protocol import FinishReason, Sampling
@@ -35,6 +36,7 @@ class Sample:
     cancelled: Callable[[], bool]
     done: Callable[["Sample"], None]
     """Called once, when the sample has ended, with `finish` or `error` set."""
+    constraint: Constraint | None = None
     token_ids: list[int] = field(default_factory=list)
     suspended: set[int] = field(default_factory=set)
     """Positions of generated tokens at which steering was off, because they lie inside a span."""
@@ -80,10 +82,9 @@ class Sample:
         """Draw the next token and take it in. Sets `finish` where the sample has ended."""
         if self._penalties is None:
             self._penalties = Penalties(self.sampling, len(self.prompt), eos)
-        if self._penalties:
-            logits = self._penalties(self.sequence, logits)
-            likeliest = int(logits.argmax())
-        token = likeliest if self.sampling.temperature == 0 else draw(logits, self.sampling, self.generator)
+        token = self._next(logits, likeliest)
+        if token in eos and self.constraint is not None and self.constraint.held_back():
+            token = self._next(logits, likeliest)
         if token in eos:
             self.finish = "stop"
             return
@@ -93,10 +94,29 @@ class Sample:
         self.spans.push(token)
         if self.spans.inside:
             self.suspended.add(self.length - 1)
-        if self.answer.stopped:
+        if self.constraint is not None:
+            self.constraint.take(token)
+        if self.answer.stopped or (self.constraint is not None and self.constraint.over):
             self.finish = "stop"
         elif len(self.token_ids) >= self.room:
             self.finish = "length"
+
+    def _next(self, logits: torch.Tensor, likeliest: int) -> int:
+        """The next token that the sampling draws, of those that the grammar allows."""
+        scores = self._penalties(self.sequence, logits) if self._penalties else logits
+        if self.constraint is not None:
+            plain, scores = scores, self.constraint.masked(scores, self.room - len(self.token_ids))
+            if scores is not plain and self._penalties and not bool(scores.isfinite().any()):
+                # The grammar has nothing else to say: no penalty forbids that.
+                scores = self.constraint.masked(logits, self.room - len(self.token_ids))
+        if self.sampling.temperature > 0:
+            return draw(scores, self.sampling, self.generator)
+        return likeliest if scores is logits else int(scores.argmax())
+
+    @property
+    def complete(self) -> bool | None:
+        """Whether the answer is whole by its grammar; None where it has none."""
+        return None if self.constraint is None else self.constraint.complete and not self.answer.stopped
 
     def interrupted(self) -> bool:
         """Whether somebody or the clock has ended the sample; `finish` then says which."""

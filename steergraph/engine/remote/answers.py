@@ -85,4 +85,5 @@ class Answer:
             finish_reason=finish,
             usage=usage,
             receipt=receipt(usage),
+            complete=self.report.complete,
         )

@@ -12,6 +12,7 @@ from steergraph.engine.steering.directions import SteeringError, look_up
 from steergraph.engine.steering.plans import check_steering, plan_steering
 from steergraph.engine.steering.records import Receipt, Steering
 from steergraph.engine.wire.steering_field import to_spec
+from steergraph.engine.wire.structured import response_format, structured_outputs
 
 OPENAI_SAMPLING = frozenset({"temperature", "top_p", "top_k", "max_new_tokens"})
 VLLM_SAMPLING = {"repetition_penalty": "repetition_penalty", "min_p": "min_p", "min_new_tokens": "min_tokens"}
@@ -65,7 +66,8 @@ def generation(request: Request, library: Named, server: Server) -> tuple[str, d
 def _beyond(request: Request, server: Server) -> dict[str, Any]:
     """What is asked for beyond OpenAI's own fields. Raises RemoteError for what the server does not know, rather than
     leave it out."""
-    sampling, beyond = request.sampling, {}
+    sampling = request.sampling
+    beyond: dict[str, Any] = {}
     for name, field in type(sampling).model_fields.items():
         value = getattr(sampling, name)
         if name in OPENAI_SAMPLING or value == field.default:
@@ -73,6 +75,13 @@ def _beyond(request: Request, server: Server) -> dict[str, Any]:
         if name not in VLLM_SAMPLING or not server.extends:
             raise RemoteError(f"{server.model}: this server can't be asked for {name}; leave it out")
         beyond[VLLM_SAMPLING[name]] = value
+    if request.grammar is not None:
+        if missing := sorted(request.grammar.kinds - server.grammars):
+            raise RemoteError(
+                f"{server.model}: this server can't be asked for a grammar with {missing[0]}; "
+                "use a model in this process"
+            )
+        beyond |= (structured_outputs if server.extends else response_format)(request.grammar)
     if request.measure_kl:
         raise RemoteError(f"{server.model}: a server can't measure the KL spent; use a model in this process")
     return beyond

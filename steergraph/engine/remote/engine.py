@@ -14,6 +14,7 @@ from typing import Any, Self
 from anyio.from_thread import start_blocking_portal
 from tenacity.wait import wait_base
 
+from steergraph.engine.constrain.grammar import GrammarKind
 from steergraph.engine.handle import LocalHandle, close_at_exit
 from steergraph.engine.protocol import (
     Completion,
@@ -78,6 +79,10 @@ class RemoteEngine:
     @property
     def library(self) -> Named:
         return self._library
+
+    @property
+    def grammars(self) -> frozenset[GrammarKind]:
+        return self._server.grammars
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """By the local tokenizer, else by the server's /tokenize, else estimated (`tokens.estimate`). Counts that were

@@ -9,6 +9,7 @@ from typing import Literal
 
 from steergraph.base.files import file_stem
 from steergraph.base.records import Frozen
+from steergraph.engine.constrain.grammar import GRAMMAR_KINDS, GrammarKind
 from steergraph.engine.protocol import Directions, ModelInfo, Named
 from steergraph.engine.remote.address import Address, RemoteError
 from steergraph.engine.remote.client import Client, shaped
@@ -35,6 +36,13 @@ class Server(Frozen):
     def extends(self) -> bool:
         """Whether it takes vLLM's own fields and has its own endpoints, as /tokenize."""
         return self.kind != "other"
+
+    @property
+    def grammars(self) -> frozenset[GrammarKind]:
+        """What it can be asked to hold an answer to. Others have grammars in dialects of their own."""
+        if self.kind == "steergraph":
+            return GRAMMAR_KINDS - {"after"}
+        return frozenset({"json_schema", "regex", "choice"} if self.extends else {"json_schema"})
 
     def holds(self, vector: Directions, layer: int) -> bool:
         """Whether the server says that its direction for `vector` at `layer` is the very same."""

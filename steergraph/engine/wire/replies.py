@@ -66,6 +66,8 @@ class SteeringReport(Loose):
     receipt: Receipt | None = None
     opens_thinking: bool = False
     """Whether the text goes on inside <think>, because the prompt ended there."""
+    complete: bool | None = None
+    """Whether the answer is whole by the grammar that it was held to."""
 
     @field_serializer("receipt")
     def _whole_receipt(self, receipt: Receipt | None) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from engine_help import ask, steer, tiny_vector
 from remote_help import QUICK, Handler, Scripted, chunk, cut, drips, fails, hangs, says, sse, until
 
 from steergraph.base.errors import InputError
+from steergraph.engine.constrain.grammar import Grammar
 from steergraph.engine.local import EngineClosed
 from steergraph.engine.opening import open_engine
 from steergraph.engine.protocol import (
@@ -369,6 +370,31 @@ def test_what_vllm_would_fill_in_by_itself_is_off() -> None:
     body = server.seen[0][2]
     assert (body["top_k"], body["min_p"], body["repetition_penalty"]) == (-1, 0.0, 1.0)
     assert body["chat_template_kwargs"] == {"enable_thinking": True} and body["return_token_ids"]
+
+
+def test_a_grammar_in_the_words_of_the_server() -> None:
+    grammars = {
+        "json": Grammar(json_schema={"enum": [1]}),
+        "regex": Grammar(regex="a+"),
+        "choice": Grammar(choice=("a", "b")),
+    }
+    for server in (vllm(), Scripted(HELLO)):
+        with server as address, engine(address) as remote:
+            for grammar in grammars.values():
+                if grammar.kinds <= remote.grammars:
+                    assert remote.submit(ask(grammar=grammar)).result(20).complete is None  # nobody has checked
+                else:
+                    with pytest.raises(InputError, match="can't be asked for a grammar"):
+                        remote.submit(ask(grammar=grammar))
+            with pytest.raises(InputError, match="grammar with lark"):
+                remote.submit(ask(grammar=Grammar(lark='start: "a"')))
+        bodies = [body for _, _, body in server.seen]
+        if len(bodies) == len(grammars):
+            said = {"json": {"enum": [1]}, "regex": "a+", "choice": ["a", "b"]}
+            assert [body["structured_outputs"] for body in bodies] == [{key: said[key]} for key in grammars]
+        else:
+            schema = {"name": "answer", "schema": {"enum": [1]}, "strict": True}
+            assert [body["response_format"] for body in bodies] == [{"type": "json_schema", "json_schema": schema}]
 
 
 def test_counting_with_the_server() -> None:
