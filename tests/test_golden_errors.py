@@ -168,7 +168,7 @@ def golden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     Path("bad.json").write_text('{"a": ', encoding="utf-8")
     Path("bad.yaml").write_text("surely: not this\n", encoding="utf-8")
     Path("binary.md").write_bytes(b"\xff\xfe\x00it fails")
-    assert place.say("vectors import tilt.json --out narrow --model pocket").code == 0
+    assert place.say("vectors import tilt.json --out narrow").code == 0
     return place
 
 

@@ -18,6 +18,8 @@ from filelock import FileLock, Timeout
 
 from steergraph.base.errors import InputError, one_line
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""With this begins the small text that stands for a file whose content Git LFS has not fetched."""
 _PATIENCE_S = 1.0
 """A killed process's lock lives on for a moment in a child that it had forked and that has not started its program."""
 

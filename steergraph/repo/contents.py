@@ -12,6 +12,7 @@ import git
 
 from steergraph.base.bounded import BoundedCache
 from steergraph.base.errors import InputError
+from steergraph.base.files import LFS_POINTER
 from steergraph.base.records import Frozen
 from steergraph.repo.hardened import HardenedRepo
 from steergraph.repo.objects import ObjectReader
@@ -20,7 +21,6 @@ MAX_TEXT_BYTES = 1_000_000
 _KEPT_BYTES = 16_000_000
 _ITEM_BYTES = 200
 _SUBMODULE = "160000"
-_LFS = b"version https://git-lfs.github.com/spec/"
 _KINDS: dict[str, Literal["file", "symlink", "submodule"]] = {
     "100644": "file",
     "100755": "file",
@@ -139,7 +139,7 @@ def read_texts(reader: ObjectReader, entries: Sequence[FileEntry], keep: bool = 
 
 def decode(path: str, data: bytes) -> FileText:
     """`data` as text, or the reason why it is none."""
-    if data.startswith(_LFS):
+    if data.startswith(LFS_POINTER):
         return FileText(path=path, text=None, reason="a Git LFS pointer: its content is not in the repository")
     if b"\0" in data:
         return FileText(path=path, text=None, reason="binary")

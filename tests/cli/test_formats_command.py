@@ -48,6 +48,33 @@ def test_a_dose_is_told(made: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (load_vector(copy).name, load_vector(copy).model) == ("other", "org/else")
 
 
+def test_what_was_guessed_or_not_compared_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "vec_layer_2_some-model.pt"
+    torch.save(torch.ones(6), file)
+    arguments = ["vectors", "import", str(file), "--out", str(tmp_path), "--name", "x"]
+    assert main([*arguments, "--model", "org/nowhere"]) == 0
+    said = capsys.readouterr().out
+    assert "  layer 2, as the file's name says\n" in said
+    assert "  width 6 not compared with org/nowhere, whose config is not on this machine\n" in said
+    assert main([*arguments, "--layer", "3"]) == 0
+    assert "as the file's name says" not in capsys.readouterr().out
+    assert load_vector(tmp_path / "x.safetensors").layers == (3,)
+
+
+def test_a_model_on_this_machine_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(torch.ones(6), tmp_path / "layer_2.pt")
+    assert main(["vectors", "import", str(tmp_path / "layer_2.pt"), "--out", "x", "--model", "pocket"]) == 2
+    assert "6 wide, not 128 as pocket" in capsys.readouterr().err
+
+
+def test_an_unknown_architecture_is_said(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["vectors", "export", str(made), "--to", str(tmp_path / "x.gguf"), "--skip-layer-0"]
+    assert main(arguments) == 0
+    assert "--model-type TYPE" in capsys.readouterr().out
+    assert main([*arguments, "--model-type", "qwen3"]) == 0
+    assert "--model-type TYPE" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
@@ -60,6 +87,8 @@ def test_a_dose_is_told(made: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (["import", "FILE", "--out", "x.gguf"], "a .safetensors file takes one vector"),
         (["import", "FILE", "--out", "x", "--hidden-size", "7"], "6 wide, not 7"),
         (["import", "FILE", "--out", "x", "--side", "input"], "side is for .svec"),
+        (["import", "FILE", "--out", "x", "--layer", "2"], "bare tensors in a .pt"),
+        (["import", "FILE", "--out", "x", "--rows", "outputs"], "bare tensors in a .pt"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(

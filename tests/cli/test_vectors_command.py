@@ -99,7 +99,7 @@ def test_words_of_a_file_do_not_steer_the_terminal(tmp_path: Path, capsys: pytes
     [
         (["show", "none"], "there is none yet"),
         (["show", "none.safetensors"], "no such file"),
-        (["show", "none.pt"], "weights_only=True"),
+        (["show", "none.pt"], "is not opened"),
         (["list", "--folder", "none"], "no such folder"),
         (["extract", "--contrast", "maths"], "no contrast set called 'maths'"),
         (["extract", "--contrast", "none.yaml"], "cannot read it"),

@@ -59,6 +59,7 @@ def test_the_direction_is_the_difference_of_means_without_the_held_out() -> None
         assert vector.raw_norms[layer] == pytest.approx(float(vector.directions[layer].norm()), rel=1e-5)
     assert vector.metadata["used"] == {"positives": 7, "neutrals": 6}
     assert vector.metadata["held_out"] == {"positives": 2, "neutrals": 2}
+    assert vector.metadata["model_type"] == model.model.config.model_type  # what exports say of it
 
 
 def test_a_vector_says_where_it_is_from() -> None:

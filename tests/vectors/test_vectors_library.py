@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from steergraph.base.errors import InputError
 from steergraph.base.files import write_whole
+from steergraph.cli import main
 from steergraph.engine.protocol import ModelInfo
 from steergraph.engine.steering.directions import SteeringError, check_fits
 from steergraph.vectors.library import Library
@@ -274,19 +275,19 @@ class Bomb:
 def test_pickles_are_never_opened(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"v{suffix}"
     path.write_bytes(pickle.dumps({"x": 1}))
-    refused(path, "weights_only=True", "save_vector")
+    refused(path, "is not opened", "steergraph vectors import")
     renamed = path.rename(tmp_path / "v.safetensors")
     refused(renamed, "not a safetensors file")
 
 
 def test_the_conversion_that_is_proposed_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.save({"layer_2": torch.ones(8), "layer_3": torch.ones(8)}, "FILE")
+    torch.save({"layer_2": torch.ones(8), "layer_3": torch.ones(8)}, "FILE.pt")
     with pytest.raises(InputError) as caught:
         load_vector("FILE.pt")
-    code = str(caught.value).split('python -c "')[1].split('" (')[0]
-    exec(code, {})
-    back = load_vector("NAME.safetensors")
+    command = str(caught.value).split("steergraph ")[1]
+    assert main(command.split()) == 0
+    back = load_vector("my-vectors/FILE.safetensors")
     assert sorted(back.directions) == [2, 3]
     assert back.model == "MODEL"
 

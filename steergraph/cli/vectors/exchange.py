@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from steergraph.base.errors import InputError
+from steergraph.cli.console import print_line
 from steergraph.cli.options import Layers, OfModel, Positions, Unit, Vector
 
 FormatName = Literal["gguf", "lm-eval", "cast", "aisteer360", "easysteer", "neuronpedia", "steergraph"]
@@ -41,9 +42,11 @@ def export(
     """Write the vector and say where, and what dose is in the file."""
     from steergraph.cli.vectors.show import find_vector
     from steergraph.vectors.formats import write_vector
+    from steergraph.vectors.formats.common import UNKNOWN, model_type_of
 
+    found = find_vector(vector, model)[1]
     path = write_vector(
-        find_vector(vector, model)[1],
+        found,
         to,
         format,
         layers=tuple(layer) if layer else None,
@@ -59,6 +62,9 @@ def export(
     if format == "steergraph" or path.suffix == ".safetensors":
         dose = "no dose in it"
     print(f"wrote {path}, {dose}")
+    says = path.suffix in (".gguf", ".svec") or format == "easysteer"
+    if says and model_type is None and model_type_of(found) == UNKNOWN:
+        print("  its architecture is not known, and the file says so; --model-type TYPE names it")
     return 0
 
 
@@ -78,14 +84,21 @@ def import_file(
     side: Annotated[
         Literal["input", "output"] | None, typer.Option(help=".svec: which side of a block its keys mean")
     ] = None,
+    layer: Annotated[
+        int | None, typer.Option(metavar="K", min=0, help=".pt of a single direction: the block whose output it is for")
+    ] = None,
+    rows: Annotated[
+        Literal["outputs", "hidden-states"] | None,
+        typer.Option(help=".pt of [rows, width]: what row 0 is, block 0's output or the embedding's"),
+    ] = None,
 ) -> int:
     """Write what the file holds as vectors of ours, list them, and say which steering the file asks for."""
     from steergraph.cli.vectors.show import print_vectors
-    from steergraph.vectors.formats import read_vectors, steering_of
+    from steergraph.vectors.formats import notes_of, read_vectors, steering_of
     from steergraph.vectors.store.files import file_name, save_vector
     from steergraph.vectors.store.header import SUFFIX
 
-    vectors = read_vectors(file, name=name, model=model, hidden_size=hidden_size, side=side)
+    vectors = read_vectors(file, name=name, model=model, hidden_size=hidden_size, side=side, layer=layer, rows=rows)
     target = Path(out)
     if target.suffix and (target.suffix != SUFFIX or len(vectors) != 1):
         raise InputError(f"--out {target}: a {SUFFIX} file takes one vector; give a folder for {len(vectors)}")
@@ -93,6 +106,8 @@ def import_file(
     print_vectors(vectors)
     for vector, path in zip(vectors, paths, strict=True):
         print(f"wrote {path}")
+        for sentence in notes_of(vector):
+            print_line(f"  {sentence}")
         steering = steering_of(vector)
         for component in steering.components if steering else ():
             print(

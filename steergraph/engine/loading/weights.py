@@ -6,6 +6,7 @@ Knows folders, the hub and safetensors files. Knows nothing of networks or token
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -60,6 +61,27 @@ def _download(name: str) -> tuple[str, Path, str]:
             f"check the name and the network, or use {POCKET!r}"
         ) from error
     return name, folder, folder.name
+
+
+def config_at_hand(name: str) -> tuple[str, dict[str, Any]]:
+    """(name to show, config.json) of the model `name`, or an empty config where it is not on this machine. Nothing is
+    downloaded, no weights are needed."""
+    if name in EMBEDDED or Path(name).expanduser().is_dir():
+        label, folder, _ = find_model(name)
+        file: Any = folder / "config.json"
+    else:
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+
+        try:
+            label, file = name, try_to_load_from_cache(name, "config.json")
+        except HFValidationError:  # a name for people, as "my model"
+            return name, {}
+    try:
+        config = json.loads(Path(file).read_text(encoding="utf-8")) if isinstance(file, str | Path) else {}
+    except (OSError, ValueError):
+        return label, {}
+    return label, config if isinstance(config, dict) else {}
 
 
 def weight_files(folder: Path, label: str) -> list[Path]:

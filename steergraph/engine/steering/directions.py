@@ -104,6 +104,6 @@ def layer_ranges(layers: Mapping[int, Any]) -> str:
     numbers = sorted(layers)
     if not numbers:
         return "none"
-    if numbers == list(range(numbers[0], numbers[-1] + 1)):
+    if len(numbers) > 1 and numbers == list(range(numbers[0], numbers[-1] + 1)):
         return f"{numbers[0]} to {numbers[-1]}"
     return ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")

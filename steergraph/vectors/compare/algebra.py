@@ -65,7 +65,7 @@ def weighted_sum(
         median_residual_norms=_medians(vectors, list(directions)),
         settings={"weights": [float(w) for w in weights], "scale": scale, "names": [v.name for v in vectors]},
         parents=[v.hash for v in vectors],
-        metadata={k: first.metadata[k] for k in ("n_layers", "architecture") if k in first.metadata},
+        metadata={k: first.metadata[k] for k in ("n_layers", "architecture", "model_type") if k in first.metadata},
     )
 
 

@@ -87,6 +87,7 @@ def _metadata(
         "domain": contrast.domain,
         "language": contrast.language,
         "architecture": loaded.info.architecture,
+        "model_type": getattr(loaded.model.config, "model_type", ""),
         "n_layers": loaded.info.n_layers,
         "dtype": str(loaded.model.dtype).removeprefix("torch."),
         "chat_template": loaded.info.kind == "instruct",

@@ -10,14 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.formats import easysteer, gguf, lm_eval, neuronpedia, svec
-from steergraph.vectors.formats.common import MAX_TEXT, Export, dump_json, parse_json, read_bytes, steering_of
+from steergraph.vectors.formats import easysteer, gguf, lm_eval, neuronpedia, svec, tensors, torch_zip
+from steergraph.vectors.formats.common import (
+    MAX_TEXT,
+    Export,
+    dump_json,
+    notes_of,
+    parse_json,
+    read_bytes,
+    steering_of,
+)
+from steergraph.vectors.formats.expected import Expected, expected, hold
 from steergraph.vectors.formats.svec import Side
+from steergraph.vectors.formats.tensors import Rows
 from steergraph.vectors.store.files import load_vector, save_vector
 from steergraph.vectors.store.header import MAX_HIDDEN, MAX_LAYERS, MAX_METADATA, PICKLES
 from steergraph.vectors.vector import SteeringVector, check_directions
 
-__all__ = ["FORMATS", "Export", "Side", "detect", "read_vectors", "steering_of", "write_vector"]
+__all__ = ["FORMATS", "Export", "Rows", "Side", "detect", "notes_of", "read_vectors", "steering_of", "write_vector"]
 
 
 @dataclass(frozen=True)
@@ -53,19 +63,22 @@ FORMATS: dict[str, Format] = {
 
 
 def detect(path: str | Path) -> str:
-    """Which kind of file this is, by what is in it: a name of FORMATS, "svec" for either of the two.
+    """Which kind of file this is, by what is in it: a name of FORMATS, "svec" for either of the two, "tensors" for a
+    `.pt` of bare tensors, which is read and never written.
 
     Raises InputError where it is none of them.
     """
     path = Path(path)
-    return _kind(read_bytes(path), path)
+    data = read_bytes(path)
+    kind = _kind(data, path)
+    return kind if kind != "torch" else "lm-eval" if lm_eval.is_steering(torch_zip.load(data, path)) else "tensors"
 
 
 def _kind(data: bytes, path: Path) -> str:
     if data[:4] in (gguf.MAGIC, gguf.MAGIC[::-1]):
         return "gguf"
     if data[:4] == b"PK\x03\x04":
-        return "lm-eval"
+        return "torch"
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") < len(data):
         return "steergraph"
     if data[:1] == b"\x80" or path.suffix.lower() in PICKLES:
@@ -89,12 +102,16 @@ def read_vectors(
     model: str | None = None,
     hidden_size: int | None = None,
     side: Side | None = None,
+    layer: int | None = None,
+    rows: Rows | None = None,
 ) -> list[SteeringVector]:
     """The vectors in a file of any format that `detect` knows; all but EasySteer's hold one.
 
-    `name` and `model` replace what the file says (most say neither; a model makes `check_fits` mean something).
-    `hidden_size` is the width that is expected. `side` is for `.svec` alone: see `svec.read`. What the file asks for
-    beside the directions is in `metadata["imported"]`; `steering_of` makes a `Steering` of it.
+    `name` and `model` replace what the file says (most say neither; a model makes `check_fits` mean something). Where
+    the model's config is on this machine, the file is held to its width, depth and architecture. `hidden_size` is the
+    width that is expected. `side` is for `.svec` alone: see `svec.read`. `layer` and `rows` are for bare tensors: see
+    `tensors.read`. What the file asks for beside the directions is in `metadata["imported"]`; `steering_of` makes a
+    `Steering` of it, `notes_of` says what was guessed, passed over or dropped.
 
     Raises InputError (one line) for everything that is wrong with the file.
     """
@@ -103,9 +120,12 @@ def read_vectors(
     kind = _kind(data, path)
     if side is not None and kind != "svec":
         raise InputError(f"{path}: side is for .svec files; this is {kind}")
+    if kind != "torch" and (layer is not None or rows is not None):
+        raise InputError(f"{path}: layer and rows are for bare tensors in a .pt; this is {kind}")
+    wanted = expected(model, hidden_size)
     readers: dict[str, Callable[[], list[SteeringVector]]] = {
         "gguf": lambda: [gguf.read(path)],
-        "lm-eval": lambda: [lm_eval.read(data, path)],
+        "torch": lambda: [_read_torch(data, path, layer, rows, wanted)],
         "svec": lambda: [svec.read(data, path, side=side)],
         "easysteer": lambda: easysteer.read(data, path),
         "neuronpedia": lambda: [neuronpedia.read(data, path)],
@@ -114,13 +134,17 @@ def read_vectors(
     vectors = readers[kind]()
     if name is not None and len(vectors) > 1:
         raise InputError(f"{path}: {len(vectors)} vectors, which can't all be called {name!r}")
-    for vector in vectors:
-        if hidden_size is not None and vector.hidden_size != hidden_size:
-            raise InputError(
-                f"{path}: its directions are {vector.hidden_size} wide, not {hidden_size}: they are of another model"
-            )
-    given: dict[str, Any] = {k: v for k, v in (("name", name), ("model", model)) if v is not None}
-    return [vector.model_copy(update=given) for vector in vectors] if given else vectors
+    held = [hold(vector, wanted, path) for vector in vectors]
+    return [vector.model_copy(update={"name": name}) for vector in held] if name is not None else held
+
+
+def _read_torch(data: bytes, path: Path, layer: int | None, rows: Rows | None, wanted: Expected) -> SteeringVector:
+    found = torch_zip.load(data, path)
+    if not lm_eval.is_steering(found):
+        return tensors.read(found, path, layer=layer, rows=rows, model=wanted)
+    if layer is not None or rows is not None:
+        raise InputError(f"{path}: layer and rows are for bare tensors; this is lm-eval's dictionary")
+    return lm_eval.read(found, path)
 
 
 def write_vector(vector: SteeringVector, path: str | Path, format: str | None = None, **how: Any) -> Path:

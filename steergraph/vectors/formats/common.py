@@ -24,6 +24,8 @@ from steergraph.vectors.vector import SteeringVector, make_vector
 
 MAX_JSON_BYTES = 64 * 2**20
 """A parsed JSON number takes up to ten times its text, so text is held to less than binary files are."""
+UNKNOWN = "unknown"
+"""What a file says of its architecture where nobody knows it."""
 MAX_TEXT = 1024
 """Characters of a name, a label or a model in somebody's file."""
 
@@ -38,7 +40,8 @@ class Export(Frozen):
     unit: Unit = "unit_vector"
     positions: Positions = "all"
     model_type: str | None = Field(default=None, min_length=1, max_length=MAX_TEXT)
-    """`config.model_type` of the model, as "qwen3"; None takes it from the vector's metadata, else the model's name."""
+    """`config.model_type` of the model, as "qwen3"; None takes it from the vector's metadata, and
+    "unknown" where that has none."""
     skip_layer_0: bool = False
     """Leave layer 0 out where a format cannot say it, instead of refusing."""
     hookpoint: str = Field(default="layers", pattern=r"^[A-Za-z_][A-Za-z0-9_.]{0,99}$")
@@ -130,6 +133,15 @@ def row_of(values: Any, where: str) -> torch.Tensor:
         raise InputError(f"{where} has NaN or infinite entries") from error
 
 
+def row_in(value: Any, where: str) -> torch.Tensor:
+    """A direction [width], float32, from a tensor [width] or [1, width]. InputError for anything else."""
+    if not isinstance(value, torch.Tensor) or value.shape[:-1].numel() != 1 or value.dim() > 3 or not value.dim():
+        raise InputError(f"{where} is not a tensor [width] or [1, width]")
+    if not 1 <= value.shape[-1] <= MAX_HIDDEN:
+        raise InputError(f"{where} is {value.shape[-1]} wide; a direction has 1 to {MAX_HIDDEN} numbers")
+    return value.detach().reshape(-1).float().clone()
+
+
 def vector_of(path: Path, directions: Mapping[int, torch.Tensor], **fields: Any) -> SteeringVector:
     """As `make_vector`, with the file's name before its complaints. `name` is the file's where none is given."""
     if not 1 <= len(directions) <= MAX_LAYERS:
@@ -145,8 +157,24 @@ def vector_of(path: Path, directions: Mapping[int, torch.Tensor], **fields: Any)
 
 
 def origin(format: str, **facts: Any) -> dict[str, Any]:
-    """Metadata that says where a vector was imported from. Facts that are None are left out."""
+    """Metadata that says where a vector was imported from. Facts that are None are left out; `notes` are sentences on
+    what was guessed, passed over or dropped."""
     return {"imported": {"format": format, **{name: fact for name, fact in facts.items() if fact is not None}}}
+
+
+def note(vector: SteeringVector, *sentences: str) -> SteeringVector:
+    """`vector` with more notes on its import."""
+    imported = vector.metadata.get("imported")
+    facts = dict(imported) if isinstance(imported, dict) else {}
+    facts["notes"] = [*notes_of(vector), *sentences]
+    return vector.model_copy(update={"metadata": {**vector.metadata, "imported": facts}})
+
+
+def notes_of(vector: SteeringVector) -> list[str]:
+    """What was guessed, passed over or dropped when the vector was imported."""
+    imported = vector.metadata.get("imported")
+    told = imported.get("notes") if isinstance(imported, dict) else None
+    return [str(sentence) for sentence in told] if isinstance(told, list) else []
 
 
 def steering_of(vector: SteeringVector) -> Steering | None:
@@ -189,8 +217,33 @@ def scale_of(vector: SteeringVector, layer: int, how: Export) -> float:
     return multiplier(vector, layer, how.alpha, how.unit)
 
 
-def model_type_of(vector: SteeringVector, how: Export) -> str:
-    return how.model_type or str(vector.metadata.get("model_type") or vector.model or "unknown")
+def model_type_of(vector: SteeringVector, told: str | None = None) -> str:
+    """`config.model_type` of the vector's model, "unknown" where neither the caller nor the vector says it."""
+    known = told or vector.metadata.get("model_type") or model_type_named(vector.metadata.get("architecture"))
+    return str(known or UNKNOWN)
+
+
+def model_type_named(architecture: Any) -> str:
+    """The `config.model_type` of a class of transformers, as "llama" of "LlamaForCausalLM"; "" of any other."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CLASSES
+
+    found = [kind for kind, named in CLASSES.items() if named == architecture]
+    # Some families are of another's class: LlamaForCausalLM is exaone's too.
+    own = [kind for kind in found if str(architecture).lower().startswith(squashed(kind))]
+    return next(iter(own or found), "")
+
+
+def known_model_types() -> set[str]:
+    """Names of architectures, squashed, as transformers and llama.cpp have them."""
+    from gguf import MODEL_ARCH_NAMES
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    return {squashed(name) for name in (*CONFIG_MAPPING_NAMES, *MODEL_ARCH_NAMES.values())}
+
+
+def squashed(model_type: str) -> str:
+    """One spelling for two: "qwen3_moe" is llama.cpp's "qwen3moe", "gemma3_text" the inner part of a "gemma3"."""
+    return re.sub(r"[^a-z0-9]", "", model_type.lower()).removesuffix("text")
 
 
 def dump_json(content: Mapping[str, Any]) -> bytes:

@@ -125,7 +125,7 @@ def write(vector: SteeringVector, path: Path, how: Export) -> Path:
         draft = Path(folder) / "draft.gguf"
         writer = GGUFWriter(draft, "controlvector")
         writer.add_string("general.name", vector.name)
-        writer.add_string("controlvector.model_hint", model_type_of(vector, how))
+        writer.add_string("controlvector.model_hint", model_type_of(vector, how.model_type))
         writer.add_string("controlvector.method", vector.method)
         writer.add_uint32("controlvector.layer_count", len(layers))
         writer.add_bool(BAKED, how.alpha is not None)

@@ -1,8 +1,8 @@
 """lm-evaluation-harness, `--model steered`: a `.pt` of one entry a hookpoint.
 
 The hookpoint `layers.<k>` below `base_model` is block k, 0-based, and its output is edited: the number goes over as it
-is. `steering_coefficient` is the scale_of of the raw direction. lm-eval adds at every position, prompt and pads too,
-and its `add` refuses an entry that has a bias, so none is written.
+is. `steering_coefficient` is the scale_of of the raw direction. lm-eval adds at every position, prompt and pads too.
+Its `add` has no use for a bias: versions to 0.4.9.1 want the key, and the later ones refuse all values but None.
 """
 
 import io
@@ -14,7 +14,7 @@ import torch
 
 from steergraph.base.errors import InputError
 from steergraph.base.files import write_whole
-from steergraph.vectors.formats import torch_zip
+from steergraph.engine.steering.directions import layer_ranges
 from steergraph.vectors.formats.common import (
     Export,
     chosen,
@@ -22,22 +22,27 @@ from steergraph.vectors.formats.common import (
     layer_of,
     number_of,
     origin,
+    row_in,
     scale_of,
     short,
     vector_of,
 )
-from steergraph.vectors.store.header import MAX_HIDDEN, MAX_LAYERS
+from steergraph.vectors.store.header import MAX_LAYERS
 from steergraph.vectors.vector import SteeringVector
 
 KEYS = {"steering_vector", "steering_coefficient", "action", "bias", "head_index"}
 HOOKPOINT = re.compile(r"(?:[A-Za-z_]\w*\.)*(?:layers|layer|h|blocks)\.([0-9]{1,4})", re.ASCII)
 
 
-def read(data: bytes, path: Path) -> SteeringVector:
-    """The vector in a steering file. No pickle is run. Raises InputError, for `clamp` and single heads too."""
-    found = torch_zip.load(data, path)
-    if not isinstance(found, dict) or not 1 <= len(found) <= MAX_LAYERS:
-        raise InputError(f"{path}: not lm-eval's dictionary of one entry a hookpoint")
+def is_steering(found: Any) -> bool:
+    """Whether what a `.pt` holds is meant as lm-eval's dictionary."""
+    return isinstance(found, dict) and any(isinstance(entry, dict) and KEYS & set(entry) for entry in found.values())
+
+
+def read(found: dict[Any, Any], path: Path) -> SteeringVector:
+    """The vector in what a steering file holds. Raises InputError, for `clamp` and single heads too."""
+    if len(found) > MAX_LAYERS:
+        raise InputError(f"{path}: {len(found)} hookpoints; at most {MAX_LAYERS}")
     directions, scales, names = {}, {}, {}
     for hookpoint, entry in found.items():
         where = f"{path}: {short(hookpoint)}"
@@ -49,8 +54,12 @@ def read(data: bytes, path: Path) -> SteeringVector:
             raise InputError(f"{where}: layer {layer} is there twice")
         directions[layer], scales[layer], names[layer] = *_entry(entry, where), hookpoint
     layers = sorted(directions)
+    biased = [layer for layer in layers if (bias := found[names[layer]].get("bias")) is not None and bool(bias.any())]
     facts = origin(
         "lm-eval",
+        notes=[f"bias at {layer_ranges(dict.fromkeys(biased))} passed over: lm-eval's add has no use for one"]
+        if biased
+        else None,
         hookpoints=[names[layer] for layer in layers],
         doses=doses(layers, [scales[layer] for layer in layers]),
     )
@@ -64,15 +73,14 @@ def _entry(entry: Any, where: str) -> tuple[torch.Tensor, float]:
         raise InputError(f"{where}: its action is {short(entry['action'])}; only add is read")
     if entry.get("head_index") is not None:
         raise InputError(f"{where} steers a single attention head; only whole blocks are read")
-    direction, bias = entry["steering_vector"], entry.get("bias")
-    if not isinstance(direction, torch.Tensor) or direction.dim() != 1 or not 1 <= len(direction) <= MAX_HIDDEN:
-        raise InputError(f"{where}: its steering_vector is not a tensor [width], width from 1 to {MAX_HIDDEN}")
-    if bias is not None and not (isinstance(bias, torch.Tensor) and not bool(bias.any())):
-        raise InputError(f"{where} has a bias, which lm-eval's own add refuses; take it out")
+    if not isinstance(entry.get("bias"), torch.Tensor | None):
+        raise InputError(f"{where}: its bias is not a tensor; take it out")
     scale = entry.get("steering_coefficient", 1.0)
     if isinstance(scale, torch.Tensor) and scale.numel() == 1:
         scale = float(scale)
-    return direction.detach().float().clone(), number_of(scale, f"{where}: its steering_coefficient")
+    return row_in(entry["steering_vector"], f"{where}: its steering_vector"), number_of(
+        scale, f"{where}: its steering_coefficient"
+    )
 
 
 def write(vector: SteeringVector, path: Path, how: Export) -> Path:
@@ -84,6 +92,7 @@ def write(vector: SteeringVector, path: Path, how: Export) -> Path:
             "steering_vector": vector.directions[layer].detach().to("cpu", torch.float32).clone(),
             "steering_coefficient": scale_of(vector, layer, how),
             "action": "add",
+            "bias": None,
         }
         for layer in chosen(vector, how, one_by_one=True)
     }

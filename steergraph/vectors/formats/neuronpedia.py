@@ -10,12 +10,12 @@ from pathlib import Path
 from steergraph.base.errors import InputError
 from steergraph.base.files import write_whole
 from steergraph.vectors.formats.common import (
+    UNKNOWN,
     Export,
     chosen,
     doses,
     dump_json,
     layer_of,
-    model_type_of,
     number_of,
     numbers,
     origin,
@@ -70,7 +70,7 @@ def write(vector: SteeringVector, path: Path, how: Export) -> Path:
         raise InputError(f"vector {vector.name!r}: strength {strength:g} at length 1 is beyond the {MAX_STRENGTH:g} "
                          "that Neuronpedia takes; give a smaller alpha")  # fmt: skip
     body = {
-        "modelId": model_type_of(vector, how),
+        "modelId": how.model_type or str(vector.metadata.get("model_type") or vector.model or UNKNOWN),
         "layerNumber": layers[0],
         "hookType": "hook_resid_post",
         "vector": numbers(direction / length),

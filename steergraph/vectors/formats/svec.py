@@ -1,8 +1,9 @@
 """`.svec`, the JSON of CAST (activation-steering) and of AISteer360.
 
 CAST edits the *input* of the block that a key names: its key k + 1 is our layer k, and its key 0, the input of the
-first block, is no layer of ours. AISteer360 has directions [K][width]; its controls but CAST edit the
-*output*, so the number goes over as it is. A file says neither, so a reader goes by the shape unless told `side`.
+first block, is no layer of ours. AISteer360 has directions [K][width]; of its controls, CAA and directional
+ablation edit the *output*, so the number goes over as it is; CAST, ActAdd, Angular Steering and ITI edit the input. A
+file says neither, so a reader goes by the shape unless told `side`.
 Only one direction a layer (K = 1) is a steering vector of ours. There is no place for a dose: it is multiplied in.
 """
 
@@ -68,7 +69,9 @@ def read(data: bytes, path: Path, *, side: Side | None = None) -> SteeringVector
     facts = origin(
         "aisteer360" if ours else "cast",
         side="input" if shift else "output",
-        dropped_keys=[0] if shift and 0 in by_key else None,
+        notes=["key 0, the input of the first block, dropped: it is the output of none"]
+        if shift and 0 in by_key
+        else None,
         explained_variances=_variances(variances, shift, path) if variances is not None else None,
         alpha_baked=found.get(BAKED) is True or None,
         doses=doses(sorted(directions), [1.0] * len(directions)) if found.get(BAKED) is True else None,
@@ -115,4 +118,6 @@ def _baked(vector: SteeringVector, layer: int, how: Export) -> list[float]:
 
 def _write(vector: SteeringVector, path: Path, how: Export, content: dict[str, Any]) -> Path:
     said = {BAKED: True} if how.alpha is not None else {}
-    return write_whole(path, dump_json({"model_type": model_type_of(vector, how), **content, **said}), parents=True)
+    return write_whole(
+        path, dump_json({"model_type": model_type_of(vector, how.model_type), **content, **said}), parents=True
+    )

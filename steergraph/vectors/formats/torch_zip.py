@@ -110,7 +110,7 @@ def _follow(program: bytes) -> set[_Storage]:
             stack.append(memo[argument])
         elif name == "GLOBAL":
             if argument not in GLOBALS:
-                raise _Odd(f"it holds {short(argument)}; only dictionaries, texts, numbers and float tensors are read")
+                raise _Odd(_foreign(str(argument)))
             stack.append(_Global(str(argument)))
         elif name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"):
             stack.append(tuple(_above_mark(stack) if name == "TUPLE" else _last(stack, int(name[-1]))))
@@ -129,6 +129,15 @@ def _follow(program: bytes) -> set[_Storage]:
         elif name not in ("PROTO", "STOP"):
             raise _Odd(f"its pickle has {name}, which no dictionary of tensors needs; save one again")
     return set(storages.values())
+
+
+def _foreign(told: str) -> str:
+    """`told` is a module and a name in it, as pickle has them."""
+    module, _, name = told.partition(" ")
+    if module.split(".")[0] in ("torch", "collections"):
+        return f"it holds {short(told)}; only dictionaries, texts, numbers and float tensors are read"
+    named = ascii(f"{module}.{name}")[1:-1][:120]
+    return f"it holds a {named}, and no code of others is run; save its tensors alone, as {{layer: tensor}}, torch.save"
 
 
 def _last(stack: list[Any], count: int) -> list[Any]:

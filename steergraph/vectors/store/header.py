@@ -13,12 +13,14 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from steergraph.base.errors import InputError
+from steergraph.base.files import LFS_POINTER
 from steergraph.base.records import Frozen
 
 FORMAT, FORMAT_VERSION = "steergraph.vector", "1"
 SUFFIX = ".safetensors"
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
 MAX_FILE_BYTES = 256 * 2**20
+MAX_LFS_POINTER = 1024
 MAX_LAYERS = 1024
 MAX_HIDDEN = 2**17
 MAX_METADATA = 2**20
@@ -26,6 +28,8 @@ MAX_METADATA = 2**20
 TEXTS = ("name", "model", "revision", "method", "contrast_hash", "read_position")
 HASH = re.compile("[0-9a-f]{16}")
 NUMBERS = ("raw_norms", "median_residual_norms")
+OWN_FOLDER = "my-vectors/"
+"""Where a command that is proposed puts vectors; `vectors/` in a checkout is a link into the package."""
 DAMAGED = "truncated, damaged or not a safetensors file; make or copy it again"
 
 
@@ -90,28 +94,28 @@ def check_file(path: Path, kind: str = "file") -> int:
     """Bytes of a vector's `kind`. Raises InputError unless it is a file of at most MAX_FILE_BYTES."""
     try:
         size = path.stat().st_size if path.is_file() else None
+        pointer = size is not None and size < MAX_LFS_POINTER and path.read_bytes().startswith(LFS_POINTER)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot read it: {getattr(error, 'strerror', None) or error}") from error
     if size is None:
         raise InputError(f"{path}: {'not a file' if path.exists() else 'no such file'}; give a vector's {kind}")
     if size > MAX_FILE_BYTES:
         raise InputError(f"{path}: {size / 2**20:.0f} MiB; a vector has at most {MAX_FILE_BYTES // 2**20}")
+    if pointer:
+        raise InputError(f"{path}: a Git LFS pointer, not the {kind} itself; fetch that: git lfs pull")
     return size
 
 
 def _check_path(path: Path) -> None:
     if path.suffix.lower() in PICKLES:
         raise InputError(
-            f"{path}: a pickle, which can run code, is not opened; lm-eval's are read without running "
-            f"any: steergraph vectors import {path} --out . ; convert any other where you trust it: python -c "
-            '"import torch; from steergraph import make_vector, save_vector; '
-            "save_vector(make_vector('NAME', torch.load('FILE', weights_only=True), model='MODEL'), "
-            "'NAME.safetensors')\" (the file holds one direction by layer)"
+            f"{path}: a pickle, which can run code, is not opened; tensors and lm-eval's dictionaries are read without "
+            f"running any: steergraph vectors import {path} --out {OWN_FOLDER} --model MODEL"
         )
     check_file(path, f"{SUFFIX} file")
     if path.suffix.lower() == ".gguf":
         raise InputError(
-            f"{path}: a GGUF file; make it a {SUFFIX} file first: steergraph vectors import {path.name} --out ."
+            f"{path}: a GGUF file; make it a {SUFFIX} file first: steergraph vectors import {path} --out {OWN_FOLDER}"
         )
 
 

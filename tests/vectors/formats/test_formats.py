@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from steergraph.base.errors import InputError
-from steergraph.vectors.formats import FORMATS, detect, read_vectors, steering_of, write_vector
+from steergraph.vectors.formats import FORMATS, detect, notes_of, read_vectors, steering_of, write_vector
 from steergraph.vectors.vector import SteeringVector, make_vector
 
 SUFFIX = {name: format.suffixes[0] for name, format in FORMATS.items()}
@@ -234,7 +234,7 @@ def test_a_reader_goes_by_the_shape_or_by_what_it_is_told(tmp_path: Path) -> Non
     path.write_text(json.dumps(flat))
     (back,) = read_vectors(path)
     assert list(back.directions) == [2]
-    assert back.metadata["imported"]["dropped_keys"] == [0]
+    assert "key 0, the input of the first block, dropped" in notes_of(back)[0]
     assert list(read_vectors(path, side="output")[0].directions) == [0, 3]
     path.write_text(json.dumps({**flat, "directions": {"0": [[1, 2.0]], "3": [[3, 4]]}}))
     assert list(read_vectors(path)[0].directions) == [0, 3]
@@ -319,15 +319,30 @@ def test_neuronpedia_takes_the_body(tmp_path: Path) -> None:
 # --- lm-eval ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_lm_eval_file_has_no_bias(tmp_path: Path) -> None:
+def test_the_lm_eval_file_has_the_key_bias_and_no_bias(tmp_path: Path) -> None:
     made = vector()
     path = write_vector(made, tmp_path / "v.pt", layers=(2,), alpha=4.0, unit="raw", hookpoint="h")
     content = torch.load(path, weights_only=True)
     assert list(content) == ["h.2"]
-    assert sorted(content["h.2"]) == ["action", "steering_coefficient", "steering_vector"]
+    assert sorted(content["h.2"]) == ["action", "bias", "steering_coefficient", "steering_vector"]
+    assert content["h.2"]["bias"] is None  # 0.4.8 to 0.4.9.1 look the key up, later versions refuse another value
     assert content["h.2"]["action"] == "add"
     assert content["h.2"]["steering_coefficient"] == 4.0
     assert torch.equal(content["h.2"]["steering_vector"], made.directions[2])
+
+
+def test_lm_evals_own_example(tmp_path: Path) -> None:
+    """A row of shape [1, width], and a bias that `add` never uses."""
+    entry = {
+        "steering_vector": torch.randn(1, 8),
+        "bias": torch.randn(1, 8),
+        "steering_coefficient": 1,
+        "action": "add",
+    }
+    torch.save({"layers.3": entry}, tmp_path / "steer_config.pt")
+    (back,) = read_vectors(tmp_path / "steer_config.pt")
+    assert torch.equal(back.directions[3], entry["steering_vector"][0])
+    assert notes_of(back) == ["bias at 3 passed over: lm-eval's add has no use for one"]
 
 
 def test_other_peoples_lm_eval_files(tmp_path: Path) -> None:

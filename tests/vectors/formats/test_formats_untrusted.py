@@ -14,6 +14,7 @@ import gguf as oracle
 import numpy as np
 import pytest
 import torch
+from formats_help import build, refused
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,31 +26,8 @@ MADE = make_vector("v", {k: torch.linspace(-1, k, 6) for k in (1, 2)}, median_re
 SUFFIX = {name: format.suffixes[0] for name, format in FORMATS.items()}
 
 
-def build(path: Path, tensors: dict[str, torch.Tensor], **texts: str) -> None:
-    """A control-vector file by the library's own writer."""
-    writer = oracle.GGUFWriter(path, "controlvector")
-    for name, text in texts.items():
-        writer.add_string(name, text)
-    for name, tensor in tensors.items():
-        writer.add_tensor(name, tensor.numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
 def written(folder: Path, format: str) -> Path:
     return write_vector(MADE, folder / f"v{SUFFIX[format]}", format, layers=(2,))
-
-
-def refused(path: Path, *words: str, **how: Any) -> None:
-    with pytest.raises(InputError) as caught:
-        read_vectors(path, **how)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert message.isprintable()
-    for word in words:
-        assert word in message
 
 
 # --- damaged ----------------------------------------------------------------------------------------------------------
@@ -274,7 +252,7 @@ def entry(**fields: Any) -> dict[str, Any]:
         (entry(steering_vector=torch.nn.Parameter(torch.ones(4))), "it holds"),
         (entry(steering_vector=torch.ones(1).expand(4)), "repeats its numbers"),
         (entry(steering_vector=torch.ones(2, 2)), "not a tensor [width]"),
-        (entry(steering_vector=torch.ones(0)), "not a tensor [width]"),
+        (entry(steering_vector=torch.ones(0)), "0 wide"),
         (entry(steering_vector=2.0), "not a tensor [width]"),
         (entry(steering_vector=torch.tensor([1.0, float("nan")])), "NaN or infinite"),
         (entry(steering_coefficient=float("inf")), "not a finite number"),
@@ -282,18 +260,26 @@ def entry(**fields: Any) -> dict[str, Any]:
         (entry(steering_coefficient=True), "not a number"),
         (entry(action="clamp"), "only add is read"),
         (entry(head_index=1), "single attention head"),
-        (entry(bias=torch.ones(4)), "has a bias"),
-        (entry(bias=3), "has a bias"),
+        (entry(bias=3), "its bias is not a tensor"),
         (entry(other=1), "has not the keys"),
         ({"layers.2": {"steering_vector": torch.ones(4)}}, "has not the keys"),
-        ({"layers.2": torch.ones(4)}, "has not the keys"),
+        ({**entry(), "layers.3": torch.ones(4)}, "has not the keys"),
         ({"layers.2.mlp": entry()["layers.2"]}, "is not a block"),
         ({"layers.99999": entry()["layers.2"]}, "is not a block"),
         ({"layers.2000": entry()["layers.2"]}, "not a layer"),
         ({2: entry()["layers.2"]}, "is not a block"),
         ({**entry(), "model.layers.2": entry()["layers.2"]}, "there twice"),
-        ({}, "not lm-eval's dictionary"),
-        (torch.ones(4), "not lm-eval's dictionary"),
+        ({}, "nor tensors by layer"),
+        ("text", "nor tensors by layer"),
+        ({"dir": torch.ones(4), "avg_proj": torch.ones(1)}, "is not a layer"),
+        ({2: torch.ones(2, 2)}, "not a tensor [width]"),
+        ({2: torch.ones(4), "layer_2": torch.ones(4)}, "there twice"),
+        ({2: torch.ones(4), 3: torch.ones(5)}, "not one width"),
+        ({"layer_activations": {2: torch.ones(4)}, "layer_type": "mlp"}, "only whole blocks"),
+        (torch.tensor(1.0), "not a tensor [width]"),
+        (torch.ones(2, 3, 4), "a tensor [2, 3, 4]"),
+        (torch.ones(4), "give --layer"),
+        (torch.ones(3, 4), "say --rows"),
         ([1], "damaged, or"),
     ],
 )  # fmt: skip
@@ -326,7 +312,7 @@ def repacked(path: Path, change: Callable[[str, bytes], bytes | None], **how: An
         (lambda name, raw: None if name.endswith(".pkl") else raw, "no data.pkl"),
         (lambda name, raw: b"big" if name.endswith("byteorder") else raw, "big-endian"),
         (lambda name, raw: raw.replace(b"K\x04", b"J\xff\xff\xff\x7f", 1), "a tensor is"),
-        (lambda name, raw: b"\x80\2Nr\xff\xff\xff\xff." if name.endswith(".pkl") else raw, "not lm-eval's"),
+        (lambda name, raw: b"\x80\2Nr\xff\xff\xff\xff." if name.endswith(".pkl") else raw, "neither lm-eval's"),
         (lambda name, raw: b"\x80\x04\x8e" + b"\xff" * 8 if name.endswith(".pkl") else raw, "damaged"),
         (lambda name, raw: raw + b"x" * 2**20 if name.endswith(".pkl") else raw, "more than a MiB"),
     ],
