@@ -31,6 +31,8 @@ from transformers import (
     Phi3Config,
     Phi3ForCausalLM,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
@@ -97,6 +99,7 @@ def tiny_network(architecture: str, *, seed: int = 0, hidden: int = HIDDEN, voca
     llama_like = {**size, "num_key_value_heads": 2, "intermediate_size": 2 * hidden}
     builders: dict[str, Callable[[], Any]] = {
         "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**llama_like, head_dim=8)),
+        "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**llama_like)),
         "llama": lambda: LlamaForCausalLM(LlamaConfig(**llama_like)),
         "gemma3": lambda: Gemma3ForCausalLM(
             Gemma3TextConfig(

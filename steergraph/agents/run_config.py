@@ -102,7 +102,9 @@ class Context(Frozen):
 class RunConfig(Context):
     """A run's context, and the model, files, router and ranker that its graph is built of."""
 
-    model: Annotated[str, Flag(ALL, "pocket, a Hugging Face id, a folder, or http://HOST:PORT/v1#NAME")] = "pocket"
+    model: Annotated[
+        str, Flag(ALL, "pocket, a Hugging Face id, a folder, a .gguf file, or http://HOST:PORT/v1#NAME")
+    ] = "pocket"
     roster: Annotated[str | None, Flag(ALL, "specialists of your own, laid over the packaged ones", "FILE")] = None
     vectors: Annotated[str | None, Flag(ALL, "a folder of vectors to speak with", "DIR")] = None
     policy: Annotated[str | None, Flag(ALL, "a policy of your own, laid over the packaged one", "FILE")] = None

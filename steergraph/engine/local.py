@@ -61,7 +61,7 @@ class LocalEngine:
         """Load the model, if it is not.
 
         Args:
-            model: a loaded one, or a name: "pocket", a folder, a Hugging Face id.
+            model: a loaded one, or a name: "pocket", a folder, a GGUF file, a Hugging Face id.
             library: the vectors that it can switch on, by name; none by default.
             max_batch: rows that run together.
             deterministic: run every sample alone: the same tokens in whatever company, without the speed of batching.

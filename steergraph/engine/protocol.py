@@ -6,7 +6,7 @@ Everything above the engine is written against `Engine`. The in-process one is `
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from steergraph.base.records import Frozen
 from steergraph.engine.constrain.grammar import Grammar, GrammarKind
@@ -139,9 +139,9 @@ class ModelInfo(Frozen):
     """What the floors above may know of the model."""
 
     name: str
-    """As the user named it: "pocket", a hub id, or a folder's name (never an absolute path)."""
+    """As the user named it: "pocket", a hub id, or the name of a folder or GGUF file (never an absolute path)."""
     revision: str
-    """Hub commit, or SHA-256 (first 16 hex characters) of the local weights' index."""
+    """Hub commit, or SHA-256 (first 16 hex characters) of the local weights' index or GGUF file."""
     architecture: str
     n_layers: int
     hidden_size: int
@@ -149,6 +149,15 @@ class ModelInfo(Frozen):
     """Tokens of prompt and answer together."""
     kind: Literal["instruct", "base"]
     """`base` where the tokenizer has no chat template."""
+    quantization: str = ""
+    """How the file has its weights, and as what they run: "Q4_1 as float32"; "" where they are what they were."""
+    file_sha256: str = ""
+    """Of a GGUF file."""
+
+    @model_serializer(mode="wrap")
+    def _without_blanks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = dump(self)
+        return {key: value for key, value in found.items() if value or key not in ("quantization", "file_sha256")}
 
 
 class Directions(Protocol):

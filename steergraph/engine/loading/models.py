@@ -7,8 +7,6 @@ code that comes with a model is run.
 import json
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,10 @@ from typing import Any
 import torch
 
 from steergraph.base.errors import InputError
+from steergraph.engine.loading.gguf.convert import converted
+from steergraph.engine.loading.gguf.reader import read_gguf
 from steergraph.engine.loading.layers import decoder_layers, text_config
+from steergraph.engine.loading.quiet import quiet
 from steergraph.engine.loading.weights import find_model, fingerprint, weight_files
 from steergraph.engine.protocol import ModelInfo, Sampling
 
@@ -44,22 +45,29 @@ class LoadedModel:
 
 
 def load_model(name: str, device: str = "auto", dtype: str = "auto") -> LoadedModel:
-    """Load "pocket", a folder or a hub id.
+    """Load "pocket", a folder, a GGUF file or a hub id.
 
     `device`: "auto" (a GPU where there is one) or a torch device. `dtype`: a torch dtype's name, or "auto": the
-    checkpoint's own on a GPU; on a CPU float32 where that takes at most half of the memory, else the checkpoint's.
+    checkpoint's own on a GPU (bfloat16 for GGUF); on a CPU float32 where that takes at most half of the memory, else
+    the checkpoint's.
 
-    Raises InputError (one line) where there is no such model, no safetensors weights, or no tokenizer.
+    Raises InputError (one line) where there is no such model, no safetensors or GGUF weights, or no tokenizer.
     """
-    label, folder, revision = find_model(name)
-    weights = weight_files(folder, label)
-    where = _device(device)
-    tokenizer = _load_tokenizer(folder, label)
-    model = _load_weights(folder, label, where, _dtype(dtype, where, weights))
-    return wrap_model(model, tokenizer, name=label, revision=revision or fingerprint(weights))
+    label, place, revision = find_model(name)
+    where, origin = _device(device), {}
+    if place.is_file():
+        made = converted(place, label, _dtype_of_gguf(dtype, where, place, label))
+        place, revision, dtype = made.folder, made.sha256[:16], "auto"
+        origin = {"quantization": made.quantization, "file_sha256": made.sha256}
+    weights = weight_files(place, label)
+    tokenizer = _load_tokenizer(place, label)
+    model = _load_weights(place, label, where, "auto" if origin else _dtype(dtype, where, weights))
+    return wrap_model(model, tokenizer, name=label, revision=revision or fingerprint(weights), **origin)
 
 
-def wrap_model(model: Any, tokenizer: Any, *, name: str, revision: str = "") -> LoadedModel:
+def wrap_model(
+    model: Any, tokenizer: Any, *, name: str, revision: str = "", quantization: str = "", file_sha256: str = ""
+) -> LoadedModel:
     """A LoadedModel around a model and tokenizer that are already in memory. `model` is put in evaluation mode."""
     model.eval()
     config = text_config(model)
@@ -71,6 +79,8 @@ def wrap_model(model: Any, tokenizer: Any, *, name: str, revision: str = "") -> 
         hidden_size=config.hidden_size,
         window=_window(config, tokenizer),
         kind="instruct" if getattr(tokenizer, "chat_template", None) else "base",
+        quantization=quantization,
+        file_sha256=file_sha256,
     )
     eos = _eos_ids(model, tokenizer)
     pad = tokenizer.pad_token_id
@@ -117,7 +127,7 @@ def _load_weights(folder: Path, label: str, device: torch.device, dtype: torch.d
     from transformers import AutoModelForCausalLM
 
     try:
-        with _quiet():
+        with quiet():
             model, report = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=dtype,
@@ -136,20 +146,6 @@ def _load_weights(folder: Path, label: str, device: torch.device, dtype: torch.d
     return model.to(device)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' progress bars: loading from a local file is short, and the output is the caller's."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text[:157] + "..." if len(text) > 160 else text or type(error).__name__
@@ -166,14 +162,28 @@ def _device(device: str) -> torch.device:
 
 def _dtype(dtype: str, device: torch.device, weights: list[Path]) -> torch.dtype | str:
     if dtype != "auto":
-        found = getattr(torch, dtype, None)
-        if not isinstance(found, torch.dtype) or not found.is_floating_point:
-            raise InputError(f"dtype {dtype!r}: not a torch float type; use auto, float32, bfloat16 or float16")
-        return found
-    if device.type != "cpu":
-        return "auto"
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**33
-    return torch.float32 if 2 * sum(file.stat().st_size for file in weights) <= memory // 2 else "auto"
+        return _named_dtype(dtype)
+    fits = device.type == "cpu" and 2 * sum(file.stat().st_size for file in weights) <= _memory() // 2
+    return torch.float32 if fits else "auto"
+
+
+def _dtype_of_gguf(dtype: str, device: torch.device, file: Path, label: str) -> torch.dtype:
+    """A quantized file has no dtype of its own: bfloat16 stands for it where float32 is not used."""
+    if dtype != "auto":
+        return _named_dtype(dtype)
+    fits = device.type == "cpu" and 4 * read_gguf(file, label).parameters <= _memory() // 2
+    return torch.float32 if fits else torch.bfloat16
+
+
+def _named_dtype(name: str) -> torch.dtype:
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise InputError(f"dtype {name!r}: not a torch float type; use auto, float32, bfloat16 or float16")
+    return found
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**33
 
 
 def _window(config: Any, tokenizer: Any) -> int:

@@ -1,6 +1,7 @@
-"""Where a model's files are, and whether they are safe and whole: the embedded one, a folder, or the hub.
+"""Where a model's files are, and whether they are safe and whole: the embedded one, a folder, a GGUF file, the hub.
 
-Knows folders, the hub and safetensors files. Knows nothing of networks or tokenizers. Only safetensors weights pass.
+Knows folders, the hub and safetensors files. Knows nothing of networks or tokenizers. Only safetensors weights pass,
+and GGUF files that are named themselves.
 """
 
 import hashlib
@@ -15,23 +16,30 @@ from steergraph.base.errors import InputError
 POCKET = "pocket"
 EMBEDDED = (POCKET, "pocket-base")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+GGUF = ".gguf"
 HUB_FILES = ["*.json", "model*.safetensors", "*.model", "*.txt", "*.jinja"]
 WHOLE_FILE_BYTES = 256 * 2**20
 
 
 def find_model(name: str) -> tuple[str, Path, str]:
-    """(name to show, folder, revision or "" where the weights themselves tell) of `name`."""
+    """(name to show, folder or GGUF file, revision or "" where the weights themselves tell) of `name`."""
     if name in EMBEDDED:
         return name, _pocket_folder(name), ""
     if not name.strip():
-        raise InputError(f"no model named; give a folder, a hub id (owner/name) or {POCKET!r}")
+        raise InputError(f"no model named; give a folder, a {GGUF} file, a hub id (owner/name) or {POCKET!r}")
     path = Path(name).expanduser()
     if path.is_file():
-        raise InputError(f"{name}: a file; give the folder that holds config.json, *.safetensors and the tokenizer")
+        if path.suffix.lower() == GGUF:
+            return path.stem, path, ""
+        raise InputError(
+            f"{name}: a file; give the folder that holds config.json, *.safetensors and the tokenizer, or a {GGUF} file"
+        )
     if path.is_dir():
         return path.resolve().name, path, ""
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
-        raise InputError(f"{name!r}: no such model folder; give a folder, a hub id (owner/name) or {POCKET!r}")
+        raise InputError(
+            f"{name!r}: no such model folder; give a folder, a {GGUF} file, a hub id (owner/name) or {POCKET!r}"
+        )
     return _download(name)
 
 
@@ -117,8 +125,9 @@ def _no_weights(folder: Path, label: str) -> str:
             f"{label}: only pickle weights ({pickles[0]}), which can run code and are refused; convert them where you "
             "trust them: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW, safe_serialization=True)"
         )
-    if any(folder.glob("*.gguf")):
-        return f"{label}: only GGUF weights, which are not read; use the model's safetensors edition"
+    quantized = sorted(path.name for path in folder.glob(f"*{GGUF}"))
+    if quantized:
+        return f"{label}: a folder with GGUF weights; name the file in it ({quantized[0]})"
     return f"{label}: a model folder without weights (no model.safetensors); download them, or name another model"
 
 
