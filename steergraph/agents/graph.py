@@ -39,8 +39,8 @@ def build_graph(
     """The compiled graph, named "steergraph".
 
     Args:
-        model: "pocket", a Hugging Face id, a folder, a GGUF file or a server's address (docs/engines.md); loaded on the first step
-            that needs it.
+        model: "pocket", a Hugging Face id, a folder, a GGUF file or a server's address (docs/models.md); loaded on
+            the first step that needs it.
         engine: an engine to use instead of loading `model`; it may be shared between graphs, and stays open.
         roster: specialists, or a YAML file laid over the packaged ones.
         policy: when to steer, or a YAML file laid over the packaged one.

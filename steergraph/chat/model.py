@@ -47,7 +47,7 @@ class SteeredChat(BaseChatModel):
     model_config = ConfigDict(populate_by_name=True, arbitrary_types_allowed=True)
 
     model_name: str = Field(default="pocket", alias="model")
-    """pocket, a folder, a GGUF file, a Hugging Face id, or a server's address (docs/engines.md); opened on first use."""
+    """pocket, a folder, a GGUF file, a hub id, or a server's address (docs/models.md); opened on first use."""
     vectors: str | None = None
     """A folder of vectors for the engine that is opened."""
     engine: Any = Field(default=None, exclude=True, repr=False)

@@ -16,7 +16,8 @@ def open_engine(model: str, library: Named | None = None) -> "LocalEngine | Remo
     """The engine for a model's name. A context manager; leaving it closes it.
 
     Args:
-        model: "pocket", a folder, a GGUF file, a Hugging Face id, or an address, `http://HOST:PORT/v1#MODEL` (docs/engines.md).
+        model: "pocket", a folder, a GGUF file, a Hugging Face id, or an address, `http://HOST:PORT/v1#MODEL`
+            (docs/models.md).
         library: the vectors that it can switch on, by name; none by default.
 
     Returns:

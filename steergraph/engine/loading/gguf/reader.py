@@ -47,7 +47,7 @@ class BoundedReader(GGUFReader):
     def _texts(self, start: int, count: int) -> tuple[list[str], int]:
         if count > MOST_TEXTS:
             raise ValueError(f"an array of {count} texts")
-        data, order = memoryview(np.asarray(self.data)), "big" if self.endianess else "little"
+        data, order = np.asarray(self.data).data, "big" if self.endianess else "little"
         at, texts = start, []
         for _ in range(count):
             size = int.from_bytes(data[at : at + 8], order)  # type: ignore[arg-type]
