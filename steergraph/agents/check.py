@@ -1,32 +1,25 @@
 """Does a patch hold? It parses, its paths are safe, git applies it to a clean copy, the files parse, the tests pass.
 
-Knows diffs, folders and the sandbox. Knows nothing of models or the graph. Problems are said in words that whoever
-wrote the patch can act on. Code from the repository runs nowhere but in the sandbox, on copies that are repositories of
-one commit, so that tests which ask git have an answer: what it leaves behind is never seen by ours.
+Knows diffs and folders. Knows nothing of models or the graph. Problems are said in words that whoever wrote the patch
+can act on. Code from the repository runs nowhere but on copies of it (`checks/testing.py`).
 """
 
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from steergraph.agents.checks.testing import TestCommand, TestRun, can_run, run_after, run_before
 from steergraph.agents.edits.parsing import PARSERS
 from steergraph.agents.edits.paths import UnsafePath, safe_path
 from steergraph.base.records import Frozen
 from steergraph.repo.git import GitError, run_git
-from steergraph.sandbox.run import Kind, RunResult, Sandbox
+from steergraph.sandbox.run import Sandbox
 
-_SAME_EVERY_TIME = {"PYTHONHASHSEED": "0", "TZ": "UTC"}
-"""What a verdict must not hang on. The sandbox sets the language."""
-_TAIL_LINES = 20
-_TAIL_CHARACTERS = 2000
 _FEEDBACK_CHARACTERS = 400
 _MODE_LINE = re.compile(r"(new file|deleted file) mode 100(644|755)\n")
 _HEADER_LINE = re.compile(r"diff --git |index [0-9a-f]+\.\.[0-9a-f]+( 100(644|755))?\n|(---|\+\+\+) ")
 _HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
-_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[^\t\n\x20-\x7e\xa0-\U0010ffff]")
 _TELLING = re.compile(r"E\s{2,}\S.*|(FAILED|ERROR)\b.*|\s*([\w.]+(Error|Exception|Failure|Exit|Warning)\b:?.*)")
 
 
@@ -35,32 +28,6 @@ class Copy(Protocol):
 
     @property
     def path(self) -> Path: ...
-
-
-class TestCommand(Frozen):
-    """What to run before and after, and its bounds (see `Sandbox.run`)."""
-
-    __test__ = False  # not a test class, whatever pytest thinks of its name
-
-    command: str
-    timeout_s: float = 300.0
-    memory_mb: int = 2048
-    max_processes: int = 256
-    output_bytes: int = 200_000
-    disk_mb: int = 1024
-
-
-class TestRun(Frozen):
-    """One run of a test command. `tail` is the end of its output, without control codes."""
-
-    __test__ = False
-
-    passed: bool
-    exit_code: int | None
-    killed_reason: str | None = None
-    seconds: float
-    sandbox: Kind
-    tail: str
 
 
 class CheckResult(Frozen):
@@ -88,7 +55,8 @@ def check_patch(
         copy: the folder, or anything with it as `path`. It should be thrown away.
         diff: a git diff, as `unified_diff` makes it.
         edited: the paths that `diff` may touch; with their texts, what is on disk afterwards is compared with them.
-        tests: run in the sandbox before and after; the patch is good if the run after passes.
+        tests: run in the sandbox before and after, where the run before could; the patch is good if the run after
+            passes.
         sandbox: where tests run; found by `Sandbox.detect` if not given.
         before: the run before, where it is known already; it is not repeated.
 
@@ -100,32 +68,26 @@ def check_patch(
     if problems := [*_diff_problems(diff, texts, root), *_path_problems(texts, root)]:
         return CheckResult(ok=False, problems=tuple(problems), tests_before=before)
     old = {path: _read(root / path) for path in texts}
-    with tempfile.TemporaryDirectory(prefix="steergraph-check-") as folder:
-        clean = Path(folder) / "before"
-        if tests and before is None:
-            _copy_tree(root, clean)
-        try:
-            for option in ("--check", "--apply"):
-                _git(root, ["apply", "--whitespace=nowarn", option, "-"], diff)
-        except GitError as error:
-            return CheckResult(ok=False, problems=(f"the patch does not apply: {error}",), tests_before=before)
-        for path in known:
-            if not _same(_read(root / path), texts[path]):
-                problems.append(f"{path}: what git wrote is not what was meant (the file's attributes convert it)")
-        parse_problems = _parse_problems(old, root)
-        if problems or parse_problems:
-            found = CheckResult(ok=False, problems=(*problems, *parse_problems), applies=True, tests_before=before)
-            return found.model_copy(update={"parses": not parse_problems})
-        after = None
-        if tests:
-            sandbox = sandbox or Sandbox.detect()
-            if before is None:
-                before = _before(sandbox, tests, clean, Path(folder))
-            patched = Path(folder) / "after"
-            _copy_tree(root, patched)
-            after = _test(sandbox, tests, patched)
-            if not after.passed:
-                problems.append(_failure(tests, before, after))
+    sandbox = (sandbox or Sandbox.detect()) if tests else None
+    if tests and sandbox and before is None:
+        before = run_before(tests, sandbox, root)
+    try:
+        for option in ("--check", "--apply"):
+            _git(root, ["apply", "--whitespace=nowarn", option, "-"], diff)
+    except GitError as error:
+        return CheckResult(ok=False, problems=(f"the patch does not apply: {error}",), tests_before=before)
+    for path in known:
+        if not _same(_read(root / path), texts[path]):
+            problems.append(f"{path}: what git wrote is not what was meant (the file's attributes convert it)")
+    parse_problems = _parse_problems(old, root)
+    if problems or parse_problems:
+        found = CheckResult(ok=False, problems=(*problems, *parse_problems), applies=True, tests_before=before)
+        return found.model_copy(update={"parses": not parse_problems})
+    after = None
+    if tests and sandbox and before and can_run(before):
+        after = run_after(tests, sandbox, root)
+        if not after.passed:
+            problems.append(_failure(tests, before, after))
     return CheckResult(
         ok=not problems, problems=tuple(problems), applies=True, parses=True, tests_before=before, tests_after=after
     )
@@ -208,47 +170,6 @@ def _parse_problems(old: Mapping[str, bytes | None], root: Path) -> list[str]:
     return problems
 
 
-def _before(sandbox: Sandbox, tests: TestCommand, clean: Path, folder: Path) -> TestRun:
-    """The run without the patch. One that fails is repeated, and counts only if it fails again: a test that fails by
-    chance would make any patch a repair."""
-    again = folder / "again"
-    _copy_tree(clean, again)
-    first = _test(sandbox, tests, clean)
-    if first.passed or first.killed_reason:
-        return first
-    second = _test(sandbox, tests, again)
-    if not second.passed:
-        return first
-    said = "(of two runs on the same code the first failed and the second passed: this test says little)\n"
-    return second.model_copy(update={"tail": said + second.tail})
-
-
-def _test(sandbox: Sandbox, tests: TestCommand, folder: Path) -> TestRun:
-    result = sandbox.run(
-        tests.command,
-        folder,
-        timeout_s=tests.timeout_s,
-        memory_mb=tests.memory_mb,
-        max_processes=tests.max_processes,
-        output_bytes=tests.output_bytes,
-        disk_mb=tests.disk_mb,
-        env=_SAME_EVERY_TIME,
-    )
-    return TestRun(
-        passed=result.exit_code == 0,
-        exit_code=result.exit_code,
-        killed_reason=result.killed_reason,
-        seconds=result.seconds,
-        sandbox=result.kind,
-        tail=_tail(result),
-    )
-
-
-def _tail(result: RunResult) -> str:
-    lines = _CONTROL.sub("", result.output).rstrip().split("\n")
-    return "\n".join(lines[-_TAIL_LINES:])[-_TAIL_CHARACTERS:]
-
-
 def _failure(tests: TestCommand, before: TestRun, after: TestRun) -> str:
     """One line on why the tests fail, with the line of their output that tells most."""
     if after.killed_reason:
@@ -263,22 +184,6 @@ def _failure(tests: TestCommand, before: TestRun, after: TestRun) -> str:
     said = " / ".join(re.sub(r"^E\s+", "", line) for line in best)
     regressed = " (it passed before the patch)" if before.passed else ""
     return f"with the patch the test command {why}{regressed}" + (f": {said[:_FEEDBACK_CHARACTERS]}" if said else "")
-
-
-def _copy_tree(root: Path, target: Path) -> None:
-    """A copy for tests to run in: links stay links, and git's folder is a new one, with all of it in one commit."""
-
-    def leave_out(folder: str, names: list[str]) -> set[str]:
-        return {".git"} & set(names) if Path(folder) == root else set()
-
-    shutil.copytree(root, target, symlinks=True, ignore=leave_out)
-    who = ("-c", "user.name=steergraph", "-c", "user.email=steergraph@example.invalid")
-    try:
-        run_git(["init", "--quiet", "--template="], target)
-        run_git(["add", "--all", "--force"], target)
-        run_git([*who, "commit", "--quiet", "--allow-empty", "--no-verify", "--message=base"], target)
-    except GitError:  # a tree that git itself can't hold (a repository without a commit inside): then it goes without
-        shutil.rmtree(target / ".git", ignore_errors=True)
 
 
 def _read(path: Path) -> bytes | None:

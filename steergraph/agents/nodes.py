@@ -14,7 +14,9 @@ from langgraph.runtime import Runtime, get_runtime
 
 from steergraph.agents.answers import LETTERS, extract_answer
 from steergraph.agents.budget import room_for_context
-from steergraph.agents.check import TestCommand, TestRun, check_patch
+from steergraph.agents.check import check_patch
+from steergraph.agents.checks.baseline import asked_tests, tests_of_base, why_untested
+from steergraph.agents.checks.testing import TestRun
 from steergraph.agents.edits.blocks import parse_edits
 from steergraph.agents.edits.patch import apply_edits, standing_in, unified_diff
 from steergraph.agents.policy import Decision
@@ -28,7 +30,6 @@ from steergraph.base.cancellation import in_thread
 from steergraph.base.errors import InputError
 from steergraph.engine.protocol import ScoreRequest
 from steergraph.repo.repository import Repository
-from steergraph.sandbox.run import Sandbox
 
 _FEEDBACK_CHARACTERS = 600
 
@@ -76,7 +77,8 @@ class Nodes:
         return RunnableLambda(node, anode, name=name)
 
     def route(self, state: State, runtime: Runtime[Context]) -> dict[str, Any]:
-        """Validate the task, pin its commit, plan its steps, and make the vectors they will need ahead of the steps.
+        """Validate the task, pin its commit, plan its steps, run the test on the code as it is, and make the vectors
+        that the steps will need ahead of them.
 
         `follows` says which steps may follow which; a router's plan that goes another way is refused.
         """
@@ -93,10 +95,13 @@ class Nodes:
                 raise InputError(f"the plan {' > '.join(planned.plan)} is none of the roster's: add it to its plans")
         emit = runtime.stream_writer
         emit({"event": "route", "plan": list(planned.plan), "cluster": planned.cluster, "reason": planned.reason})
+        tests_before = None
+        if task.kind == "issue":
+            repository = self._services.repository(require_repo(task.repo))
+            tests_before = tests_of_base(repository, str(task.base_commit), context, emit)
         specialists = [name for name in planned.plan if name != RETRIEVE]
-        ensure_spoken_with(
-            self._services, specialists, task, context, emit
-        )  # now, so that a long extraction is shown first
+        # Now, so that a long extraction is shown first.
+        ensure_spoken_with(self._services, specialists, task, context, emit)
         return {
             "task": task.model_dump(mode="json"),
             "plan": list(planned.plan),
@@ -110,8 +115,9 @@ class Nodes:
             "files_found": [],
             "retrieval": None,
             "candidate": None,
-            "tests_before": None,
-            "tests": {"before": None, "after": None},
+            "tests_before": tests_before,
+            "tests": {"before": tests_before, "after": None} if tests_before else None,
+            "untested": None,
             "patch": None,
             "answer": None,
             "status": None,
@@ -186,17 +192,8 @@ class Nodes:
         task = Task.model_validate(state["task"])
         repository = self._services.repository(require_repo(task.repo))
         candidate = state["candidate"] or {}
-        tests = None
-        sandbox = None
-        if context.test:
-            sandbox = Sandbox.detect(unsafe=context.unsafe_tests)
-            seconds = context.test_seconds
-            if context.max_seconds:
-                runs = 1 if state.get("tests_before") else 2
-                seconds = max(1.0, min(seconds, (context.max_seconds - state["seconds"]) / runs))
-            tests = TestCommand(command=context.test, timeout_s=seconds)
-            runtime.stream_writer({"event": "testing", "sandbox": sandbox.kind, "command": context.test})
-        known = state.get("tests_before")
+        known = TestRun.model_validate(state["tests_before"]) if state.get("tests_before") else None
+        tests, sandbox = asked_tests(context, state["seconds"], known, runtime.stream_writer)
         with (
             tempfile.TemporaryDirectory(prefix="steergraph-") as folder,
             repository.working_copy(str(task.base_commit), Path(folder) / "copy") as copy,
@@ -207,26 +204,23 @@ class Nodes:
                 candidate["files"],
                 tests=tests,
                 sandbox=sandbox,
-                before=TestRun.model_validate(known) if known else None,
+                before=known,
             )
+        ran = Tests(before=result.tests_before, after=result.tests_after).model_dump(mode="json")
+        untested = why_untested(result.tests_before) if result.ok else None
         update: dict[str, Any] = {
-            "tests": Tests(before=result.tests_before, after=result.tests_after).model_dump(mode="json"),
-            "tests_before": result.tests_before.model_dump(mode="json") if result.tests_before else None,
+            "tests": ran if result.tests_before and not untested else None,
+            "tests_before": ran["before"],
+            "untested": untested,
             "seconds": state["seconds"] + time.monotonic() - started,
         }
         if result.ok:
-            update |= {"patch": candidate["diff"], "status": "patched", "problems": [], "feedback": ""}
+            update |= {"patch": candidate["diff"], "status": "patched_untested" if untested else "patched"}
+            update |= {"problems": [], "feedback": ""}
         else:
             update |= _failed("checks_failed" if result.applies else "edit_did_not_apply", list(result.problems))
-        runtime.stream_writer(
-            {
-                "event": "check",
-                "attempt": state["attempt"],
-                "ok": result.ok,
-                "problems": list(result.problems),
-                "tests": update["tests"],
-            }
-        )
+        said = {"attempt": state["attempt"], "ok": result.ok, "problems": list(result.problems), "tests": ran}
+        runtime.stream_writer({"event": "check", **said})
         return update
 
     def answer(self, state: State, runtime: Runtime[Context]) -> dict[str, Any]:
@@ -237,10 +231,8 @@ class Nodes:
         found = extract_answer(last["text"], task.choices, numeric=numeric)
         how = "said"
         if found is None and task.choices:
-            found, how = (
-                self._likeliest(state, Context.of(runtime.context), task, runtime.stream_writer),
-                "scored",
-            )
+            found = self._likeliest(state, Context.of(runtime.context), task, runtime.stream_writer)
+            how = "scored"
         runtime.stream_writer({"event": "answer", "answer": found, "how": how})
         return {"answer": found, "status": "answered" if found is not None else "no_answer"}
 

@@ -33,6 +33,12 @@ def _not_zero(dose: float) -> float:
     return dose
 
 
+def _not_blank(command: str) -> str:
+    if not command.strip():
+        raise ValueError("the command is empty; leave it out for no test")
+    return command
+
+
 class Flag(NamedTuple):
     """Beside a field's type: which commands have it as an option, `--max-seconds` for `max_seconds`, and its help."""
 
@@ -51,7 +57,10 @@ class Context(Frozen):
     steering: Annotated[Axis | None, Flag(BOTH, "replaces the preset's")] = None
     retrieval: Annotated[Switch | None, Flag(BOTH, "replaces the preset's")] = None
     gate: Annotated[Switch | None, Flag(BOTH, "replaces the preset's")] = None
-    test: Annotated[str | None, Flag(ISSUES, "run in the sandbox before and after each patch", "CMD")] = None
+    test: Annotated[
+        Annotated[str, AfterValidator(_not_blank)] | None,
+        Flag(ISSUES, "shows the defect; run in the sandbox before and after each patch", "CMD"),
+    ] = None
     """Shell command that tests the repository, run before and after in the sandbox."""
     unsafe_tests: Annotated[bool, Flag(ISSUES, "run it with limits only where no sandbox can be had")] = False
     """Run it with limits only where no sandbox can be had."""
@@ -112,6 +121,7 @@ class RunConfig(Context):
         RouterName, Flag(BOTH, "who speaks: by rules, by the model's own word, or by its activations")
     ] = "rules"
     ranker: Annotated[Ranker, Flag(ISSUES, "how files are found: BM25 with fields, or plain rank_bm25")] = "fields"
+    require_test: Annotated[bool, Flag(("run",), "a patch that no test vouches for counts as none")] = False
     deterministic: Annotated[bool, Flag(("bench",), "each row alone: slower, and the same every time")] = False
 
     @classmethod

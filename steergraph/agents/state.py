@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator
 from typing_extensions import TypedDict
 
-from steergraph.agents.check import TestRun
+from steergraph.agents.checks.testing import TestRun
 from steergraph.agents.policy import Decision
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
@@ -17,6 +17,7 @@ from steergraph.engine.steering.records import Receipt
 Kind = Literal["issue", "reasoning"]
 Status = Literal[
     "patched",
+    "patched_untested",
     "answered",
     "no_context",
     "no_edit",
@@ -25,6 +26,10 @@ Status = Literal[
     "no_answer",
     "out_of_budget",
 ]
+
+
+PATCHED: tuple[Status, ...] = ("patched", "patched_untested")
+"""There is a patch that applies and parses. `patched`: a test that failed without it passes with it."""
 
 
 class Task(Frozen):
@@ -84,6 +89,8 @@ class Step(Frozen):
 
 
 class Tests(Frozen):
+    """The user's test command without the patch and with it."""
+
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
     before: TestRun | None = None
@@ -96,7 +103,10 @@ class Outcome(Frozen):
     status: Status
     patch: str | None = None
     answer: str | None = None
-    tests: Tests = Tests()
+    tests: Tests | None = None
+    """None where no test was run, or none that can show the defect vouches for the patch."""
+    untested: str | None = None
+    """Of `patched_untested`: why no test vouches for the patch, in one line."""
     files_found: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
@@ -124,7 +134,8 @@ class Output(TypedDict, total=False):
     status: Status
     patch: str | None
     answer: str | None
-    tests: dict[str, Any]
+    tests: dict[str, Any] | None
+    untested: str | None
     files_found: list[str]
     problems: list[str]
     steps: list[dict[str, Any]]

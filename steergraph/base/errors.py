@@ -20,5 +20,6 @@ def first_problem(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return one_line(str(error)) or type(error).__name__
     first = error.errors()[0]
+    said = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
     where = ".".join(map(str, first["loc"]))
-    return one_line(f"{where}: {first['msg']}" if where else first["msg"])
+    return one_line(f"{where}: {said}" if where else said)

@@ -7,6 +7,7 @@ What is fetched is data: it is bounded in size and time, and only ever becomes t
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -67,8 +68,10 @@ def read_issue(source: str) -> str:
         text = read_stdin()
     elif re.match(r"https?://\S+$", source):
         text = _fetch(source)
-    elif _is_file(source):
+    elif _is(source, Path.is_file):
         text = _read(Path(source))
+    elif _is(source, Path.is_dir):
+        raise InputError(f"{source}: a folder; --issue takes a file, - for standard input, a URL, or the text itself")
     elif _looks_like_path(source):
         raise InputError(f"no issue file at {source}: give a file, - for standard input, a URL, or the text itself")
     else:
@@ -105,9 +108,9 @@ def read_stdin() -> str:
         raise InputError("standard input is not UTF-8 text") from error
 
 
-def _is_file(source: str) -> bool:
+def _is(source: str, kind: Callable[[Path], bool]) -> bool:
     try:
-        return "\n" not in source and Path(source).is_file()
+        return "\n" not in source and bool(source) and kind(Path(source))
     except (OSError, ValueError):
         return False
 

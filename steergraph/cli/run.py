@@ -42,7 +42,7 @@ def run(
     state: State = None,
     json: Json = False,
 ) -> int:
-    """0 where there is a checked patch, 1 where there is none."""
+    """0 where there is a checked patch, 1 where there is none; or with --require-test, none that a test vouches for."""
     from steergraph.cli.run_folder import RunFolder, run_record
 
     state = _checked(state)
@@ -127,6 +127,7 @@ def _drive(
     from steergraph.agents.driving import closing_on_interrupt, drive, make_engine, services_of
     from steergraph.agents.graph import graph_builder
     from steergraph.agents.policy import Policy
+    from steergraph.agents.state import PATCHED
     from steergraph.base.versions import version_of
     from steergraph.cli.console import console
     from steergraph.cli.view import View
@@ -164,7 +165,8 @@ def _drive(
     if as_json:
         print(json.dumps(json.loads((folder.path / "outcome.json").read_text(encoding="utf-8")), indent=2))
     view.line(f"run      {folder.path}", "dim")
-    found = outcome.status in ("patched", "answered")
+    refused = config.require_test and outcome.status == "patched_untested"
+    found = outcome.status in (*PATCHED, "answered") and not refused
     if found and apply:
         from steergraph.agents.edits.apply import apply_to_tree
         from steergraph.repo.repository import Repository
@@ -172,4 +174,7 @@ def _drive(
         files = (values.get("candidate") or {}).get("files", {})
         apply_to_tree(Repository.open(repo), values["task"]["base_commit"], Path(repo), files)
         view.line(f"applied  to {len(files)} file(s) of {repo}", "bold green")
+    if outcome.untested:
+        required = "; --require-test takes that for none" if refused else ""
+        view.line(f"untested  nothing shows that this patch repairs it: {outcome.untested}{required}", "bold yellow")
     return EXIT_FOUND if found else EXIT_NONE

@@ -17,6 +17,7 @@ from steergraph.base.text import harmless
 __all__ = ["View", "describe", "harmless"]
 
 _SHOWN_FILES = 5
+_ENDS = {"patched": "bold green", "answered": "bold green", "patched_untested": "bold yellow"}
 
 
 class View:
@@ -111,7 +112,14 @@ class View:
 
     def _on_testing(self, event: Mapping[str, Any]) -> None:
         self.line("")
-        self.line(f"check  testing in the sandbox ({event['sandbox']}): {event['command']}", "bold")
+        self.line(f"test  in the sandbox ({event['sandbox']}): {event['command']}", "bold")
+
+    def _on_tested(self, event: Mapping[str, Any]) -> None:
+        run = event["before"]
+        if run["useless"]:
+            self.line(f"  it can't show the defect, and no patch will count as tested: {run['useless']}", "bold red")
+        else:
+            self.line(f"  it fails without a patch ({run['seconds']:.1f} s), as it should", "green")
 
     def _on_check(self, event: Mapping[str, Any]) -> None:
         for when in ("before", "after"):
@@ -130,6 +138,6 @@ class View:
             self.line(f"answer  {event['answer']}   ({event['how']})", "bold green")
 
     def _on_outcome(self, event: Mapping[str, Any]) -> None:
-        good = event["status"] in ("patched", "answered")
+        style = _ENDS.get(event["status"], "bold red")
         self.line("")
-        self.line(f"outcome  {event['status'].replace('_', ' ')}", "bold green" if good else "bold red")
+        self.line(f"outcome  {event['status'].replace('_', ' ')}", style)

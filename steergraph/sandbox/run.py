@@ -38,7 +38,7 @@ from pydantic import Field
 from steergraph.base.errors import InputError, one_line
 from steergraph.base.records import Frozen
 from steergraph.sandbox.cgroup import PidsGroup
-from steergraph.sandbox.kinds import Job, bwrap_words, container_words, limited, variables
+from steergraph.sandbox.kinds import WORKSPACE, Job, bwrap_words, container_words, limited, variables
 from steergraph.sandbox.kinds import Kind as Kind
 from steergraph.sandbox.kinds import Mount as Mount
 from steergraph.sandbox.kinds import SandboxUnavailable as SandboxUnavailable
@@ -99,6 +99,10 @@ class Sandbox(Frozen):
             f"no sandbox can be had here to run tests in ({'; '.join(reasons) or 'none was asked for'}): "
             "install bubblewrap, or allow time and memory limits only with --unsafe-tests"
         )
+
+    def place(self, cwd: Path) -> str:
+        """The path under which a command sees its working folder `cwd`."""
+        return str(cwd.resolve()) if self.kind == "limits" else WORKSPACE
 
     def run(
         self,

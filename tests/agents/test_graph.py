@@ -142,6 +142,62 @@ def test_a_patch_that_fails_its_tests_is_not_submitted(sandbox_context):
     assert out["tests"]["after"]["passed"] is False
 
 
+USELESS = {
+    "none": (None, "no test was given"),
+    "passes": ("true", "it passes without a patch"),
+    "not found": ("no-such-program tests", "it is not there to be run (exit code 127)"),
+    "unparsed": ("python -c 'print(", "the shell can't read it"),
+    "no module": ("python -m unittest tests.test_nowhere", "it finds no test: No module named 'tests.test_nowhere'"),
+    "no file": ("python tests/nowhere.py", "it finds no test: can't open file"),
+}
+
+
+@pytest.mark.parametrize("case", USELESS)
+def test_a_test_that_cannot_show_the_defect_is_said_before_a_model_speaks(case, sandbox_context):
+    command, why = USELESS[case]
+    graph, engine = graph_of()
+    seen = []
+    context = sandbox_context(command)
+    for event in graph.stream(TASK, context=context, stream_mode="custom"):
+        if event["event"] == "tested":
+            seen.append((len(engine.requests), event["before"]["useless"]))
+    assert [spoken for spoken, _ in seen] == ([] if command is None else [0])
+    assert all(why in said for _, said in seen)
+    out = graph.invoke(TASK, context=context)
+    assert out["status"] == "patched_untested" and out["patch"] and out["tests"] is None
+    assert why in out["untested"] and "\n" not in out["untested"]
+    Outcome.model_validate(out)
+
+
+def test_the_run_without_a_patch_is_made_once_and_serves_every_repair(sandbox_context):
+    said = iter([block("    return 0", "    return 1")] * 2)
+
+    def reply(request):
+        if "fix bugs" not in request.messages[0].content:
+            return "a `b`"
+        return next(said, None) or speaks(request)
+
+    graph, _ = graph_of(reply)
+    events = events_of(graph, context=sandbox_context(TEST))
+    checks = [event["tests"] for event in events if event["event"] == "check"]
+    (before,) = [event["before"] for event in events if event["event"] == "tested"]
+    assert before["useless"] is None and not before["passed"]
+    assert checks and all(tests["before"] == before for tests in checks)
+
+
+def test_a_test_that_passed_before_and_fails_now_still_refuses_the_patch(sandbox_context):
+    graph, _ = graph_of()
+    context = sandbox_context("grep -q '< limit' pantry/stock.py", max_repairs=0)
+    out = graph.invoke(TASK, context=context)
+    assert out["status"] == "checks_failed" and "it passed before the patch" in out["problems"][0]
+    assert out["tests"]["before"]["passed"] and not out["tests"]["after"]["passed"]
+
+
+def test_a_blank_test_is_no_test_and_is_refused():
+    with pytest.raises(ValueError, match="the command is empty"):
+        Context(test="  ")
+
+
 def test_an_edit_that_leaves_the_repository_is_refused():
     for path in ("../outside.py", "/etc/passwd", ".git/hooks/pre-commit", "pantry/../../x.py"):
         graph, _ = graph_of(lambda r, p=path: block("", "x = 1", p) if "fix bugs" in r.messages[0].content else "a")
@@ -198,7 +254,7 @@ def test_async_does_the_same_and_streams():
 
     out, events = asyncio.run(both())
     sync = graph.invoke(TASK)
-    assert out["patch"] == sync["patch"] and out["status"] == "patched"
+    assert out["patch"] == sync["patch"] and out["status"] == "patched_untested"
     kinds = [e["event"] for e in events]
     assert kinds[0] == "route" and kinds[-1] == "outcome"
     assert kinds.count("step_start") == kinds.count("step_end") == 4 and "text" in kinds
@@ -216,7 +272,7 @@ def test_it_goes_on_from_a_checkpoint_without_speaking_twice():
     graph, engine = graph_of(checkpointer=saver)
     assert graph.get_state(config).next
     out = graph.invoke(None, config, durability="sync")
-    assert out["status"] == "patched"
+    assert out["status"] == "patched_untested"
     assert [s["specialist"] for s in out["steps"]] == SPEAKERS
     assert len(engine.requests) <= 3
 
@@ -234,7 +290,7 @@ def test_every_key_a_node_returns_is_in_the_state():
 def test_a_foreign_context_means_the_defaults():
     assert Context.of({"a": 1}) == Context() and Context.of(None) == Context()
     graph, _ = graph_of()
-    assert graph.invoke(TASK, context={"seed": 3})["status"] == "patched"
+    assert graph.invoke(TASK, context={"seed": 3})["status"] == "patched_untested"
 
 
 def test_the_drawing_names_every_specialist_and_every_way():

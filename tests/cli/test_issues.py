@@ -40,6 +40,14 @@ def test_text_file_and_standard_input(tmp_path, monkeypatch):
     assert read_issue("-") == "From a pipe"
 
 
+def test_a_folder_is_no_issue(tmp_path, monkeypatch):
+    (tmp_path / "docs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("docs", ".", str(tmp_path)):
+        with pytest.raises(InputError, match="a folder"):
+            read_issue(name)
+
+
 def test_a_url_is_fetched(server):
     assert read_issue(f"{server}/issue.txt") == "It breaks\n\nbadly"
 

@@ -20,7 +20,8 @@ from steergraph.evals.stats import Interval
 
 _ENDS = {
     "resolved": "good", "unresolved": "bad", "not applied": "bad", "stopped": "bad", "ungraded": "c3",
-    "patched": "c1", "prediction": "c1", "checks failed": "c2", "edit did not apply": "c2", "no edit": "quiet",
+    "patched": "c1", "patched untested": "c1", "prediction": "c1",
+    "checks failed": "c2", "edit did not apply": "c2", "no edit": "quiet",
     "no context": "quiet", "out of budget": "quiet", "empty": "quiet", "error": "bad",
 }  # fmt: skip
 _MODES = {"steered": "c1", "outside spans": "c2", "off": "quiet"}

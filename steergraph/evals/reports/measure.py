@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from steergraph.agents.state import PATCHED
 from steergraph.base.errors import InputError, one_line
 from steergraph.base.records import Frozen
 from steergraph.evals.grading.verdict import Kind
@@ -175,7 +176,7 @@ def _applies(entry: Entry, found: PatchLook, verdict: str | None) -> bool | None
         return found.applies
     if verdict in _APPLIED:
         return _APPLIED[verdict]
-    return True if entry.status == "patched" else None  # it was applied when it was made
+    return True if entry.status in PATCHED else None  # it was applied when it was made
 
 
 def _in_context(samples: list[Sample], entry: Entry, gold: str | None) -> bool | None:

@@ -22,7 +22,7 @@ LONGEST_DIFF = 200_000
 _TONES = {
     **dict.fromkeys(("resolved", "better", "patched"), "good"),
     **dict.fromkeys(("unresolved", "worse", "not_applied", "stopped", "error", "checks_failed"), "bad"),
-    **dict.fromkeys(("edit_did_not_apply", "out_of_budget", "ungraded", "more", "fewer"), "mid"),
+    **dict.fromkeys(("patched_untested", "edit_did_not_apply", "out_of_budget", "ungraded", "more", "fewer"), "mid"),
 }
 
 

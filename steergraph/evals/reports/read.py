@@ -13,7 +13,7 @@ from typing import Any
 from steergraph.base.errors import InputError, first_problem
 from steergraph.base.files import read_lines, read_record
 from steergraph.base.records import Frozen
-from steergraph.evals.swebench.batch import STATUSES
+from steergraph.evals.swebench.candidates import STATUSES
 
 _UNUSABLE = ("", ".", "..")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from steergraph.agents.check import TestRun
+from steergraph.agents.checks.testing import TestRun
 from steergraph.agents.state import Step
 from steergraph.base.errors import first_problem
 from steergraph.base.files import read_lines, read_record

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from steergraph.agents.state import PATCHED
 from steergraph.base.files import write_whole
 from steergraph.base.versions import version_of
 from steergraph.evals.reports.measure import chosen
@@ -19,7 +20,7 @@ from steergraph.evals.reports.read import Entry, Variant
 from steergraph.evals.reports.samples import Sample, read_samples
 
 FORMAT = "mini-swe-agent-1.1"
-_EXITS = {"patched": "Submitted", "prediction": "Submitted", "out_of_budget": "LimitsExceeded"}
+_EXITS = {**dict.fromkeys(PATCHED, "Submitted"), "prediction": "Submitted", "out_of_budget": "LimitsExceeded"}
 """Its names for ours; others keep their own, as its own exceptions do."""
 
 

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from steergraph.agents.instances import prediction
+from steergraph.agents.state import PATCHED
 from steergraph.base.files import append_line
 from steergraph.base.records import Frozen
-from steergraph.evals.swebench.candidates import Choice, candidate_of, choose, contributions
+from steergraph.evals.swebench.candidates import STATUSES, Choice, candidate_of, choose, contributions
 from steergraph.evals.swebench.folder import BatchFolder
 from steergraph.evals.swebench.repos import Repos
 from steergraph.evals.swebench.sources import Source
 from steergraph.evals.swebench.worker import Done, Unit
-
-STATUSES = ("patched", "checks_failed", "edit_did_not_apply", "no_edit", "no_context", "out_of_budget", "error")
 
 
 class Pool(Protocol):
@@ -99,7 +98,7 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     statuses = [record["status"] for record in records]
     return {
         "instances": len(records),
-        "patched": statuses.count("patched"),
+        "patched": sum(status in PATCHED for status in statuses),
         "statuses": {status: statuses.count(status) for status in STATUSES if status in statuses},
         "tokens": sum(record["tokens"] for record in records),
         "seconds": round(sum(record["seconds"] for record in records), 3),

@@ -19,6 +19,7 @@ from unidiff import PatchSet
 from unidiff.errors import UnidiffParseError
 
 from steergraph.agents.edits.paths import UnsafePath, safe_path
+from steergraph.agents.state import PATCHED
 from steergraph.base.records import Frozen
 from steergraph.evals.swebench.sources import Source
 
@@ -28,7 +29,8 @@ _LARGEST_TREE = 2_000_000
 _PLAIN_HEADER = re.compile(
     r"diff --git |index [0-9a-f]+\.\.[0-9a-f]+( 100(644|755))?$|(---|\+\+\+) |(new|deleted) file mode 100(644|755)$"
 )
-_FURTHEST = ("patched", "checks_failed", "edit_did_not_apply", "no_edit", "no_context", "out_of_budget", "error")
+STATUSES = (*PATCHED, "checks_failed", "edit_did_not_apply", "no_edit", "no_context", "out_of_budget", "error")
+"""How a sample ends; the one that came furthest first."""
 
 
 class Candidate(Frozen):
@@ -142,21 +144,23 @@ def choose(candidates: Sequence[Candidate]) -> Choice:
     Fit is a candidate whose checks, and tests where there were any, passed, and that nothing refuses. One that changes
     nothing but comments and layout is taken only where there is no other.
     """
-    fit = [c for c in candidates if c.status == "patched" and c.key and not c.refused]
+    fit = [c for c in candidates if c.status in PATCHED and c.key and not c.refused]
     telling = [c for c in fit if not c.empty]
     votes = Counter(c.key for c in telling or fit)
     voted = tuple(c.model_copy(update={"votes": votes[c.key] if c in (telling or fit) else 0}) for c in candidates)
     if not votes:
         statuses = [_status(c) for c in candidates]
-        return Choice(candidates=voted, chosen=None, why=None, status=min(statuses, key=_FURTHEST.index))
+        return Choice(candidates=voted, chosen=None, why=None, status=min(statuses, key=STATUSES.index))
     most = max(votes.values())
     winner = next(c for c in voted if c.votes == most)
-    return Choice(candidates=voted, chosen=winner.sample, why=_why(winner, votes, len(candidates)), status="patched")
+    return Choice(
+        candidates=voted, chosen=winner.sample, why=_why(winner, votes, len(candidates)), status=winner.status
+    )
 
 
 def _status(candidate: Candidate) -> str:
     """A patch that is refused failed a check."""
-    return "checks_failed" if candidate.status == "patched" else candidate.status
+    return "checks_failed" if candidate.status in PATCHED else candidate.status
 
 
 def _why(winner: Candidate, votes: Counter[str | None], samples: int) -> str:

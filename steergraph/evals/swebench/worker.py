@@ -19,6 +19,7 @@ from steergraph.agents.driving import drive, provenance, record_of, services_of
 from steergraph.agents.graph import graph_builder
 from steergraph.agents.instances import task_of
 from steergraph.agents.run_config import Context
+from steergraph.agents.state import PATCHED
 from steergraph.base.errors import InputError
 from steergraph.base.files import CannotWrite, append_line, held
 from steergraph.base.records import Frozen
@@ -130,7 +131,7 @@ class Worker:
             }
         outcome["source"] = unit.source.model_dump(mode="json")
         outcome["sample"] = unit.sample
-        outcome["edit"] = self._edit(values) if outcome["status"] == "patched" else None
+        outcome["edit"] = self._edit(values) if outcome["status"] in PATCHED else None
         return Done(unit=unit, outcome=outcome)
 
     def forget(self, unit: Unit, folder: Path) -> None:

@@ -94,22 +94,23 @@ def test_the_majority_of_the_fit_wins():
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from("abc"), st.booleans(), st.sampled_from(["patched", "no_edit"])),
+        st.tuples(st.sampled_from("abc"), st.booleans(), st.sampled_from(["patched", "patched_untested", "no_edit"])),
         min_size=1,
         max_size=8,
     )
 )
 def test_the_winner_is_fit_and_nobody_has_more_votes(voters):
     candidates = [
-        candidate(n, key if status == "patched" else None, status=status, refused=("no",) if refused else ())
+        candidate(n, key if status != "no_edit" else None, status=status, refused=("no",) if refused else ())
         for n, (key, refused, status) in enumerate(voters)
     ]
     choice = choose(candidates)
-    fit = [c for c in candidates if c.status == "patched" and not c.refused]
+    fit = [c for c in candidates if c.status != "no_edit" and not c.refused]
     if not fit:
         assert choice.chosen is None
         return
     won = candidates[choice.chosen]
+    assert choice.status == won.status
     assert won in fit
     counts = [sum(o.key == c.key for o in fit) for c in fit]
     assert sum(o.key == won.key for o in fit) == max(counts)
