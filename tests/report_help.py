@@ -66,6 +66,6 @@ def report_run(root: Path) -> Run:
     records = {name: folder.record("rag_baseline", f"steergraph__pantry-{name}") for name in ("stock", "fridge")}
     for name, kind, log in (("stock", "resolved", "Ran 1 test\nOK\n"), ("fridge", "ungraded", "")):
         record = records[name]
-        assert record is not None and record["status"] == "patched"
+        assert record is not None and record["status"] == "patched_untested"
         graded(root / "grades", record["model_name_or_path"], record["instance_id"], record["patch"], kind, log)  # type: ignore[arg-type]
     return Run(folder.path, write_dataset(root / "gold.jsonl", rows), root / "grades", EXAMPLES)

@@ -124,7 +124,7 @@ def test_a_test_that_fails_by_chance_does_not_count_as_failing(copy: Path) -> No
 
     class Chance(Sandbox):
         def run(self, command: str, cwd: Path, **options: object) -> RunResult:  # type: ignore[override]
-            if "PROBE" in command:  # of what it imports
+            if "find_spec" in command:  # of what it imports
                 return super().run(command, cwd, **options)  # type: ignore[arg-type]
             calls.append(cwd)
             return super().run("exit 1" if len(calls) == 1 else command, cwd, **options)  # type: ignore[arg-type]

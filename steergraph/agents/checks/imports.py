@@ -7,6 +7,7 @@ packages lie. Knows nothing of what a test says.
 
 import configparser
 import re
+import shlex
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -56,10 +57,10 @@ def elsewhere(command: str, root: Path, sandbox: Sandbox) -> str | None:
     before = _SET_BEFORE.match(command)
     program = f"{before[1] if before else ''}{python[1] + python[2] if python else 'python'}"
     result = sandbox.run(
-        f'{program} -c "$STEERGRAPH_PROBE" {" ".join(names)}',
+        f"{program} -c {shlex.quote(_PROBE)} {' '.join(names)}",
         root,
         timeout_s=60.0,
-        env={**import_path(root, sandbox.place(root)), "STEERGRAPH_PROBE": _PROBE, "PYTHONHASHSEED": "0"},
+        env=import_path(root, sandbox.place(root)),
     )
     found = re.findall(r"^elsewhere:(\w+):(.+)$", result.output, re.MULTILINE)
     more = f", and {len(found) - 1} more" if len(found) > 1 else ""

@@ -62,7 +62,7 @@ def test_a_thread_goes_on_where_it_stopped(where, request):
     with open_checkpoints(where) as saver:
         graph = build_graph(engine=engine, checkpointer=saver)
         out = graph.invoke(None, thread(name), durability="sync")
-        assert out["status"] == "patched" and len(engine.requests) == 4
+        assert out["status"] == "patched_untested" and len(engine.requests) == 4
         assert "é 東" in graph.get_state(thread(name)).values["task"]["problem"]
         saver.delete_thread(name)
         assert not graph.get_state(thread(name)).values
@@ -84,7 +84,7 @@ def test_many_threads_at_once(where, request):
             each.join()
         for n in range(4):
             saver.delete_thread(f"{request.node.name}-{n}")
-    assert outs == {f"t{n}": "patched" for n in range(4)}
+    assert outs == {f"t{n}": "patched_untested" for n in range(4)}
 
 
 def test_a_batch_leaves_no_state_behind(where, tmp_path):
@@ -131,7 +131,7 @@ def test_a_nul_in_a_text_is_no_reason_to_fail(postgres, tmp_path):
     row = pantry_rows("stock")[0]
     row = {**row, "problem_statement": row["problem_statement"] + "\0 \ufdd0json:"}
     _, folder = batch(tmp_path, [row], lambda r: "So:\0\n" + repairs(r), state=postgres)
-    assert folder.record("rag_baseline", row["instance_id"])["status"] == "patched"
+    assert folder.record("rag_baseline", row["instance_id"])["status"] == "patched_untested"
     assert "\0" in folder.outcome("rag_baseline", row["instance_id"], 0)["task"]["problem"]
 
 
