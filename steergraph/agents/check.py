@@ -20,7 +20,6 @@ _FEEDBACK_CHARACTERS = 400
 _MODE_LINE = re.compile(r"(new file|deleted file) mode 100(644|755)\n")
 _HEADER_LINE = re.compile(r"diff --git |index [0-9a-f]+\.\.[0-9a-f]+( 100(644|755))?\n|(---|\+\+\+) ")
 _HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
-_TELLING = re.compile(r"E\s{2,}\S.*|(FAILED|ERROR)\b.*|\s*([\w.]+(Error|Exception|Failure|Exit|Warning)\b:?.*)")
 
 
 class Copy(Protocol):
@@ -171,19 +170,15 @@ def _parse_problems(old: Mapping[str, bytes | None], root: Path) -> list[str]:
 
 
 def _failure(tests: TestCommand, before: TestRun, after: TestRun) -> str:
-    """One line on why the tests fail, with the line of their output that tells most."""
+    """One line on why the tests fail, with what of their output tells most."""
     if after.killed_reason:
         why = f"was stopped: it passed its {after.killed_reason} limit"
         why += f" of {tests.timeout_s:g} s" if after.killed_reason == "time" else ""
     else:
         why = f"fails with exit code {after.exit_code}"
-    lines = [line.strip() for line in after.tail.split("\n") if line.strip()]
-    telling = [line for line in lines if _TELLING.fullmatch(line)]
-    # pytest's own "E" lines say what happened; its summary and a traceback's last line come next.
-    best = [line for line in telling if line.startswith("E ")][:2] or telling[-1:] or lines[-1:]
-    said = " / ".join(re.sub(r"^E\s+", "", line) for line in best)
     regressed = " (it passed before the patch)" if before.passed else ""
-    return f"with the patch the test command {why}{regressed}" + (f": {said[:_FEEDBACK_CHARACTERS]}" if said else "")
+    said = f": {after.said[:_FEEDBACK_CHARACTERS]}" if after.said else ""
+    return f"with the patch the test command {why}{regressed}{said}"
 
 
 def _read(path: Path) -> bytes | None:

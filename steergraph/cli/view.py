@@ -120,6 +120,8 @@ class View:
             self.line(f"  it can't show the defect, and no patch will count as tested: {run['useless']}", "bold red")
         else:
             self.line(f"  it fails without a patch ({run['seconds']:.1f} s), as it should", "green")
+            if run["said"]:
+                self.line(f"  {run['said']}", "dim")
 
     def _on_check(self, event: Mapping[str, Any]) -> None:
         for when in ("before", "after"):

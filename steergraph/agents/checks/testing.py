@@ -10,10 +10,11 @@ import tempfile
 from pathlib import Path
 
 from steergraph.agents.checks.imports import elsewhere, import_path
+from steergraph.agents.checks.telling import telling_line
 from steergraph.base.errors import one_line
 from steergraph.base.records import Frozen
 from steergraph.repo.git import GitError, run_git
-from steergraph.sandbox.run import Kind, RunResult, Sandbox
+from steergraph.sandbox.run import Kind, Sandbox
 
 _SAME_EVERY_TIME = {"PYTHONHASHSEED": "0", "TZ": "UTC"}
 """What a verdict must not hang on. The sandbox sets the language."""
@@ -40,7 +41,7 @@ class TestCommand(Frozen):
 
 
 class TestRun(Frozen):
-    """One run of a test command. `tail` is the end of its output, without control codes."""
+    """One run of a test command."""
 
     __test__ = False
 
@@ -50,6 +51,9 @@ class TestRun(Frozen):
     seconds: float
     sandbox: Kind
     tail: str
+    """The end of its output, without control codes."""
+    said: str = ""
+    """Of a run that failed: the exception's line and its frames in the repository."""
     useless: str | None = None
     """Of the run before a patch: why it can't show the defect, in one line; None where it can."""
 
@@ -106,6 +110,7 @@ def copy_tree(root: Path, target: Path) -> None:
 
 
 def _run(tests: TestCommand, sandbox: Sandbox, folder: Path) -> TestRun:
+    place = sandbox.place(folder)
     result = sandbox.run(
         tests.command,
         folder,
@@ -114,15 +119,17 @@ def _run(tests: TestCommand, sandbox: Sandbox, folder: Path) -> TestRun:
         max_processes=tests.max_processes,
         output_bytes=tests.output_bytes,
         disk_mb=tests.disk_mb,
-        env={**_SAME_EVERY_TIME, **import_path(folder, sandbox.place(folder))},
+        env={**_SAME_EVERY_TIME, **import_path(folder, place)},
     )
+    output = _CONTROL.sub("", result.output).rstrip()
     return TestRun(
         passed=result.exit_code == 0,
         exit_code=result.exit_code,
         killed_reason=result.killed_reason,
         seconds=result.seconds,
         sandbox=result.kind,
-        tail=_tail(result),
+        tail="\n".join(output.split("\n")[-_TAIL_LINES:])[-_TAIL_CHARACTERS:],
+        said=telling_line(output, place) if result.exit_code else "",
     )
 
 
@@ -141,8 +148,3 @@ def _not_started(tests: TestCommand, sandbox: Sandbox, root: Path, run: TestRun)
         if (found[1] or found[2]) in words:
             return f"it finds no test: {one_line(found[0], 120)}"
     return None
-
-
-def _tail(result: RunResult) -> str:
-    lines = _CONTROL.sub("", result.output).rstrip().split("\n")
-    return "\n".join(lines[-_TAIL_LINES:])[-_TAIL_CHARACTERS:]

@@ -1,4 +1,4 @@
-"""Whose sources a test imports: a real virtual environment with another tree installed in it, as `pip install -e` does."""
+"""Whose sources a test imports: a real virtual environment with another tree installed in it, as editable."""
 
 import subprocess
 import sys
@@ -12,7 +12,12 @@ from steergraph.sandbox.run import Sandbox
 
 LIMITS = Sandbox(kind="limits")  # another kind does not show the tree of somebody's home
 RIGHT, WRONG = "def one():\n    return 1\n", "def one():\n    return 2\n"
-TEST = "import calc, unittest\n\nclass One(unittest.TestCase):\n    def test_one(self):\n        assert calc.one() == 1\n"
+TEST = """import calc, unittest
+
+class One(unittest.TestCase):
+    def test_one(self):
+        assert calc.one() == 1
+"""
 
 
 def tree(root: Path, source: str, folder: str = "src") -> Path:

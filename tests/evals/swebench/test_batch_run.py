@@ -32,7 +32,14 @@ def test_one_row_for_every_instance_and_a_status_for_every_end(tmp_path):
     assert all(set(r) == {"instance_id", "model_patch", "model_name_or_path"} for r in predictions(folder))
     assert {r["model_name_or_path"] for r in predictions(folder)} == {"steergraph-scripted-rag_baseline"}
     records = [folder.record("rag_baseline", r["instance_id"]) for r in rows]
-    assert [r["status"] for r in records] == ["patched_untested", "patched_untested", "no_edit", "error", "error", "error"]
+    assert [r["status"] for r in records] == [
+        "patched_untested",
+        "patched_untested",
+        "no_edit",
+        "error",
+        "error",
+        "error",
+    ]
     assert predictions(folder)[0]["model_patch"].startswith("diff --git a/pantry/stock.py b/pantry/stock.py")
     for record, words in zip(
         records[3:], ("no repository of a/nowhere", "no commit 1111", "problem_statement is empty"), strict=True
@@ -87,7 +94,10 @@ def test_an_engine_that_fails_on_one_instance_fails_no_other(tmp_path):
     batch(tmp_path, rows, engine=engine)
     assert len(engine.requests) == asked
     _, folder = batch(tmp_path, rows, retry_errors=True)
-    assert [folder.record("rag_baseline", r["instance_id"])["status"] for r in rows] == ["patched_untested", "patched_untested"]
+    assert [folder.record("rag_baseline", r["instance_id"])["status"] for r in rows] == [
+        "patched_untested",
+        "patched_untested",
+    ]
 
 
 def test_what_is_finished_is_not_done_again_and_more_can_be_asked_for(tmp_path):
