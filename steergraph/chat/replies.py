@@ -54,7 +54,7 @@ def last(completion: Completion, options: CallOptions, visible: VisibleText, mod
 def _parsed(completion: Completion, options: CallOptions) -> ParsedAnswer:
     if options.tools is None:
         return ParsedAnswer(completion.text)
-    return parse_answer(completion.text, options.tools)
+    return parse_answer(completion.text, options.tools, cut=completion.finish_reason != "stop")
 
 
 def _about(completion: Completion, options: CallOptions, model: str) -> dict[str, Any]:

@@ -117,8 +117,9 @@ def write_call(name: str, arguments: Mapping[str, Any], format: Format) -> str:
     return body if format == "json" else f"{opened}\n{body}\n{closed}"
 
 
-def parse_answer(text: str, tools: Tools) -> ParsedAnswer:
-    """The calls in an answer, in whichever way they are written.
+def parse_answer(text: str, tools: Tools, *, cut: bool = False) -> ParsedAnswer:
+    """The calls in an answer, in whichever way they are written. Of one that was `cut` off none is guessed at: only
+    calls that stand there whole count.
 
     Marked calls count whatever tool they name; unmarked ones (bare JSON, a fenced block, Python's notation) only where
     they name one that there is, or where just one may be called and what was said are its arguments.
@@ -129,13 +130,14 @@ def parse_answer(text: str, tools: Tools) -> ParsedAnswer:
         calls: list[tuple[str, dict[str, Any]]] = []
         broken = []
         for body in bodies:
-            read = _read(body, tools, strict=False)
+            read = _read(body, tools, strict=False, cut=cut)
             if read is None:
-                broken.append((body.strip(), "not a call: it needs a name and arguments"))
+                why = "the answer was cut off in it" if cut else "not a call: it needs a name and arguments"
+                broken.append((body.strip(), why))
             calls += read or ()
         return ParsedAnswer(text[:start].rstrip(), tuple(calls), tuple(broken))
     for start, body in _candidates(text):
-        if read := _read(body, tools, strict=True):
+        if read := _read(body, tools, strict=True, cut=cut):
             return ParsedAnswer(text[:start].rstrip(), tuple(read))
     return ParsedAnswer(text)
 
@@ -180,9 +182,9 @@ def _candidates(text: str) -> list[tuple[int, str]]:
     return places
 
 
-def _read(body: str, tools: Tools, *, strict: bool) -> list[tuple[str, dict[str, Any]]] | None:
+def _read(body: str, tools: Tools, *, strict: bool, cut: bool) -> list[tuple[str, dict[str, Any]]] | None:
     """The calls in `body`, or None where it holds none."""
-    for value in _values(body.strip()):
+    for value in _values(body.strip(), cut):
         items = value if isinstance(value, list) else [value]
         calls = [call for item in items if (call := _call(item)) is not None]
         complete = bool(calls) and len(calls) == len(items)
@@ -201,8 +203,9 @@ def _fits(value: Mapping[str, Any], tools: Tools) -> bool:
     return bool(value) and set(value) <= set(schema.get("parameters", {}).get("properties", {}))
 
 
-def _values(body: str) -> list[Any]:
-    """JSON values at the beginning of `body`: as it is, what can be saved of it, or in Python's spelling."""
+def _values(body: str, cut: bool) -> list[Any]:
+    """JSON values at the beginning of `body`: as it is, what can be saved of it if it isn't `cut`, or in Python's
+    spelling."""
     start = re.search(r"[{\[]", body)
     if start is None:
         return []
@@ -210,7 +213,7 @@ def _values(body: str) -> list[Any]:
     try:
         return [json.JSONDecoder().raw_decode(text)[0]]
     except (ValueError, RecursionError):
-        for read in (parse_partial_json, ast.literal_eval):
+        for read in (ast.literal_eval,) if cut else (parse_partial_json, ast.literal_eval):
             with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
                 values.append(read(text))
     return values

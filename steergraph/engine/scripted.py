@@ -12,6 +12,7 @@ from typing import Any
 from steergraph.engine.constrain.grammar import GrammarKind
 from steergraph.engine.protocol import (
     Completion,
+    FinishReason,
     Message,
     ModelInfo,
     Named,
@@ -45,10 +46,19 @@ class ScriptedHandle:
 
 
 class ScriptedEngine:
-    """Answers each request with `reply(request)`. `requests` holds every one it was asked."""
+    """Answers each request with `reply(request)`, and ends for `finish_reason`. `requests` holds every one it was
+    asked."""
 
-    def __init__(self, reply: Reply, *, library: Named | None = None, window: int = 4096) -> None:
+    def __init__(
+        self,
+        reply: Reply,
+        *,
+        library: Named | None = None,
+        window: int = 4096,
+        finish_reason: FinishReason = "stop",
+    ) -> None:
         self._reply = reply
+        self._finish: FinishReason = finish_reason
         self._library = library or {}
         self._info = ModelInfo(
             name="scripted",
@@ -83,7 +93,7 @@ class ScriptedEngine:
             prompt_tokens=self.count_tokens(request.messages or ()), completion_tokens=len(_words(text)), seconds=0.0
         )
         return ScriptedHandle(
-            Completion(text=text, thinking="", token_ids=(), finish_reason="stop", usage=usage, receipt=None)
+            Completion(text=text, thinking="", token_ids=(), finish_reason=self._finish, usage=usage, receipt=None)
         )
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:

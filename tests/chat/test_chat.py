@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from engine_help import steer, tiny_library, tiny_loaded
+from hypothesis import given
+from hypothesis import strategies as st
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.runnables import ConfigurableField
@@ -308,6 +310,64 @@ def test_a_missed_shape_is_an_error_that_says_so() -> None:
     raw = chat.with_structured_output(Person, method="json_schema", include_raw=True).invoke("?")
     assert raw["parsed"] is None and raw["parsing_error"] is not None
     assert scripted("I'd rather not.")[0].with_structured_output(Person).invoke("?") is None
+
+
+FIVES = {
+    "title": "Fives",
+    "description": "A number.",
+    "type": "object",
+    "properties": {"n": {"type": "integer", "multipleOf": 5}, "deep": {}},
+    "required": ["n"],
+}
+
+
+@pytest.mark.parametrize("method", ["function_calling", "json_schema", "json_mode"])
+@pytest.mark.parametrize("schema", [Person, FIVES], ids=["class", "dict"])
+def test_an_answer_that_was_cut_off_is_not_parsed(method: Any, schema: Any) -> None:
+    """Not even where what is there could be saved, or reads as if it were whole."""
+    for text in ('{"name": "Ada", "age": 3, "n": 5', '{"name": "Ada", "age": 3, "n": 5}'):
+        engine = ScriptedEngine(lambda request, text=text: text, finish_reason="length")
+        chat = SteeredChat(engine=engine)
+        with pytest.raises(OutputParserException, match="cut off by its token limit"):
+            chat.with_structured_output(schema, method=method).invoke("?")
+        raw = chat.with_structured_output(schema, method=method, include_raw=True).invoke("?")
+        assert raw["parsed"] is None and "cut off" in str(raw["parsing_error"])
+
+
+def test_a_tool_call_that_was_cut_off_is_no_call() -> None:
+    text = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2'
+    cut = SteeredChat(engine=ScriptedEngine(lambda request: text, finish_reason="length")).bind_tools([add])
+    answer = cut.invoke("?")
+    assert not answer.tool_calls and "cut off" in (answer.invalid_tool_calls[0]["error"] or "")
+    whole = SteeredChat(engine=ScriptedEngine(lambda request: f"{text}}}}}\n</tool_call> and", finish_reason="length"))
+    assert whole.bind_tools([add]).invoke("?").tool_calls[0]["args"] == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize("method", ["function_calling", "json_schema", "json_mode"])
+def test_a_dictionary_is_held_to_its_schema(method: Any) -> None:
+    assert scripted('{"n": 10}')[0].with_structured_output(FIVES, method=method).invoke("?") == {"n": 10}
+    for text in ('{"n": 4}', '{"n": "x"}', '{"deep": 1}'):
+        with pytest.raises(OutputParserException, match="does not fit its schema"):
+            scripted(text)[0].with_structured_output(FIVES, method=method).invoke("?")
+    with pytest.raises(InputError, match="the schema is none"):
+        scripted("{}")[0].with_structured_output({**FIVES, "properties": {"n": {"type": "fives"}}}, method=method)
+
+
+@pytest.mark.parametrize("method", ["json_schema", "json_mode"])
+def test_json_that_is_not_whole_or_nested_too_deep_is_an_error_of_the_parser(method: Any) -> None:
+    for text in ('{"n": 5', '{"n": 5, "deep": ' + "[" * 5000 + "]" * 5000 + "}", "[" * 5000, "no JSON"):
+        with pytest.raises(OutputParserException):
+            scripted(text)[0].with_structured_output(FIVES, method=method).invoke("?")
+
+
+@given(st.integers(1, 100), st.integers(0, 300), st.integers(0, 40))
+def test_what_is_returned_fits_and_was_said_whole(step: int, n: int, cut: int) -> None:
+    text = json.dumps({"n": n})
+    said = text[: len(text) - cut] if cut else text
+    schema = {**FIVES, "properties": {"n": {"type": "integer", "multipleOf": step}}}
+    chat = scripted(said)[0].with_structured_output(schema, method="json_schema", include_raw=True)
+    whole = not cut and n % step == 0
+    assert chat.invoke("?")["parsed"] == ({"n": n} if whole else None)
 
 
 # --- what it refuses

@@ -98,13 +98,13 @@ def _doctest(lines: Sequence[str]) -> _Found:
     parts = {"Failed": list[str](), "Expected": list[str](), "Got": list[str](), "Exception": list[str]()}
     part = parts["Failed"]
     if (end := _next(lines, 0, _DOCTEST_OF_PYTEST)) is not None:
-        example = next((at for at in range(end, -1, -1) if _DOCTEST_EXAMPLE.match(lines[at])), end)
-        rest = [_DOCTEST_EXAMPLE.sub("    ", lines[example]), *lines[example + 1 : end]]
+        first = next((at for at in range(end, -1, -1) if _DOCTEST_EXAMPLE.match(lines[at])), end)
+        rest = [_DOCTEST_EXAMPLE.sub("    ", lines[first]), *lines[first + 1 : end]]
         place = _PYTEST_FRAME.match(lines[end])
     else:
         failed = _next(lines, 1, re.compile(r"Failed example:"))
         place = _DOCTEST_PLACE.match(lines[failed - 1]) if failed else None
-        rest = lines[failed + 1 :] if failed else []
+        rest = list(lines[failed + 1 :]) if failed else []
     if not place:
         return None
     frames = [_Frame(place["path"], place["line"], place["name"])]

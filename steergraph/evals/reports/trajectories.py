@@ -20,7 +20,7 @@ from steergraph.evals.reports.read import Entry, Variant
 from steergraph.evals.reports.samples import Sample, read_samples
 
 FORMAT = "mini-swe-agent-1.1"
-_EXITS = {**dict.fromkeys(PATCHED, "Submitted"), "prediction": "Submitted", "out_of_budget": "LimitsExceeded"}
+_EXITS: dict[str, str] = {**dict.fromkeys(PATCHED, "Submitted"), "prediction": "Submitted", "out_of_budget": "LimitsExceeded"}
 """Its names for ours; others keep their own, as its own exceptions do."""
 
 
