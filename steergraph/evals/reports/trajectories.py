@@ -20,7 +20,8 @@ from steergraph.evals.reports.read import Entry, Variant
 from steergraph.evals.reports.samples import Sample, read_samples
 
 FORMAT = "mini-swe-agent-1.1"
-_EXITS: dict[str, str] = {**dict.fromkeys(PATCHED, "Submitted"), "prediction": "Submitted", "out_of_budget": "LimitsExceeded"}
+_SUBMITTED: tuple[str, ...] = (*PATCHED, "prediction")
+_EXITS = {**dict.fromkeys(_SUBMITTED, "Submitted"), "out_of_budget": "LimitsExceeded"}
 """Its names for ours; others keep their own, as its own exceptions do."""
 
 
