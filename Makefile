@@ -4,6 +4,7 @@
 #   make study                            the steering study on pocket, whole: writes docs/lab and configs/cells/pocket.yaml
 #
 #   make run ISSUE=stock                  another of the issues under examples/issues
+#   make run MODEL=smollm2                another model (make demo and LEAST too): fetch it first, steergraph models fetch smollm2
 #   make setup TORCH="torch==2.13.0 --index-url URL"
 #                                         another torch build: what to hand to `pip install`; remembered in .venv
 #   make setup PYTHON=python3.13          another interpreter (3.11 or newer)
@@ -12,6 +13,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ISSUE ?= labels
+MODEL ?= pocket
 LEAST ?= 8
 PYTEST_ARGS ?=
 WORKERS ?= 2
@@ -51,13 +53,13 @@ $(STAMP): pyproject.toml constraints.txt $(CHOSEN)
 # Nothing can be patched unseen, so exit code 1 (none found) is fine there. The tests are the example's own: where no
 # sandbox can be had, they may run with limits only.
 run: setup
-	$(BIN)/steergraph run --repo examples/pantry.bundle --issue examples/issues/$(ISSUE).md \
+	$(BIN)/steergraph run --model $(MODEL) --repo examples/pantry.bundle --issue examples/issues/$(ISSUE).md \
 		--test "python -m unittest tests.test_$(ISSUE)" --unsafe-tests
-	$(BIN)/steergraph run --repo examples/pantry.bundle --issue examples/issues/$(ISSUE).md \
+	$(BIN)/steergraph run --model $(MODEL) --repo examples/pantry.bundle --issue examples/issues/$(ISSUE).md \
 		--retrieval off --max-repairs 0 || test $$? -eq 1
 
 demo: setup
-	$(BIN)/python -m steergraph.evals.example_issues --least $(LEAST)
+	$(BIN)/python -m steergraph.evals.example_issues --model $(MODEL) --least $(LEAST)
 
 # What is there is gone on with: remove build/study to measure anew. The sweeps run side by side, a thread each; switching
 # comes last, because it speaks with the cells that the sweep wrote.

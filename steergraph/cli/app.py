@@ -4,6 +4,7 @@
     steergraph ask "..." [--choices A B C]
     steergraph find --repo PATH|URL --issue FILE|-|TEXT|URL [--budget N]
     steergraph vectors extract|list|show
+    steergraph models list|fetch|show
     steergraph bench swebench --dataset FILE|NAME --run-id ID
     steergraph eval --predictions FILE --dataset FILE --repos DIR [--executor docker]
     steergraph report RUN... [--grades DIR] [--dataset FILE] [--out DIR]
@@ -42,6 +43,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "ask": Entry("a question in, an answer out, by the same graph", "run:ask"),
         "find": Entry("an issue and a repository in, the files and passages that matter out", "find:find"),
         "vectors": Entry("make, inspect, combine and carry over steering vectors"),
+        "models": Entry("models with short names: which there are, fetch one, what one is"),
         "eval": Entry("grade SWE-bench predictions, with Docker or without (docs/swebench.md)", "eval:grade"),
         "report": Entry("pages that hold batch runs side by side (docs/reports.md)", "report:report"),
         "route-bench": Entry("measure how well each router tells domains apart", "route_bench:route_bench"),
@@ -65,6 +67,11 @@ GROUPS: dict[str, dict[str, Entry]] = {
         ),
         "export": Entry("write a vector in another project's format (docs/formats.md)", "vectors.exchange:export"),
         "import": Entry("take a vector from another project's file", "vectors.exchange:import_file"),
+    },
+    "models": {
+        "list": Entry("the models that have names, and which are on this machine", "models.named:list_models"),
+        "fetch": Entry("download one and check its hash", "models.named:fetch"),
+        "show": Entry("what the catalog and the file say of one", "models.named:show"),
     },
     "lab": {
         "sweep": Entry("every layer at every dose, in every domain", "lab:sweep"),

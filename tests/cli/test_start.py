@@ -26,7 +26,7 @@ def test_help_imports_nothing_that_is_slow(words: tuple[str, ...]) -> None:
     assert not found & (MODELS | {"langgraph", "langchain_core", "numpy", "pyarrow"})
 
 
-@pytest.mark.parametrize("words", [("doctor",), FIND, ("vectors", "list")])
+@pytest.mark.parametrize("words", [("doctor",), FIND, ("vectors", "list"), ("models", "list")])
 def test_only_what_speaks_imports_a_model(words: tuple[str, ...], tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("STEERGRAPH_CACHE", str(tmp_path))
     assert not imported(*words) & MODELS

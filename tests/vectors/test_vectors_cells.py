@@ -60,7 +60,7 @@ def test_a_cell_measured_on_a_sibling_says_so() -> None:
 )
 def test_elsewhere_the_default_cell_in_the_middle(model: ModelInfo, domain: str) -> None:
     cell = best_cell(model, domain)
-    default = load_config("models")["default_cell"]
+    default = load_config("cells/default")["default_cell"]
     assert (cell.layer, cell.alpha, cell.unit) == (model.n_layers // 2, default["alpha"], "residual")
     assert not cell.evidence.proven
     assert cell.evidence.n == 0

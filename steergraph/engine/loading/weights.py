@@ -1,4 +1,5 @@
-"""Where a model's files are, and whether they are safe and whole: the embedded one, a folder, a GGUF file, the hub.
+"""Where a model's files are, and whether they are safe and whole: the embedded one, by a short name, a folder, a GGUF
+file, the hub.
 
 Knows folders, the hub and safetensors files. Knows nothing of networks or tokenizers. Only safetensors weights pass,
 and GGUF files that are named themselves.
@@ -12,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from steergraph.base.errors import InputError
+from steergraph.engine.loading.named.catalog import catalog, missing, named, place_of
 
 POCKET = "pocket"
 EMBEDDED = (POCKET, "pocket-base")
@@ -25,6 +27,8 @@ def find_model(name: str) -> tuple[str, Path, str]:
     """(name to show, folder or GGUF file, revision or "" where the weights themselves tell) of `name`."""
     if name in EMBEDDED:
         return name, _pocket_folder(name), ""
+    if name in catalog():
+        return _named_model(name)
     if not name.strip():
         raise InputError(f"no model named; give a folder, a {GGUF} file, a hub id (owner/name) or {POCKET!r}")
     path = Path(name).expanduser()
@@ -40,7 +44,7 @@ def find_model(name: str) -> tuple[str, Path, str]:
         raise InputError(
             f"{name!r}: no such model folder; give a folder, a {GGUF} file, a hub id (owner/name) or {POCKET!r}"
         )
-    return _download(name)
+    return download(name)
 
 
 def _pocket_folder(name: str) -> Path:
@@ -51,12 +55,36 @@ def _pocket_folder(name: str) -> Path:
     return weights_path(name)
 
 
-def _download(name: str) -> tuple[str, Path, str]:
+def _named_model(name: str) -> tuple[str, Path, str]:
+    entry = named(name)
+    if (place := place_of(name)) is not None:
+        return name, place.path, ""
+    if entry.package or not entry.hub:  # not the hub's where the catalog means a quantized file: another model
+        raise missing(name)
+    try:
+        return download(entry.hub, entry.revision)
+    except InputError as error:
+        raise InputError(f"{name}: no {name}{GGUF} in STEERGRAPH_MODELS or the cache; {error}") from error
+
+
+def hub_folder(name: str, revision: str = "main") -> Path | None:
+    """The hub's model `name` in the hub's own cache, or None. Nothing is downloaded."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES, local_files_only=True))
+    except Exception:  # as below: its errors differ between its versions
+        return None
+    return folder if any(folder.glob("*.safetensors")) else None
+
+
+def download(name: str, revision: str = "main") -> tuple[str, Path, str]:
+    """(`name`, its folder in the hub's cache, the commit) of a model of the hub. Raises InputError."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     try:
-        folder = Path(snapshot_download(name, allow_patterns=HUB_FILES))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
     except HFValidationError as error:
         raise InputError(f"{name!r}: neither a folder nor a hub id (owner/name)") from error
     except GatedRepoError as error:
@@ -74,6 +102,9 @@ def _download(name: str) -> tuple[str, Path, str]:
 def config_at_hand(name: str) -> tuple[str, dict[str, Any]]:
     """(name to show, config.json) of the model `name`, or an empty config where it is not on this machine. Nothing is
     downloaded, no weights are needed."""
+    if name in catalog():
+        entry = named(name)
+        return config_at_hand(entry.hub) if entry.hub and place_of(name) is None else (name, {})
     if name in EMBEDDED or Path(name).expanduser().is_dir():
         label, folder, _ = find_model(name)
         file: Any = folder / "config.json"

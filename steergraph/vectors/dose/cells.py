@@ -1,6 +1,6 @@
 """Cells: at which layer and dose a domain's vector is switched on in a model, and what is known of that choice.
 
-Knows configs/cells (published cells with their evidence) and configs/models.yaml (what to do where there are none).
+Knows configs/cells: published cells with their evidence, and default.yaml, what to do where there are none.
 Knows nothing of vectors or of whether steering is wanted at all.
 """
 
@@ -74,7 +74,7 @@ def published() -> tuple[dict[str, Any], ...]:
 def _published() -> tuple[dict[str, Any], ...]:
     tables = []
     for name in sorted(e.name for e in files("steergraph.configs").joinpath("cells").iterdir()):
-        if not name.endswith(".yaml"):
+        if not name.endswith(".yaml") or name == "default.yaml":
             continue
         whole = load_config(f"cells/{name[:-5]}")
         try:
@@ -121,7 +121,7 @@ def _published_cell(info: ModelInfo, domain: str, table: dict[str, Any]) -> Cell
 
 
 def _default_cell(info: ModelInfo, domain: str) -> Cell:
-    table = load_config("models")
+    table = load_config("cells/default")
     try:
         default = {**table["default_cell"], **(table.get("models") or {}).get(info.name, {})}
         return Cell(
@@ -134,9 +134,9 @@ def _default_cell(info: ModelInfo, domain: str) -> Cell:
             evidence=Evidence(
                 metric="default cell, nothing was measured on this model",
                 n=0,
-                source="configs/models.yaml",
+                source="configs/cells/default.yaml",
                 note="middle depth at a moderate fraction of the residual's norm",
             ),
         )
     except (KeyError, TypeError, AttributeError, ValidationError) as error:
-        raise ConfigError(f"configs/models.yaml: not a default cell: {error}") from error
+        raise ConfigError(f"configs/cells/default.yaml: not a default cell: {error}") from error

@@ -4,7 +4,6 @@ Knows files, locks and which tensor is which. Knows nothing of steering. transfo
 are laid out in GGUF; here they are taken one by one, so that memory holds the model once.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable
@@ -20,6 +19,7 @@ from steergraph.base.folders import cache_folder
 from steergraph.engine.loading.gguf.config import config_of
 from steergraph.engine.loading.gguf.reader import BoundedReader, GGUFFile, read_gguf
 from steergraph.engine.loading.gguf.tokenizer import end_ids, tokenizer_of
+from steergraph.engine.loading.hashes import sha256_of
 
 EDITION = 1
 """Raised when a file would be converted in another way: what the cache holds is then made anew."""
@@ -50,24 +50,6 @@ def converted(path: Path, label: str, dtype: torch.dtype, cache_dir: Path | None
             _convert(read_gguf(path, label), folder, label, dtype)
             record = read_record(folder / RECORD) or {}
     return Converted(folder, digest, f"{record.get('quantization', '')} as {name}")
-
-
-def sha256_of(path: Path, cache_dir: Path | None = None) -> str:
-    """SHA-256 of a file. It is kept beside size and time of change: a large file is not read at every start."""
-    try:
-        found = path.resolve().stat()
-        key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
-        note = cache_folder(cache_dir) / "hashes" / f"{key}.json"
-        state = [found.st_size, found.st_mtime_ns, found.st_ino]
-        known = read_record(note) or {}
-        if known.get("state") == state and isinstance(known.get("sha256"), str):
-            return str(known["sha256"])
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path.name}: can't be read: {error.strerror or error}") from error
-    write_whole(note, f'{{"state": {state}, "sha256": "{digest}"}}\n', parents=True, durable=False)
-    return digest
 
 
 def _convert(file: GGUFFile, folder: Path, label: str, dtype: torch.dtype) -> None:

