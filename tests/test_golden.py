@@ -11,7 +11,8 @@ from golden_help import Golden, as_json, golden_place, shapes
 
 COMMANDS = (
     "run", "ask", "find", "vectors extract", "vectors list", "vectors show", "vectors compose", "vectors calibrate",
-    "vectors project", "vectors lens", "vectors verify", "vectors export", "vectors import", "eval", "report",
+    "vectors project", "vectors lens", "vectors verify", "vectors export", "vectors import", "models list",
+    "models fetch", "models show", "eval", "report",
     "route-bench", "lab sweep", "lab switching", "bench swebench", "bench retrieval", "serve", "doctor",
 )  # fmt: skip
 
