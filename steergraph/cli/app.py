@@ -14,11 +14,14 @@
 Exit codes: 0 a checked patch or an answer, 1 none found, 2 bad input, 130 interrupted (and resumable).
 """
 
+import errno
+import io
 import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
@@ -29,6 +32,8 @@ from typer.main import get_command
 from steergraph.base.errors import InputError
 
 EXIT_FOUND, EXIT_NONE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Entry(NamedTuple):
@@ -117,13 +122,14 @@ class Commands(TyperGroup):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (the process's own by default). Returns the exit code; never raises for bad input."""
-    try:
-        return invoke(argv)
-    except (InputError, Interrupted) as error:
-        from steergraph.base.text import harmless
+    with _printable():
+        try:
+            return invoke(argv)
+        except (InputError, Interrupted) as error:
+            from steergraph.base.text import harmless
 
-        print(f"steergraph: {' '.join(harmless(str(error)).split())}", file=sys.stderr)
-        return EXIT_INTERRUPTED if isinstance(error, Interrupted) else EXIT_BAD_INPUT
+            print(f"steergraph: {' '.join(harmless(str(error)).split())}", file=sys.stderr)
+            return EXIT_INTERRUPTED if isinstance(error, Interrupted) else EXIT_BAD_INPUT
 
 
 def invoke(argv: Sequence[str] | None = None) -> int:
@@ -142,8 +148,33 @@ def invoke(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # of a shell's completion
         return int(end.code or 0)
     except BrokenPipeError:  # whoever read the output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_nowhere()
         return EXIT_NONE
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _print_nowhere()  # what is left in its buffer can't be printed either
+        where = f" {error.filename}" if error.filename else ""
+        raise InputError(f"cannot write{where}: {error.strerror}") from error
+
+
+@contextmanager
+def _printable() -> Iterator[None]:
+    """While a command runs, what a terminal's encoding lacks (ASCII, cp1252) is printed as an escape, and no error."""
+    streams = [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, io.TextIOWrapper)]
+    before = [(stream, stream.errors) for stream in streams]
+    for stream in streams:
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        for stream, errors in before:
+            if not stream.closed:
+                stream.reconfigure(errors=errors)
+
+
+def _print_nowhere() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _app() -> typer.Typer:

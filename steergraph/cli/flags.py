@@ -40,6 +40,16 @@ def told(command: Command) -> Callable[[Callable[..., int]], Callable[..., int]]
     return decorate
 
 
+def need_nothing_else(ctx: typer.Context, option: str, *allowed: str) -> None:
+    """Raise InputError for a word of the command line beside `option` and those it goes together with."""
+    for param in ctx.command.params:
+        name = param.name or ""
+        source = ctx.get_parameter_source(name)
+        if name not in (option, *allowed) and source is not None and source.name == "COMMANDLINE":
+            said = next((word for word in param.opts if word.startswith("--")), name.upper())
+            raise InputError(f"--{option} goes on with what was told before: leave {said} out, or begin anew")
+
+
 def _has_flags(annotation: Any, command: Command) -> bool:
     return inspect.isclass(annotation) and issubclass(annotation, Frozen) and bool(flags(annotation, command))
 

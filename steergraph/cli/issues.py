@@ -101,8 +101,10 @@ def read_examples(path: str) -> list[str]:
 
 
 def read_stdin() -> str:
-    """Standard input as text. Raises InputError where it is not UTF-8."""
+    """Standard input as text, whatever the terminal's encoding. Raises InputError where it is not UTF-8."""
     try:
+        if buffer := getattr(sys.stdin, "buffer", None):
+            return str(buffer.read(MAX_BYTES + 1).decode("utf-8-sig")).replace("\r\n", "\n")
         return sys.stdin.read(MAX_BYTES + 1)
     except UnicodeDecodeError as error:
         raise InputError("standard input is not UTF-8 text") from error

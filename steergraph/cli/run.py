@@ -14,7 +14,7 @@ import typer
 from steergraph.agents.run_config import RunConfig
 from steergraph.base.errors import InputError
 from steergraph.cli.app import EXIT_FOUND, EXIT_NONE, Interrupted
-from steergraph.cli.flags import told
+from steergraph.cli.flags import need_nothing_else, told
 from steergraph.cli.issues import Commit, Instance, Issue, Repo, Swebench, asked_issue, read_examples, read_stdin
 from steergraph.cli.options import State
 
@@ -43,11 +43,13 @@ def run(
     json: Json = False,
 ) -> int:
     """0 where there is a checked patch, 1 where there is none; or with --require-test, none that a test vouches for."""
-    from steergraph.cli.run_folder import RunFolder, run_record
+    from steergraph.cli.run_folder import RunFolder, need_free, run_record
 
     state = _checked(state)
     if resume:
+        need_nothing_else(ctx, "resume", "state", "apply", "json")
         return _go_on("run", RunFolder.open(resume, state), apply=apply, as_json=json)
+    need_free(out)
     found = asked_issue(repo, commit, issue, swebench, instance)
     place, sha = _pinned(found.repo, found.commit)
     if found.row is None:
@@ -78,11 +80,13 @@ def ask(
     json: Json = False,
 ) -> int:
     """0 where there is an answer, 1 where there is none."""
-    from steergraph.cli.run_folder import RunFolder, run_record
+    from steergraph.cli.run_folder import RunFolder, need_free, run_record
 
     state = _checked(state)
     if resume:
+        need_nothing_else(ctx, "resume", "state", "json")
         return _go_on("ask", RunFolder.open(resume, state), as_json=json)
+    need_free(out)
     problem = read_stdin() if question == "-" else question
     if not problem or not problem.strip():
         raise InputError("the question is empty: give it as an argument, or - for standard input")
@@ -95,10 +99,15 @@ def ask(
 
 
 def _checked(state: str | None) -> str | None:
-    """The URL that graph state is kept at; None: in the run's folder. Raises InputError for one that can't be."""
-    from steergraph.agents.checkpoints import checked_url
+    """The URL that graph state is kept at; None: in the run's folder. Raises InputError for one that can't be, or that
+    nothing answers at."""
+    from steergraph.agents.checkpoints import checked_url, open_checkpoints
 
-    return checked_url(state) if state else None
+    if not state:
+        return None
+    checked = checked_url(state)
+    with open_checkpoints(checked):
+        return checked
 
 
 def _pinned(source: str, commit: str | None) -> tuple[str, str]:
@@ -122,9 +131,8 @@ def _drive(
     command: str, record: Mapping[str, Any], folder_of: "Callable[[], RunFolder]", *, apply: bool = False, as_json: bool
 ) -> int:
     """Load the model, make or take the run folder, run, show, and say how it ended."""
-    import transformers
-
     from steergraph.agents.driving import closing_on_interrupt, drive, make_engine, services_of
+    from steergraph.agents.edits.apply import apply_to_tree, need_work_tree
     from steergraph.agents.graph import graph_builder
     from steergraph.agents.policy import Policy
     from steergraph.agents.state import PATCHED
@@ -136,11 +144,13 @@ def _drive(
     view = View(console(errors=as_json))
     config = RunConfig.of_record(record, "run.json")
     repo = record["input"].get("repo") or "nowhere"
-    if apply and not (Path(repo) / ".git").exists():
-        raise InputError("--apply changes a working tree: give --repo the folder of a repository")
+    if apply:
+        need_work_tree(Path(repo))
     if config.test:
         Sandbox.detect(unsafe=config.unsafe_tests)
     config.axes(Policy.load(config.policy))
+    import transformers  # it takes seconds: what can be refused is refused before
+
     transformers.logging.set_verbosity_error()
     with closing(make_engine(config)) as engine:
         info, services = engine.info, services_of(config, engine)
@@ -162,13 +172,16 @@ def _drive(
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted; go on with: steergraph {command} --resume {folder.path}") from None
         outcome = folder.keep_outcome(values, services.policy, info)
+    if not view.ended and not as_json:
+        view.line("the run had ended before:")
+        view.show({"event": "answer", "answer": outcome.answer, "how": "as before"})
+        view.show({"event": "outcome", "status": outcome.status})
     if as_json:
         print(json.dumps(json.loads((folder.path / "outcome.json").read_text(encoding="utf-8")), indent=2))
     view.line(f"run      {folder.path}", "dim")
     refused = config.require_test and outcome.status == "patched_untested"
     found = outcome.status in (*PATCHED, "answered") and not refused
     if found and apply:
-        from steergraph.agents.edits.apply import apply_to_tree
         from steergraph.repo.repository import Repository
 
         files = (values.get("candidate") or {}).get("files", {})

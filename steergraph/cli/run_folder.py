@@ -4,6 +4,7 @@ Every file but the trace is written whole or not at all; the trace grows by whol
 """
 
 import json
+import os
 import re
 import uuid
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ from steergraph.agents.instances import prediction
 from steergraph.agents.policy import Policy
 from steergraph.agents.run_config import Context, RunConfig
 from steergraph.agents.state import Outcome
-from steergraph.base.errors import InputError
+from steergraph.base.errors import InputError, one_line
 from steergraph.base.files import append_line, held, write_whole
 from steergraph.engine.protocol import ModelInfo
 
@@ -42,8 +43,7 @@ class RunFolder:
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "run"
         path = Path(out) if out else Path("runs") / f"{stamp}-{slug}"
-        if out and (path / "run.json").exists():
-            raise InputError(f"{path} already holds a run: resume it with --resume, or name another folder")
+        need_free(out)
         try:
             path = _made(path, exist_ok=bool(out))
         except OSError as error:
@@ -81,9 +81,11 @@ class RunFolder:
     def record(self) -> dict[str, Any]:
         """What run.json holds. Raises InputError where it can't be read."""
         try:
-            record: dict[str, Any] = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.path / 'run.json'}: not readable: {error}") from error
+            record = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(f"{self.path / 'run.json'}: not readable: {one_line(str(error))}") from error
+        if not isinstance(record, dict):
+            raise InputError(f"{self.path / 'run.json'}: not a run's record: it is no object")
         return record
 
     @property
@@ -116,6 +118,25 @@ class RunFolder:
         """The run's checkpointer. Raises InputError where its file is damaged or its server can't be reached."""
         with open_checkpoints(self._state or self.path / "checkpoint.sqlite") as saver:
             yield saver
+
+
+def need_free(out: str | None) -> None:
+    """Before anything is loaded: raise InputError where a run's folder can't be made at `out`, or has other files."""
+    if out is None:
+        return
+    path = Path(out)
+    try:
+        if (path / "run.json").exists():
+            raise InputError(f"{path} already holds a run: resume it with --resume, or name another folder")
+        if path.exists() and not path.is_dir():
+            raise InputError(f"cannot make the run folder {path}: a file is there")
+        if path.is_dir() and any(path.iterdir()):
+            raise InputError(f"{path}: there are other files in it: name a new folder, or an empty one")
+        above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    except OSError as error:
+        raise InputError(f"cannot make the run folder {path}: {error.strerror}") from error
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"cannot make the run folder {path}: {above} can't be written into")
 
 
 def run_record(config: RunConfig, task_input: Mapping[str, Any], state: str | None, command: str) -> dict[str, Any]:

@@ -26,6 +26,8 @@ class View:
     def __init__(self, console: Console) -> None:
         self.console = console
         self._open = False
+        self.ended = False
+        """Whether an outcome was shown."""
 
     def show(self, event: Mapping[str, Any]) -> None:
         """Print one event; kinds it does not know are passed over."""
@@ -140,6 +142,7 @@ class View:
             self.line(f"answer  {event['answer']}   ({event['how']})", "bold green")
 
     def _on_outcome(self, event: Mapping[str, Any]) -> None:
+        self.ended = True
         style = _ENDS.get(event["status"], "bold red")
         self.line("")
         self.line(f"outcome  {event['status'].replace('_', ' ')}", style)

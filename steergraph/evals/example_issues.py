@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from steergraph.agents.graph import build_graph
 from steergraph.agents.run_config import Context
@@ -133,10 +133,13 @@ def run_examples(
     return found
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (--help shows what it takes)")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m steergraph.evals.example_issues", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = _Parser(prog="python -m steergraph.evals.example_issues", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("issues", nargs="*", metavar="ISSUE", help="names of issues; all where left out")
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--examples", type=Path, default=Path("examples"), help="the folder (default: examples)")
@@ -144,10 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-repairs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0, help="of the repairs, which sample")
     parser.add_argument("--least", type=int, default=0, help="how many have to be resolved for exit code 0")
-    given = parser.parse_args(arguments)
     from steergraph.engine.local import LocalEngine
 
     try:
+        given = parser.parse_args(arguments)
         if given.max_repairs < 0:
             raise InputError(f"--max-repairs {given.max_repairs}: 0 or more")
         with LocalEngine(given.model) as engine:

@@ -54,14 +54,12 @@ def common_dir(git_dir: Path) -> Path:
 
 def object_format(git_dir: Path) -> str:
     """ "sha1" or "sha256", read from the configuration file as data (no includes)."""
-    config = common_dir(git_dir) / "config"
-    if not config.is_file():
-        return "sha1"
-    try:
-        asked = ["config", "--file", str(config), "--no-includes", "--get", "extensions.objectformat"]
-        return run_git(asked).decode("ascii", "replace").strip().lower() or "sha1"
-    except GitError:  # unset, or a file that git cannot parse, which then tells nothing
-        return "sha1"
+    return _configured(git_dir, "extensions.objectformat") or "sha1"
+
+
+def is_bare(git_dir: Path) -> bool:
+    """Whether its configuration says that the repository has no working tree."""
+    return _configured(git_dir, "core.bare") in ("true", "yes", "on", "1")
 
 
 def make_view(git_dir: Path, into: Path) -> None:
@@ -98,6 +96,17 @@ def copy_refs(git_dir: Path, view: Path) -> None:
 def is_reftable(git_dir: Path) -> bool:
     """Whether the refs are stored as reftable, which is not read here."""
     return (common_dir(git_dir) / "reftable").is_dir()
+
+
+def _configured(git_dir: Path, key: str) -> str:
+    config = common_dir(git_dir) / "config"
+    if not config.is_file():
+        return ""
+    try:
+        asked = ["config", "--file", str(config), "--no-includes", "--get", key]
+        return run_git(asked).decode("ascii", "replace").strip().lower()
+    except GitError:  # unset, or a file that git cannot parse, which then tells nothing
+        return ""
 
 
 def _head(git_dir: Path) -> str:

@@ -12,7 +12,16 @@ from pathlib import Path
 
 from steergraph.agents.edits.patch import safe_path
 from steergraph.base.errors import InputError
+from steergraph.repo.local import find_git_dir, is_bare
 from steergraph.repo.repository import Repository
+
+
+def need_work_tree(folder: Path) -> None:
+    """Raise InputError where `folder` is no repository with a working tree."""
+    if not (folder / ".git").exists():
+        raise InputError("--apply changes a working tree: give --repo the folder of a repository")
+    if is_bare(find_git_dir(folder)):
+        raise InputError(f"--apply changes a working tree, and {folder} is a bare repository: it has none")
 
 
 def apply_to_tree(repository: Repository, sha: str, tree: Path, files: Mapping[str, str | None]) -> None:

@@ -6,12 +6,13 @@ Knows columns, and says in one line each what is wrong with them. Gold columns a
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from steergraph.agents.instances import COLUMNS, find_rows
-from steergraph.base.errors import InputError
+from steergraph.base.errors import InputError, one_line
 from steergraph.base.records import Frozen
 
 ALIASES = {
@@ -22,6 +23,7 @@ ALIASES = {
 }
 V5_COLUMNS = ("image", "eval_script", "log_parser", "eval_type")
 """What the harness needs of a row since version 5, beside the classic columns. Predicting needs none of them."""
+_HUB_S = 10.0
 _NEEDED = tuple(name for name in COLUMNS if name != "version")
 _ID = re.compile(r"[A-Za-z0-9][\w.+-]{0,180}")
 _REPO = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*")
@@ -111,11 +113,47 @@ def _from_hub(name: str, split: str) -> tuple[list[Any], list[str]]:
             f"{name}: no such file; a dataset of the hub needs: pip install 'steergraph[swebench]'"
         ) from error
     datasets.utils.logging.disable_progress_bar()
+    silent = None if Path(name).exists() else _why_silent(name)
     try:
-        loaded = datasets.load_dataset(name, split=split)
+        with _offline() if silent else nullcontext():
+            loaded = datasets.load_dataset(name, split=split)
     except Exception as error:  # the hub's client, pyarrow and requests each have errors of their own
+        if silent:
+            raise InputError(
+                f"{name}: no such file, and neither the hub's cache has it (split {split}) nor does the hub answer: "
+                f"{silent}: give a file"
+            ) from error
         said = " ".join(str(error).split())[:300] or type(error).__name__
         raise InputError(f"{name}: no such file, and the hub does not give it (split {split}): {said}") from error
     present = list(loaded.column_names)
     table = loaded.select_columns([c for c in COLUMNS if c in present])
     return [dict(row) for row in table], present
+
+
+def _why_silent(name: str) -> str | None:
+    """Why the hub gives no answer at all about `name`; None where it gives one, be it no. Asked once: its library would
+    ask again and again."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        HfApi().dataset_info(name, timeout=_HUB_S)
+    except (HfHubHTTPError, OfflineModeIsEnabled, ValueError):  # what follows says it
+        return None
+    except Exception as error:  # its client's own errors: no route, no name, no answer in time
+        return one_line(str(error), 150) or type(error).__name__
+    return None
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """While it lasts the hub's libraries look in their cache alone."""
+    import datasets
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before

@@ -146,6 +146,14 @@ def test_a_bench_and_its_second_half(dataset, tmp_path, monkeypatch, capsys):
     assert "other settings" in capsys.readouterr().err
 
 
+def test_a_bench_that_measured_nothing_says_so_with_its_exit_code(dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("STEERGRAPH_CACHE", str(tmp_path / "cache"))
+    rows = [json.loads(line) | {"patch": ""} for line in dataset.read_text().splitlines()]
+    dataset.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(bench(dataset)) == 1
+    assert "No instance could be measured" in capsys.readouterr().out
+
+
 def test_a_bench_of_the_plain_ranker(dataset, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("STEERGRAPH_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "out"

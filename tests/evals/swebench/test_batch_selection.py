@@ -1,6 +1,7 @@
 """Datasets by file and by name, what is wrong with them, and which of their instances are taken."""
 
 import json
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -59,6 +60,22 @@ def test_a_name_is_read_by_the_hubs_own_library(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="no such file, and the hub does not give it") as caught:
         load_dataset("nobody/nothing")
     assert "\n" not in str(caught.value)
+
+
+def test_a_hub_that_does_not_answer_is_asked_once_and_said_in_a_line(tmp_path, monkeypatch, capfd):
+    """Nothing listens at the discard port: its library would ask there again and again for half a minute."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", "http://127.0.0.1:9")
+    started = time.monotonic()
+    with pytest.raises(InputError, match="nor does the hub answer") as caught:
+        load_dataset("verified")
+    assert "\n" not in str(caught.value) and time.monotonic() - started < 30
+    assert "Retrying" not in "".join(capfd.readouterr())
+    import datasets
+    from huggingface_hub import constants
+
+    assert not (constants.HF_HUB_OFFLINE or datasets.config.HF_HUB_OFFLINE)
 
 
 def test_repeated_rows(tmp_path):
