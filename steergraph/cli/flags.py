@@ -40,14 +40,14 @@ def told(command: Command) -> Callable[[Callable[..., int]], Callable[..., int]]
     return decorate
 
 
-def need_nothing_else(ctx: typer.Context, option: str, *allowed: str) -> None:
-    """Raise InputError for a word of the command line beside `option` and those it goes together with."""
+def need_resume_alone(ctx: typer.Context, *allowed: str) -> None:
+    """Raise InputError for a word of the command line beside --resume and those `allowed` with it."""
     for param in ctx.command.params:
         name = param.name or ""
         source = ctx.get_parameter_source(name)
-        if name not in (option, *allowed) and source is not None and source.name == "COMMANDLINE":
+        if name not in ("resume", *allowed) and source is not None and source.name == "COMMANDLINE":
             said = next((word for word in param.opts if word.startswith("--")), name.upper())
-            raise InputError(f"--{option} goes on with what was told before: leave {said} out, or begin anew")
+            raise InputError(f"--resume goes on with what was told before: leave {said} out, or begin anew")
 
 
 def _has_flags(annotation: Any, command: Command) -> bool:

@@ -14,7 +14,7 @@ import typer
 from steergraph.agents.run_config import RunConfig
 from steergraph.base.errors import InputError
 from steergraph.cli.app import EXIT_FOUND, EXIT_NONE, Interrupted
-from steergraph.cli.flags import need_nothing_else, told
+from steergraph.cli.flags import need_resume_alone, told
 from steergraph.cli.issues import Commit, Instance, Issue, Repo, Swebench, asked_issue, read_examples, read_stdin
 from steergraph.cli.options import State
 
@@ -47,7 +47,7 @@ def run(
 
     state = _checked(state)
     if resume:
-        need_nothing_else(ctx, "resume", "state", "apply", "json")
+        need_resume_alone(ctx, "state", "apply", "json")
         return _go_on("run", RunFolder.open(resume, state), apply=apply, as_json=json)
     need_free(out)
     found = asked_issue(repo, commit, issue, swebench, instance)
@@ -84,7 +84,7 @@ def ask(
 
     state = _checked(state)
     if resume:
-        need_nothing_else(ctx, "resume", "state", "json")
+        need_resume_alone(ctx, "state", "json")
         return _go_on("ask", RunFolder.open(resume, state), as_json=json)
     need_free(out)
     problem = read_stdin() if question == "-" else question
