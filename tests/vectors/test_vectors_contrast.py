@@ -1,5 +1,6 @@
 """Contrast sets: the packaged ones are balanced, a user's own is read, and every mistake in it is told in one line."""
 
+import json
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -30,6 +31,50 @@ def refused(path: Path, *words: str) -> None:
     assert "\n" not in str(caught.value)
     for word in (path.name, *words):
         assert word in str(caught.value)
+
+
+texts = st.text(min_size=1, max_size=12).filter(str.strip)
+HARMLESS = [HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much, HealthCheck.too_slow]
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=HARMLESS)
+@given(st.lists(texts, min_size=16, max_size=20, unique=True), st.booleans())
+def test_pairs_in_json_are_a_set(tmp_path: Path, drawn: list[str], questions: bool) -> None:
+    """As repeng's users keep them, or with CAA's questions; text k of one side belongs to text k of the other."""
+    pairs = list(zip(drawn[::2], drawn[1::2], strict=False))
+    path = tmp_path / "be kind.json"
+    if questions:
+        answers = ("answer_matching_behavior", "answer_not_matching_behavior")
+        rows = [
+            {"question": f"{high} {low}\n", **dict(zip(answers, ("(A)", "(B)"), strict=True))} for high, low in pairs
+        ]
+        pairs = [(f"{high} {low}".rstrip() + "\n(A)", f"{high} {low}".rstrip() + "\n(B)") for high, low in pairs]
+    else:
+        rows = [{"positive": high, "negative": low} for high, low in pairs]
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    if len({high for high, _ in pairs}) < len(pairs):  # texts that differ in trailing blanks alone
+        return
+    contrast = load_contrast(str(path))
+    assert (contrast.name, contrast.source) == ("be_kind", "be kind.json")
+    assert list(zip(contrast.positives, contrast.neutrals, strict=True)) == pairs
+    assert contrast.held_out[0] == contrast.held_out[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        ("[{", "not valid JSON"),
+        ("3", "a contrast set is a mapping"),
+        ('[{"positive": "a"}]', "[0] has neither positive and negative"),
+        ('[{"positive": "a", "negative": 3}]', "[0] has neither"),
+        ('["text"]', "[0] has neither"),
+        ('[{"answer_matching_behavior": "(A)", "answer_not_matching_behavior": "(B)"}]', "nor question"),
+        ('[{"positive": "a", "negative": "b"}]', "1 texts; 8 to"),
+    ],
+)
+def test_pairs_that_are_none(tmp_path: Path, content: str, word: str) -> None:
+    (tmp_path / "p.json").write_text(content)
+    refused(tmp_path / "p.json", word)
 
 
 def test_every_domain_of_the_roster_has_a_set() -> None:

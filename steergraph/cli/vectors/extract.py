@@ -26,7 +26,7 @@ def extract(
         list[str] | None,
         typer.Option(
             metavar="FILE|NAME",
-            help="packaged contrast sets, or YAML files of your own (default: every packaged one)",
+            help="packaged contrast sets, or files of your own, YAML or pairs in JSON (default: every packaged one)",
         ),
     ] = None,
     recipe: Annotated[

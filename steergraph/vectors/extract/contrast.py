@@ -19,6 +19,7 @@ from steergraph.base.records import Frozen
 from steergraph.configs import ConfigError, load_config, load_yaml
 from steergraph.configs.prompts import fill_system
 from steergraph.engine.activations import ReadPosition
+from steergraph.vectors.extract.pairs import read_json
 
 NEUTRAL_SYSTEM = "You are a helpful assistant."
 PACKAGED_NEUTRALS = ("neutral", "neutral_fr")
@@ -111,17 +112,17 @@ def has_contrast(domain: str) -> bool:
 
 def is_path(name: str | Path) -> bool:
     """Whether `name` means a user's file and not a packaged set."""
-    return isinstance(name, Path) or "/" in name or "\\" in name or name.endswith((".yaml", ".yml"))
+    return isinstance(name, Path) or "/" in name or "\\" in name or name.endswith((".yaml", ".yml", ".json"))
 
 
 def load_contrast(name: str | Path) -> ContrastSet:
-    """The packaged set called `name`, or the one in the user's YAML file at that path.
+    """The packaged set called `name`, or the one in the user's file at that path: YAML, or pairs in JSON (`pairs`).
 
     In a file, `neutrals` may be a list, the path of a YAML list beside the file, the name of packaged neutral texts
     (neutral, neutral_fr), or left out: then the English ones are taken.
 
     Args:
-        name: of a packaged set, or the path of a YAML file: a Path, or a text with a slash or ending in .yaml.
+        name: of a packaged set, or the path of a file: a Path, or a text with a slash or ending in .yaml or .json.
 
     Returns:
         The set, its texts checked.
@@ -132,7 +133,7 @@ def load_contrast(name: str | Path) -> ContrastSet:
     try:
         if is_path(name):
             path = Path(name)
-            return _build(load_yaml(path), str(path), path.parent)
+            return _build(read_json(path) if path.suffix == ".json" else load_yaml(path), str(path), path.parent)
         if not has_contrast(str(name)):
             raise ContrastError(
                 f"no contrast set called {name!r}; packaged are {', '.join(packaged_sets())}; "
