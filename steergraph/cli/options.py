@@ -11,6 +11,9 @@ Model = Annotated[str, typer.Option(help="pocket, a Hugging Face id, or a folder
 OfModel = Annotated[str | None, typer.Option("--model", help="of this model, where several have a vector of that name")]
 Vector = Annotated[str, typer.Argument(metavar="NAME|FILE", help="a vector of the cache, or a .safetensors file")]
 Layers = Annotated[list[int] | None, typer.Option("--layer", metavar="K", help="only these: 0-based blocks")]
+IntoPackage = Annotated[
+    bool, typer.Option("--into-package", help="write below steergraph's own source, where vectors/ of a clone leads")
+]
 State = Annotated[
     str | None,
     typer.Option(metavar="URL", envvar=STATE_VARIABLE, help="graph state in Postgres; left out, in SQLite"),

@@ -76,6 +76,38 @@ def test_an_unknown_architecture_is_said(made: Path, tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ["import", "FILE", "--out", "vectors/"],
+        ["export", "FILE", "--to", "vectors/x.gguf", "--skip-layer-0"],
+        ["compose", "FILE", "--out", "vectors/x.safetensors"],
+        ["extract", "--contrast", "math", "--out", "vectors/"],
+        ["project", "math", "--source", "pocket", "--target", "pocket-base", "--out", "vectors/"],
+        ["calibrate", "FILE", "--out", "vectors/x.json"],
+    ],
+)
+def test_nothing_is_written_into_the_package_by_the_way(
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+) -> None:
+    """`vectors/` at the top of a clone is a link into the source."""
+    (tmp_path / "package" / "vectors").mkdir(parents=True)
+    (tmp_path / "vectors").symlink_to(tmp_path / "package" / "vectors")
+    monkeypatch.setattr("steergraph.base.folders.PACKAGE", tmp_path / "package")
+    monkeypatch.chdir(tmp_path)
+    words = ["vectors", *(str(made) if argument == "FILE" else argument for argument in arguments)]
+    assert main(words) == 2
+    assert "steergraph's own source" in capsys.readouterr().err
+    assert not list((tmp_path / "package" / "vectors").iterdir())
+    if arguments[0] in ("import", "export", "compose"):
+        assert main([*words, "--into-package"]) == 0
+        assert len(list((tmp_path / "package" / "vectors").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
     ("arguments", "word"),
     [
         (["export", "FILE", "--to", "x.gguf"], "can't steer layer 0"),

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from steergraph.base.errors import InputError
-from steergraph.cli.options import Model, Positions, Unit, Vector
+from steergraph.cli.options import IntoPackage, Model, Positions, Unit, Vector
 from steergraph.configs import ConfigError
 
 
@@ -33,8 +33,10 @@ def calibrate(
     out: Annotated[
         str | None, typer.Option(metavar="FILE", help="where the evidence goes (default: VECTOR.calibration.json)")
     ] = None,
+    into_package: IntoPackage = False,
 ) -> int:
     """Search, print, and write the evidence."""
+    from steergraph.base.folders import check_outside_package
     from steergraph.cli.vectors.show import find_vector
     from steergraph.engine.local import LocalEngine
     from steergraph.engine.steering.directions import check_fits
@@ -44,6 +46,7 @@ def calibrate(
     from steergraph.vectors.dose.measure import Doses, Switch, perplexity
     from steergraph.vectors.store.files import file_name
 
+    check_outside_package(out, into_package)
     texts = _texts(prompts)
     if limit < 1:
         raise InputError(f"--limit {limit}: at least 1")

@@ -11,7 +11,7 @@ import typer
 
 from steergraph.base.errors import InputError
 from steergraph.cli.console import print_table
-from steergraph.cli.options import OfModel
+from steergraph.cli.options import IntoPackage, OfModel
 
 
 def compose(
@@ -35,12 +35,15 @@ def compose(
     out: Annotated[
         str | None, typer.Option(metavar="FILE", help="where to write the sum; left out, only the tables are printed")
     ] = None,
+    into_package: IntoPackage = False,
 ) -> int:
     """Print norms and cosines, and write the sum where it is asked for."""
+    from steergraph.base.folders import check_outside_package
     from steergraph.cli.vectors.show import find_vector
     from steergraph.vectors.compare.algebra import cosine_table, norm_table, weighted_sum
     from steergraph.vectors.store.files import save_vector
 
+    check_outside_package(out, into_package)
     parts = [_part(word) for word in vectors]
     found = [find_vector(part, model)[1] for part, _ in parts]
     total = weighted_sum(

@@ -10,7 +10,7 @@ import typer
 
 from steergraph.base.errors import InputError
 from steergraph.cli.console import print_line
-from steergraph.cli.options import Layers, OfModel, Positions, Unit, Vector
+from steergraph.cli.options import IntoPackage, Layers, OfModel, Positions, Unit, Vector
 
 FormatName = Literal["gguf", "lm-eval", "cast", "aisteer360", "easysteer", "neuronpedia", "steergraph"]
 """As in `formats.FORMATS`, which can't be asked without torch; a test holds them together."""
@@ -38,12 +38,15 @@ def export(
     source: Annotated[
         str | None, typer.Option(metavar="PATH", help="easysteer: where its server finds the GGUF")
     ] = None,
+    into_package: IntoPackage = False,
 ) -> int:
     """Write the vector and say where, and what dose is in the file."""
+    from steergraph.base.folders import check_outside_package
     from steergraph.cli.vectors.show import find_vector
     from steergraph.vectors.formats import write_vector
     from steergraph.vectors.formats.common import UNKNOWN, model_type_of
 
+    check_outside_package(to, into_package)
     found = find_vector(vector, model)[1]
     path = write_vector(
         found,
@@ -91,13 +94,16 @@ def import_file(
         Literal["outputs", "hidden-states"] | None,
         typer.Option(help=".pt of [rows, width]: what row 0 is, block 0's output or the embedding's"),
     ] = None,
+    into_package: IntoPackage = False,
 ) -> int:
     """Write what the file holds as vectors of ours, list them, and say which steering the file asks for."""
+    from steergraph.base.folders import check_outside_package
     from steergraph.cli.vectors.show import print_vectors
     from steergraph.vectors.formats import notes_of, read_vectors, steering_of
     from steergraph.vectors.store.files import file_name, save_vector
     from steergraph.vectors.store.header import SUFFIX
 
+    check_outside_package(out, into_package)
     vectors = read_vectors(file, name=name, model=model, hidden_size=hidden_size, side=side, layer=layer, rows=rows)
     target = Path(out)
     if target.suffix and (target.suffix != SUFFIX or len(vectors) != 1):

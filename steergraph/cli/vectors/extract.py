@@ -10,7 +10,7 @@ import typer
 
 from steergraph.base.errors import InputError
 from steergraph.cli.console import console, print_line
-from steergraph.cli.options import Model
+from steergraph.cli.options import IntoPackage, Model
 
 if TYPE_CHECKING:
     from steergraph.vectors.extract.contrast import ContrastSet
@@ -48,15 +48,18 @@ def extract(
     out: Annotated[
         str | None, typer.Option(metavar="FILE|DIR", help="a copy: a .safetensors file for one vector, else a folder")
     ] = None,
+    into_package: IntoPackage = False,
 ) -> int:
     """Make the vectors that the cache lacks, with progress, and list them."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+    from steergraph.base.folders import check_outside_package
     from steergraph.cli.vectors.show import print_vectors
     from steergraph.engine.loading.models import load_model
     from steergraph.vectors.extract.first_use import ensure_vectors, model_folder
     from steergraph.vectors.store.files import save_vector
 
+    check_outside_package(out, into_package)
     # A wrong name is told before a model is loaded.
     sets = _read_at(
         read, marker, _from_recipe(recipe, data, exclude, contrast) if recipe else _named(contrast, data, exclude)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from steergraph.base.errors import InputError
+from steergraph.cli.options import IntoPackage
 
 if TYPE_CHECKING:
     from steergraph.engine.loading.models import LoadedModel
@@ -32,8 +33,10 @@ def project(
         bool, typer.Option("--geometry", help="compare how both models arrange all packaged domains")
     ] = False,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="where to write the vectors, at every layer")] = None,
+    into_package: IntoPackage = False,
 ) -> int:
     """Learn the maps, carry the vectors over, print how good they are."""
+    from steergraph.base.folders import check_outside_package
     from steergraph.engine.loading.models import load_model
     from steergraph.vectors.compare.projection import project_vector
     from steergraph.vectors.compare.transfer import learn_maps, packaged_texts, read_both
@@ -42,6 +45,7 @@ def project(
     from steergraph.vectors.extract.first_use import ensure_vectors
     from steergraph.vectors.store.files import file_name, save_vector
 
+    check_outside_package(out, into_package)
     sets = {one.name: one for one in map(load_contrast, domains)}
     if random < 0:
         raise InputError(f"--random {random}: 0 or more")
