@@ -6,10 +6,11 @@ Knows tools, schemas and grammars. Knows nothing of LangChain or engines.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from steergraph.chat.tools import Tools, arguments_key, tags
+from steergraph.chat.tools import Tools
 from steergraph.engine.constrain.grammar import Grammar, literal
 from steergraph.engine.constrain.schemas import json_rule
 from steergraph.engine.wire.structured import ANY_OBJECT
+from steergraph.engine.wire.tool_calls import arguments_key, tags
 
 
 def shape_grammar(schema: Mapping[str, Any]) -> Grammar:

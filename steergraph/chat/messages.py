@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, SystemM
 from steergraph.base.errors import InputError
 from steergraph.chat.tools import Tools
 from steergraph.engine.protocol import Message, Role
+from steergraph.engine.wire.tool_calls import tool_response
 
 NO_TOOLS = Tools(())
 _ROLES: dict[str, Role] = {
@@ -60,7 +61,7 @@ def _text_of(message: BaseMessage, tools: Tools) -> str:
     text = content_text(message.content)
     if isinstance(message, ToolMessage) or message.type == "function":
         failed = getattr(message, "status", "success") == "error" and not text.startswith("Error")
-        return f"<tool_response>\n{'Error: ' if failed else ''}{text}\n</tool_response>"
+        return tool_response(f"{'Error: ' if failed else ''}{text}")
     if isinstance(message, AIMessage) and message.tool_calls:
         calls = tools.write([{"name": call["name"], "args": call["args"]} for call in message.tool_calls])
         return f"{text}\n{calls}" if text else calls

@@ -27,10 +27,11 @@ from steergraph.chat.messages import convert
 from steergraph.chat.replies import last, piece_of, result
 from steergraph.chat.request import CallOptions, Engines, VisibleText, call_options
 from steergraph.chat.structured import structured
-from steergraph.chat.tools import Tools, format_of
+from steergraph.chat.tools import Tools
 from steergraph.engine.protocol import Engine, Message, Request
 from steergraph.engine.steering.records import Steering
 from steergraph.engine.streaming import text_chunks
+from steergraph.engine.wire.tool_calls import format_of
 
 
 class SteeredChat(BaseChatModel):

@@ -12,12 +12,13 @@ from typing import Any
 
 from steergraph.base.errors import InputError, first_problem
 from steergraph.chat.constrained import shape_grammar, tool_grammar
-from steergraph.chat.tools import NEVER, Tools, visible
+from steergraph.chat.tools import Tools, visible
 from steergraph.engine.constrain.grammar import Grammar, GrammarKind
 from steergraph.engine.decode.text import CLOSE_THINKING, OPEN_THINKING
 from steergraph.engine.protocol import Engine, Message, Request, Sampling, Span
 from steergraph.engine.steering.records import Steering
 from steergraph.engine.wire.requests import stop_sequences
+from steergraph.engine.wire.tool_calls import NEVER
 
 CALL_FIELDS = frozenset(
     {"steering", "dose", "suspend", "constrain", "temperature", "top_p", "top_k", "max_tokens", "seed", "timeout"}

@@ -10,22 +10,13 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from langchain_core.utils.json import parse_partial_json
 
 from steergraph.engine.protocol import Span
+from steergraph.engine.wire.tool_calls import NEVER, TAGS, Format, write_call
 
-Format = Literal["hermes", "json", "python"]
-NEVER = "\ufdd0"
-"""A noncharacter, which no text has: a span that closes with it lasts to the end."""
-
-_TAGS = {
-    "hermes": ("<tool_call>", "</tool_call>"),
-    "python": ("<|tool_call_start|>", "<|tool_call_end|>"),
-    "mistral": ("[TOOL_CALLS]", NEVER),
-    "llama": ("<|python_tag|>", "<|eom_id|>"),
-}
 _HOW: dict[Format, str] = {
     "hermes": "For each call write a JSON object with the name and the arguments between tags, and nothing after it:\n"
     '<tool_call>\n{"name": "NAME", "arguments": {"ARGUMENT": "VALUE"}}\n</tool_call>',
@@ -72,8 +63,8 @@ class Tools:
     def spans(self) -> tuple[Span, ...]:
         """Where an answer is read by a program."""
         if self.format == "json" or self.only is not None:
-            return (Span(open=_TAGS["hermes"][0], close=_TAGS["hermes"][1]), Span(open="{", close=NEVER))
-        opened, closed = _TAGS[self.format]
+            return (Span(open=TAGS["hermes"][0], close=TAGS["hermes"][1]), Span(open="{", close=NEVER))
+        opened, closed = TAGS[self.format]
         return (Span(open=opened, close=closed),)
 
 
@@ -86,35 +77,6 @@ class ParsedAnswer:
     calls: tuple[tuple[str, dict[str, Any]], ...] = ()
     broken: tuple[tuple[str, str], ...] = ()
     """(text, what is wrong) of calls that can't be read."""
-
-
-def format_of(chat_template: object) -> Format:
-    """The way of writing calls that a model's own chat template shows."""
-    template = chat_template if isinstance(chat_template, str) else json.dumps(chat_template or "")
-    if "<|tool_call_start|>" in template or "<|tool_list_start|>" in template:
-        return "python"
-    if "<|python_tag|>" in template and "<tool_call>" not in template:
-        return "json"
-    return "hermes"
-
-
-def tags(format: Format) -> tuple[str, str]:
-    """What stands around a call; nothing around a bare JSON object."""
-    return _TAGS.get(format, ("", ""))
-
-
-def arguments_key(format: Format) -> str:
-    """What a call's arguments are called in JSON."""
-    return "parameters" if format == "json" else "arguments"
-
-
-def write_call(name: str, arguments: Mapping[str, Any], format: Format) -> str:
-    opened, closed = tags(format)
-    if format == "python":
-        words = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-        return f"{opened}[{name}({words})]{closed}"
-    body = json.dumps({"name": name, arguments_key(format): dict(arguments)}, ensure_ascii=False)
-    return body if format == "json" else f"{opened}\n{body}\n{closed}"
 
 
 def parse_answer(text: str, tools: Tools, *, cut: bool = False) -> ParsedAnswer:
@@ -147,7 +109,7 @@ def visible(text: str) -> int:
     if re.match(r"\s*(\{|\[|```|$)", text):
         return 0
     end = len(text)
-    for opened in (*(opened for opened, _ in _TAGS.values()), "```"):
+    for opened in (*(opened for opened, _ in TAGS.values()), "```"):
         place = text.find(opened)
         if place >= 0:
             end = min(end, place)
@@ -166,7 +128,7 @@ def visible(text: str) -> int:
 def _marked(text: str) -> tuple[int, list[str]] | None:
     """Where the first mark stands, and what stands between the marks."""
     bodies: list[tuple[int, str]] = []
-    for opened, closed in _TAGS.values():
+    for opened, closed in TAGS.values():
         for match in re.finditer(re.escape(opened) + r"(.*?)(?:" + re.escape(closed) + r"|\Z)", text, re.DOTALL):
             bodies.append((match.start(), match[1]))
     bodies.sort()

@@ -36,6 +36,7 @@ def serve(
         import uvicorn
 
         from steergraph.web.app import build_app
+        from steergraph.web.server import Server
     except ImportError as error:
         raise InputError(
             f"steergraph serve needs {error.name}: install steergraph with its extra, steergraph[serve]"
@@ -60,12 +61,14 @@ def serve(
             hosts = ("localhost", "127.0.0.1", "[") if is_loopback(host) else ("*",)
             app = build_app(engine, sources, name=name, key=key, max_requests=max_requests, hosts=hosts)
             shown = name or engine.info.name
-            print(f"serving {shown} at {_address(listening)}#{shown}", flush=True)
-            print(f"vectors: {', '.join(sources.library) or 'none'}; key: {'asked for' if key else 'none'}", flush=True)
-            server = uvicorn.Server(
-                uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
-            )
-            server.run(sockets=[listening])
+
+            def say() -> None:
+                there, asked = ", ".join(sources.library) or "none", "asked for" if key else "none"
+                print(f"serving {shown} at {_address(listening)}#{shown}", flush=True)
+                print(f"vectors: {there}; key: {asked}", flush=True)
+
+            config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+            Server(config, started=say, ending=engine.close).run(sockets=[listening])
     finally:
         listening.close()
     return 0

@@ -8,7 +8,7 @@ from fastapi.middleware.trustedhost import TrustedHostMiddleware
 
 from steergraph.base.versions import version_of
 from steergraph.engine.local import LocalEngine
-from steergraph.web.guard import add_errors
+from steergraph.web.guard import add_errors, max_body
 from steergraph.web.routes import Service
 from steergraph.web.sources import Sources
 
@@ -32,6 +32,7 @@ def build_app(
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
     )
     app.state.key = key
+    app.state.max_body = max_body(engine.info.window)
     add_errors(app)
 
     @app.get("/health")

@@ -1,9 +1,11 @@
 """OpenAI's request bodies as requests to an engine.
 
-Knows both vocabularies. A field that changes an answer and can't be honoured is refused; one that changes nothing
-(`user`, `metadata`) is passed over.
+Knows both vocabularies. A field that changes an answer and can't be honoured is refused, and so is one that nobody
+knows, since it may be misspelt; what changes nothing (`user`, `tool_choice: "auto"` without tools) is passed over.
 """
 
+import difflib
+import json
 import secrets
 from typing import Annotated, Any, Literal
 
@@ -16,6 +18,7 @@ from steergraph.engine.steering.records import Steering
 from steergraph.engine.wire.requests import stop_sequences
 from steergraph.engine.wire.steering_field import from_spec, parse_spec
 from steergraph.engine.wire.structured import ResponseFormat, StructuredOutputs, grammar_of
+from steergraph.web.messages import ChatMessage
 from steergraph.web.sources import Sources
 
 MAX_MESSAGES = 4096
@@ -31,7 +34,20 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "logit_bias": ({},),
     "tools": ([],),
     "functions": ([],),
-    "tool_choice": ("none",),
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "reasoning_effort": ("none",),
+    "modalities": (["text"],),
+    "verbosity": ("medium",),
+    **dict.fromkeys(("prediction", "web_search_options", "truncate_prompt_tokens", "logits_processors"), ()),
+    # vLLM's.
+    **dict.fromkeys(("stop_token_ids", "bad_words"), ([],)),
+    **dict.fromkeys(
+        ("ignore_eos", "include_stop_str_in_output", "use_beam_search", "continue_final_message"), (False,)
+    ),
+    **dict.fromkeys(("add_special_tokens", "return_token_strs"), (False,)),
+    **dict.fromkeys(("skip_special_tokens", "spaces_between_special_tokens", "add_generation_prompt"), (True,)),
+    "length_penalty": (1,),
     # vLLM's former names for `structured_outputs`.
     **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar"), ()),
     "echo": (False,),
@@ -39,20 +55,16 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "audio": (),
 }
 """Fields that would change an answer, and the values at which they don't."""
+PASSED_OVER = frozenset(
+    {
+        *("user", "metadata", "store", "service_tier", "parallel_tool_calls", "safety_identifier"),
+        *("prompt_cache_key", "prompt_cache_retention", "cache_salt", "priority", "request_id"),
+    }
+)
+"""Fields that change no answer, whatever they say."""
 
 
-class TextPart(Frozen):
-    type: Literal["text"]
-    text: str
-
-
-class ChatMessage(Loose):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | tuple[TextPart, ...]
-
-    def ours(self) -> Message:
-        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return Message(role="system" if self.role == "developer" else self.role, content=content)
+Prompt = Annotated[str, Field(strict=True)] | tuple[Annotated[int, Field(ge=0, strict=True)], ...]
 
 
 class StreamOptions(Loose):
@@ -73,10 +85,18 @@ class Body(Loose):
     def _supported(cls, content: Any) -> Any:
         if not isinstance(content, dict):
             raise InputError("the body is not a JSON object")
-        for field, neutral in NEUTRAL.items():
-            if content.get(field) is not None and content[field] not in neutral:
+        try:
+            json.dumps(content, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise InputError("the body holds half of a surrogate pair, which is no character") from error
+        said = {key: value for key, value in content.items() if value is not None}
+        for field, value in said.items():
+            if field in NEUTRAL and value not in NEUTRAL[field]:
                 raise InputError(f"{field}: not supported here; leave it out")
-        return {key: value for key, value in content.items() if value is not None}
+            if field not in cls.model_fields and field not in NEUTRAL and field not in PASSED_OVER:
+                near = difflib.get_close_matches(field, cls.model_fields, n=1)
+                raise InputError(f"{field[:80]}: there is no such field{f'; nearest: {near[0]}' if near else ''}")
+        return said
 
 
 class GenerationBody(Body):
@@ -104,16 +124,23 @@ class ChatBody(GenerationBody):
     """POST /v1/chat/completions."""
 
     messages: tuple[ChatMessage, ...] = Field(min_length=1, max_length=MAX_MESSAGES)
+    max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     chat_template_kwargs: TemplateArguments = TemplateArguments()
 
 
 class CompletionBody(GenerationBody):
-    """POST /v1/completions, for one prompt."""
+    """POST /v1/completions: a prompt or several, in text or in tokens."""
 
-    prompt: str | tuple[Annotated[int, Field(ge=0)], ...]
+    prompt: Prompt | Annotated[tuple[Prompt, ...], Field(min_length=1)]
     prompt_logprobs: Literal[0] | None = None
     """Each prompt token's own log-probability; with `max_tokens` 0 nothing else is done."""
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """Each prompt, where there is one or there are several."""
+        several = isinstance(self.prompt, tuple) and not all(isinstance(one, int) for one in self.prompt)
+        return self.prompt if several else (self.prompt,)  # type: ignore[return-value]
 
 
 class TokenizeBody(Body):
@@ -132,20 +159,25 @@ def steering_of(body: GenerationBody, sources: Sources) -> Steering | None:
 
 
 def request_of(
-    body: ChatBody | CompletionBody, prompt: list[int] | None, sources: Sources, info: ModelInfo, defaults: Sampling
+    body: ChatBody | CompletionBody,
+    prompt: tuple[Message, ...] | list[int],
+    sources: Sources,
+    info: ModelInfo,
+    defaults: Sampling,
 ) -> Request:
-    """The request to the engine. `prompt` is a plain completion's, in tokens. What is not said is the model's own
-    default, and a random seed. Raises InputError."""
+    """The request to the engine. `prompt` is messages, or a plain completion's tokens. What is not said is the model's
+    own default, and a random seed. Raises InputError."""
+    messages = prompt if isinstance(prompt, tuple) else None
     if isinstance(body, ChatBody):
         most = body.max_completion_tokens or body.max_tokens or info.window
-        messages: tuple[Message, ...] | None = tuple(message.ours() for message in body.messages)
         thinking = body.chat_template_kwargs.enable_thinking
     else:
-        most, messages, thinking = body.max_tokens or COMPLETION_TOKENS, None, False
+        # A caller who wants no token at all is not handed on to the engine, whose least is one.
+        most, thinking = COMPLETION_TOKENS if body.max_tokens is None else max(1, body.max_tokens), False
     try:
         return Request(
             messages=messages,
-            token_ids=tuple(prompt) if prompt is not None else None,
+            token_ids=tuple(prompt) if isinstance(prompt, list) else None,
             steering=steering_of(body, sources),
             suspend=body.steering_suspend,
             grammar=grammar_of(body.response_format, body.structured_outputs),

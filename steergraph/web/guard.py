@@ -1,6 +1,7 @@
 """Who may ask, how much, and every failure as an error in OpenAI's shape. Knows HTTP; not engines' answers."""
 
 import hmac
+import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from typing import Any
 
@@ -15,8 +16,16 @@ from steergraph.engine.local import EngineClosed
 from steergraph.engine.wire.errors import error_body
 
 MAX_BODY = 8 * 2**20
+BODY_BYTES, TOKEN_BYTES = 2**18, 64
+"""A body may have so many bytes, and so many more for each token of the model's window: what is far longer can't fit,
+and would only be tokenized to say so."""
+log = logging.getLogger(__name__)
 GOING_DOWN = "the server is going down"
 NOT_JSON = "the body is not JSON"
+
+
+def max_body(window: int) -> int:
+    return min(MAX_BODY, BODY_BYTES + TOKEN_BYTES * window)
 
 
 class BoundedRequest(Request):
@@ -26,8 +35,8 @@ class BoundedRequest(Request):
         size = 0
         async for data in super().stream():
             size += len(data)
-            if size > MAX_BODY:
-                raise HTTPException(413, f"the body has more than {MAX_BODY} bytes")
+            if size > self.app.state.max_body:
+                raise HTTPException(413, f"the body has more than {self.app.state.max_body} bytes")
             yield data
 
 
@@ -39,8 +48,9 @@ class GuardedRoute(APIRoute):
 
         async def guarded(request: Request) -> Response:
             key = request.app.state.key
-            sent = request.headers.get("authorization", "").removeprefix("Bearer ")
-            if key is not None and not hmac.compare_digest(sent.encode(), key.encode()):
+            scheme, _, sent = request.headers.get("authorization", "").partition(" ")
+            given = sent.strip() if scheme.lower() == "bearer" else ""
+            if key is not None and not hmac.compare_digest(given.encode(), key.encode()):
                 raise HTTPException(401, "the API key is missing or wrong")
             # Anything but JSON is refused, so that no web page can send it without the browser asking first.
             kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
@@ -76,6 +86,7 @@ def add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
+        log.error("%s %s failed", request.method, request.url.path[:80], exc_info=error)
         return _answer(500, "internal error")  # its words may tell of files and memory of this machine
 
 

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from steergraph.engine.protocol import Completion, Scores
@@ -37,37 +38,43 @@ class Replies:
     def usage(self, completion: Completion) -> Reply:
         return Reply(**self._piece_head, choices=(), usage=TokenUsage.of(completion.usage))
 
-    def whole(self, completion: Completion) -> Reply:
-        if self._chat:
-            thinking = {"reasoning_content": completion.thinking} if completion.thinking else {}
-            content: dict[str, Any] = {"message": Delta(role="assistant", content=completion.text, **thinking)}
-        else:
-            content = {"text": completion.text, "prompt_logprobs": None}
-        return self._whole(completion, **content)
+    def whole(self, completions: Sequence[Completion]) -> Reply:
+        """One choice for each prompt."""
+        return self._whole([(completion, self._content(completion)) for completion in completions])
 
-    def scored(self, nothing: Completion, prompt: list[int], scores: Scores | None) -> Reply:
+    def scored(self, nothing: Sequence[Completion], prompts: Sequence[list[int]], scores: Sequence[Scores]) -> Reply:
         """vLLM's `prompt_logprobs`: none for the first token, then each token's own."""
-        logprobs = scores.logprobs if scores else ()
-        own = [{token: TokenLogprob(logprob=one)} for token, one in zip(prompt[1:], logprobs, strict=True)]
-        return self._whole(nothing, text="", prompt_logprobs=(None, *own))
+        parts = []
+        for completion, prompt, one in zip(nothing, prompts, scores, strict=True):
+            logprobs = zip(prompt[1:], one.logprobs, strict=True)
+            own = [{token: TokenLogprob(logprob=logprob)} for token, logprob in logprobs]
+            parts.append((completion, {"text": "", "prompt_logprobs": (None, *own)}))
+        return self._whole(parts)
 
-    def _whole(self, completion: Completion, **content: Any) -> Reply:
-        return Reply(
-            **self._head,
-            choices=(self._choice(completion, logprobs=None, **content),),
-            usage=TokenUsage.of(completion.usage),
-            # Thinking has been taken out of the text already.
-            steergraph=_report(completion, opens_thinking=False),
-        )
+    def _content(self, completion: Completion) -> dict[str, Any]:
+        if not self._chat:
+            return {"text": completion.text, "prompt_logprobs": None}
+        thinking = {"reasoning_content": completion.thinking} if completion.thinking else {}
+        return {"message": Delta(role="assistant", content=completion.text, **thinking)}
+
+    def _whole(self, parts: Sequence[tuple[Completion, dict[str, Any]]]) -> Reply:
+        # Thinking has been taken out of the text already.
+        reports = [_report(completion, opens_thinking=False) for completion, _ in parts]
+        if len(parts) > 1:
+            parts = [(one, {**said, "steergraph": report}) for (one, said), report in zip(parts, reports, strict=True)]
+        choices = [self._choice(one, at=at, logprobs=None, **said) for at, (one, said) in enumerate(parts)]
+        own = {"steergraph": reports[0]} if len(parts) == 1 else {}
+        usage = [TokenUsage.of(completion.usage) for completion, _ in parts]
+        return Reply(**self._head, choices=tuple(choices), usage=TokenUsage.sum(usage), **own)
 
     def _piece(self, completion: Completion | None = None, **content: Any) -> Reply:
         return Reply(**self._piece_head, choices=(self._choice(completion, **content),))
 
-    def _choice(self, completion: Completion | None, **content: Any) -> Choice:
-        """`completion` where it ends here."""
+    def _choice(self, completion: Completion | None, at: int = 0, **content: Any) -> Choice:
+        """`completion` where it ends here; `at`: of which prompt it is."""
         if completion is not None and self._token_ids:
             content["token_ids"] = completion.token_ids
-        return Choice(index=0, finish_reason=_finish(completion), **content)
+        return Choice(index=at, finish_reason=_finish(completion), **content)
 
 
 def _report(completion: Completion, opens_thinking: bool) -> SteeringReport:

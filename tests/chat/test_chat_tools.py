@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steergraph.chat.tools import Format, Tools, format_of, parse_answer, visible, write_call
+from steergraph.chat.tools import Tools, parse_answer, visible
+from steergraph.engine.wire.tool_calls import Format, format_of, write_call
 
 SCHEMA = {"name": "f", "description": "", "parameters": {"type": "object", "properties": {"name": {"type": "string"}}}}
 JSON = st.recursive(

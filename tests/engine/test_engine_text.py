@@ -12,6 +12,7 @@ from steergraph.engine.protocol import Message, Span
 
 TOKENIZER = tiny_tokenizer()
 BYTES = st.lists(st.integers(0, len(TOKENIZER) - 1), max_size=40)
+EDIT = "a.py\n<<<<<<< SEARCH\n{}\n=======\nz\n>>>>>>> REPLACE\n"
 WORDS = st.text(st.sampled_from("ab<>\n é東🙂"), max_size=30)
 
 
@@ -92,9 +93,21 @@ def test_spans_are_tracked_as_a_reader_of_the_whole_text_would(parts: list[str])
         ("never closed", True, ("", "never closed")),
         ("write <think> and </think> here", False, ("write <think> and </think> here", "")),
         ("    indented code", False, ("    indented code", "")),
+        ("so\n</think>\nanswer", False, ("so\n</think>\nanswer", "")),
+        # Where nobody knows what the prompt had opened: the first mark outside code closes what it began.
+        ("plain", None, ("plain", "")),
+        ("so\n</think>\n\nanswer", None, ("answer", "so")),
+        ("<think>so</think>answer", None, ("answer", "so")),
+        ("so</think>a </think> b", None, ("a </think> b", "so")),
+        ("write <think> and </think> here", None, ("write <think> and </think> here", "")),
+        ("Write `</think>` there.", None, ("Write `</think>` there.", "")),
+        ("Write:\n```\n</think>\n```\n", None, ("Write:\n```\n</think>\n```\n", "")),
+        ("```\nx\n```\nso</think>```\n</think>\n```", None, ("```\n</think>\n```", "```\nx\n```\nso")),
+        (f"{EDIT.format('x')}so</think>{EDIT.format('y')}", None, (EDIT.format("y"), f"{EDIT.format('x')}so")),
+        (EDIT.format("</think>"), None, (EDIT.format("</think>"), "")),
     ],
 )
-def test_thinking_is_split_from_the_answer(text: str, already: bool, expected: tuple[str, str]) -> None:
+def test_thinking_is_split_from_the_answer(text: str, already: bool | None, expected: tuple[str, str]) -> None:
     assert split_thinking(text, thinking_already=already) == expected
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 from remote_help import Scripted, chunk, says, serving
 
@@ -85,6 +86,25 @@ def test_serve_is_a_process_that_ends_when_told(tmp_path: Path) -> None:
             assert main(["ask", "What is 1 + 1?", "--model", address, "--out", "run"]) in (0, 1)
             server.send_signal(signal.SIGINT)
             assert server.wait(30) in (0, 130) and "Traceback" not in server.stderr.read()
+        finally:
+            server.kill()
+
+
+@pytest.mark.slow
+def test_a_server_that_is_terminated_ends_its_streams() -> None:
+    command = [*SERVER, "--port", "0", "--name", "mine"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None and server.stderr is not None
+            url = server.stdout.readline().split(" at ")[1].strip().removesuffix("#mine") + "/chat/completions"
+            body = {"model": "mine", "stream": True, "min_tokens": 900, "messages": [{"role": "user", "content": "a"}]}
+            with httpx2.stream("POST", url, json=body, trust_env=False, verify=False, timeout=30) as answer:
+                lines = answer.iter_lines()
+                next(lines)
+                server.send_signal(signal.SIGTERM)
+                told = [line for line in lines if line.startswith("data: ")]
+            assert json.loads(told[-1].removeprefix("data: "))["error"]["code"] == 503
+            assert server.wait(30) == -signal.SIGTERM and "Traceback" not in server.stderr.read()
         finally:
             server.kill()
 

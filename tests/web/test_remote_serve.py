@@ -2,8 +2,11 @@
 
 import json
 import re
+import socket
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -11,11 +14,13 @@ from typing import Any
 
 import httpx2
 import pytest
+import uvicorn
 from engine_help import TEXTS, ask, steer, tiny_library, tiny_loaded, tiny_vector
 from remote_help import QUICK, serving, until
 
 from steergraph.base.errors import InputError
 from steergraph.engine.constrain.grammar import GRAMMAR_KINDS, Grammar
+from steergraph.engine.loading.chat import Chat
 from steergraph.engine.local import LocalEngine
 from steergraph.engine.protocol import Completion, Message, Request, Sampling, ScoreRequest, Span
 from steergraph.engine.remote.engine import RemoteEngine
@@ -24,9 +29,17 @@ from steergraph.engine.steering.records import Component, Steering
 from steergraph.engine.wire.steering_field import to_spec
 from steergraph.vectors.formats import write_vector
 from steergraph.vectors.library import Library
+from steergraph.web.app import build_app
+from steergraph.web.guard import max_body
+from steergraph.web.server import Server
 from steergraph.web.sources import Sources
 
 ALL = {"prompt": "all", "generation": "all"}
+CALLING = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 3}'}}],
+}
 BOTH = Steering(components=(*steer("v", 1, 8.0).components, *steer("w", 2, -5.0, unit="residual").components))
 
 
@@ -46,7 +59,8 @@ class Pair:
     client: httpx2.Client
 
     def post(self, path: str, body: Any, **how: Any) -> httpx2.Response:
-        return self.client.post(f"{self.address}/{path}", json=body, **how)
+        headers = {"Content-Type": "application/json"}
+        return self.client.post(f"{self.address}/{path}", content=json.dumps(body), headers=headers, **how)
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +223,16 @@ def test_a_client_that_leaves_stops_the_generation(pair: Pair, stream: bool, mon
     [
         ({"model": "other"}, 404, "no model called 'other'"),
         ({"messages": []}, 400, "messages"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, 400, "role"),
+        ({"messages": [{"role": "critic", "content": "x"}]}, 400, "role"),
+        ({"messages": [{"role": "user", "content": None}]}, 400, "messages.0.content: null"),
+        ({"messages": [{"role": "user", "content": "\ud800"}]}, 400, "half of a surrogate pair"),
+        ({"messages": [CALLING | {"role": "user"}]}, 400, "only of the assistant's"),
+        ({"messages": [CALLING | {"tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]}, 400, "not JSON"),
+        ({"messages": [CALLING | {"tool_calls": [{"function": {"name": "f", "arguments": "[]"}}]}]}, 400, "an object"),
+        ({"temprature": 0.5}, 400, "temprature: there is no such field; nearest: temperature"),
+        ({"do_my_thing": True}, 400, "do_my_thing: there is no such field"),
+        ({"tool_choice": "required"}, 400, "tool_choice: not supported"),
+        ({"max_tokens": 0}, 400, "max_tokens"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, 400, "messages"),
         ({"n": 2}, 400, "n: not supported"),
         ({"tools": [{"type": "function"}]}, 400, "tools: not supported"),
@@ -337,10 +360,143 @@ def test_what_openais_own_clients_send(pair: Pair) -> None:
     assert text["object"] == "text_completion" and text["usage"]["completion_tokens"] == 16
 
 
+def test_a_history_with_tools_is_said_in_words(pair: Pair) -> None:
+    """A call without other content, and what the tools answered; `tool_choice` where there is nothing to choose."""
+    answers = [{"role": "tool", "tool_call_id": "c1", "content": text} for text in ("7", "8")]
+    said = [{"role": "user", "content": "Add."}, CALLING, *answers, {"role": "user", "content": "And?"}]
+    call = '<tool_call>\n{"name": "add", "arguments": {"a": 3}}\n</tool_call>'
+    replies = "<tool_response>\n7\n</tool_response>\n\n<tool_response>\n8\n</tool_response>\n\nAnd?"
+    words = [("user", "Add."), ("assistant", call), ("user", replies)]
+    model = pair.remote.info.name
+    plain = {"model": model, "messages": [{"role": role, "content": text} for role, text in words]}
+    root = pair.address.removesuffix("/v1")
+    tokens = [pair.client.post(f"{root}/tokenize", json={**plain, "messages": m}).json()["tokens"]
+              for m in (said, plain["messages"])]  # fmt: skip
+    assert tokens[0] == tokens[1]
+    neutral = {"tool_choice": "auto", "parallel_tool_calls": True, "reasoning_effort": "none", "tools": []}
+    body = {**plain, "max_tokens": 3, "temperature": 0}
+    changes: list[dict[str, Any]] = [{}, {"messages": said, **neutral}]
+    one, two = (pair.post("chat/completions", {**body, **change}).json() for change in changes)
+    assert one["choices"] == two["choices"]
+
+
+@pytest.mark.parametrize("texts", [True, False])
+def test_several_prompts_are_several_choices(pair: Pair, texts: bool) -> None:
+    """As lm-eval asks: a list of token lists."""
+    body = {"model": pair.remote.info.name, "temperature": 0, "max_tokens": 6, "return_token_ids": True}
+    dosed = {**body, **steered(scale=3.0, layers=[1])}
+    prompts: list[Any] = ["def total(", "a b c"] if texts else [[5, 9, 7], [11, 12]]
+    together = pair.post("completions", {**dosed, "prompt": prompts}).json()
+    alone = [pair.post("completions", {**dosed, "prompt": one}).json() for one in prompts]
+    assert [choice["index"] for choice in together["choices"]] == [0, 1]
+    for choice, one in zip(together["choices"], alone, strict=True):
+        assert choice["token_ids"] == one["choices"][0]["token_ids"]
+        assert choice["steergraph"]["receipt"] == one["steergraph"]["receipt"]
+    assert together["usage"]["prompt_tokens"] == sum(one["usage"]["prompt_tokens"] for one in alone)
+    scoring = {**body, "max_tokens": 0, "prompt_logprobs": 0}
+    together = pair.post("completions", {**scoring, "prompt": prompts}).json()
+    alone = [pair.post("completions", {**scoring, "prompt": one}).json() for one in prompts]
+    for choice, one in zip(together["choices"], alone, strict=True):
+        assert len(choice["prompt_logprobs"]) == len(one["choices"][0]["prompt_logprobs"])
+    assert pair.post("completions", {**body, "prompt": prompts, "stream": True}).status_code == 400
+    assert pair.post("completions", {**body, "prompt": [prompts[0]] * 65}).status_code == 400
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_no_token_is_made_where_none_is_asked_for(pair: Pair, stream: bool) -> None:
+    before = pair.behind.counters.forwards
+    body = {"model": pair.remote.info.name, "prompt": "def total(", "max_tokens": 0, "stream": stream}
+    answer = pair.post("completions", body)
+    if stream:
+        pieces = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+        assert [piece["choices"][0]["text"] for piece in pieces] == [""] and answer.text.rstrip().endswith("[DONE]")
+    else:
+        told = answer.json()
+        assert (told["choices"][0]["text"], told["choices"][0]["finish_reason"]) == ("", "length")
+        assert told["usage"]["completion_tokens"] == 0 < told["usage"]["prompt_tokens"]
+    assert pair.behind.counters.forwards == before
+
+
+def test_a_model_is_retrieved_by_its_name(pair: Pair) -> None:
+    name = pair.remote.info.name
+    listed = pair.client.get(f"{pair.address}/models").json()["data"]
+    assert pair.client.get(f"{pair.address}/models/{name}").json() == listed[0]
+    assert pair.client.get(f"{pair.address}/models/org/else").json()["error"]["code"] == 404
+
+
+def test_a_long_prompt_holds_nobody_else_up(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tokenized, for as long as that takes, beside the loop; what can't fit is refused before."""
+    tokenize, begun, go_on = Chat.text, threading.Event(), threading.Event()
+
+    def slow(chat: Chat, text: str) -> list[int]:
+        if text == "slow":
+            begun.set()
+            assert go_on.wait(20)
+        return tokenize(chat, text)
+
+    monkeypatch.setattr(Chat, "text", slow)
+    body = {"model": pair.remote.info.name, "prompt": "slow", "max_tokens": 1}
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(pair.post, "completions", body)
+        assert begun.wait(20)
+        assert pair.client.get(f"{pair.address.removesuffix('/v1')}/health").json() == {"status": "ok"}
+        assert pair.post("completions", {**body, "prompt": "x"}).status_code == 200
+        go_on.set()
+        assert waiting.result(20).status_code == 200
+    assert max_body(pair.remote.info.window) < 2**20
+    assert pair.post("completions", {**body, "prompt": "x" * 2**20}).status_code == 413
+
+
+def test_what_fails_unforeseen_is_in_the_log(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("the very reason")
+
+    monkeypatch.setattr(Chat, "text", broken)
+    answer = pair.post("completions", {"model": pair.remote.info.name, "prompt": "a"})
+    assert answer.status_code == 500 and "very reason" not in answer.text
+    assert "the very reason" in caplog.text
+
+
+def test_a_server_that_ends_tells_everybody_so() -> None:
+    """A stream gets an error event, who waits for a whole answer 503."""
+    with LocalEngine(tiny_loaded()) as engine:
+        app = build_app(engine, Sources.load(None, engine.info))
+        said: list[str] = []
+        config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=5)
+        server = Server(config, started=lambda: said.append("listening"), ending=engine.close)
+        listening = socket.create_server(("127.0.0.1", 0))
+        step = engine._decoder.step
+        engine._decoder.step = lambda: (time.sleep(0.05), step())[1]  # type: ignore[method-assign]
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        until(lambda: said)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1/chat/completions"
+        messages = [{"role": "user", "content": "a"}]
+        body = {"model": engine.info.name, "messages": messages, "min_tokens": 200, "max_tokens": 200}
+        with ThreadPoolExecutor() as pool, httpx2.Client(trust_env=False, timeout=30, verify=False) as client:
+            asked = [pool.submit(client.post, url, json={**body, "stream": stream}) for stream in (True, False)]
+            until(lambda: engine.counters.forwards > 3)
+            server.should_exit = True
+            stream, whole = (one.result(20) for one in asked)
+        thread.join(20)
+    last = json.loads(stream.text.strip().splitlines()[-1].removeprefix("data: "))
+    assert (last["error"]["code"], last["error"]["message"]) == (503, "the server is going down")
+    assert whole.status_code == 503 and whole.json()["error"]["message"] == "the server is going down"
+
+
 def test_the_api_describes_itself(pair: Pair) -> None:
     root = pair.address.removesuffix("/v1")
     described = pair.client.get(f"{root}/openapi.json").json()
-    assert {"/health", "/v1/models", "/v1/chat/completions", "/v1/completions", "/tokenize"} == set(described["paths"])
+    assert {
+        "/health",
+        "/v1/models",
+        "/v1/models/{name}",
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/tokenize",
+    } == set(described["paths"])
     assert "steering" in described["components"]["schemas"]["ChatBody"]["properties"]
     assert pair.client.get(f"{root}/docs").status_code == 200
 
@@ -350,6 +506,11 @@ def test_key_hosts_and_the_number_of_requests(tmp_path: Path, monkeypatch: pytes
         how: dict[str, Any] = {"key": "s3cret", "max_requests": 1, "hosts": ["127.0.0.1"], "name": "mine"}
         with serving(engine, **how) as address:
             get = httpx2.get(f"{address}/models", trust_env=False, verify=False)
+            for scheme in ("Bearer", "bearer", "BEARER"):  # HTTP's schemes have no case
+                headers = {"Authorization": f"{scheme} s3cret"}
+                assert (
+                    httpx2.get(f"{address}/models", headers=headers, trust_env=False, verify=False).status_code == 200
+                )
             assert get.status_code == 401 and "API key" in get.json()["error"]["message"]
             with pytest.raises(InputError, match="STEERGRAPH_API_KEY is not set"):
                 RemoteEngine(address)

@@ -3,6 +3,7 @@
 Knows strings and token ids. Knows nothing of models or steering.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,10 @@ from steergraph.engine.protocol import Span
 
 OPEN_THINKING, CLOSE_THINKING = "<think>", "</think>"
 BROKEN = "\ufffd"
+CODE = re.compile(
+    r"^[ \t]*(```+|~~~+).*?(?:^[ \t]*\1|\Z)|^<{5,} ?SEARCH.*?(?:^>{5,}|\Z)|`[^`\n]+`", re.DOTALL | re.MULTILINE
+)
+"""What an answer says about code and not about itself: fences, edit blocks, spans between backticks."""
 
 
 def hidden_tokens(tokenizer: Any) -> frozenset[int]:
@@ -138,18 +143,26 @@ class SpanWatch:
         return True
 
 
-def split_thinking(text: str, *, thinking_already: bool = False) -> tuple[str, str]:
+def split_thinking(text: str, *, thinking_already: bool | None = False) -> tuple[str, str]:
     """(answer, thinking) of generated text.
 
     A block counts where the text begins with it, or where the prompt had opened it (`thinking_already`); an unclosed
-    one lasts to the end. A mark in the middle of an answer is the answer's own text.
+    one lasts to the end. A mark in the middle of an answer is the answer's own text. Where nobody knows what the prompt
+    had opened (None, a server of others), a first `</think>` without an opening, outside code, closes a block that the
+    prompt began.
     """
     body = text.lstrip()
-    if thinking_already:
-        inside = body.removeprefix(OPEN_THINKING)
-    elif body.startswith(OPEN_THINKING):
-        inside = body[len(OPEN_THINKING) :]
+    if thinking_already or body.startswith(OPEN_THINKING):
+        thinking, _, answer = body.removeprefix(OPEN_THINKING).partition(CLOSE_THINKING)
+    elif thinking_already is None and (close := _unopened_close(body)) is not None:
+        thinking, answer = body[:close], body[close + len(CLOSE_THINKING) :]
     else:
         return text, ""
-    thinking, _, answer = inside.partition(CLOSE_THINKING)
     return answer.lstrip("\n"), thinking.strip()
+
+
+def _unopened_close(body: str) -> int | None:
+    """Where the first `</think>` outside code stands, if no `<think>` stands before it."""
+    prose = CODE.sub(lambda found: " " * len(found[0]), body)
+    opened, closed = prose.find(OPEN_THINKING), prose.find(CLOSE_THINKING)
+    return None if closed < 0 or 0 <= opened < closed else closed

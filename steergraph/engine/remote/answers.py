@@ -27,17 +27,22 @@ class Answer:
         self.token_ids: tuple[int, ...] = ()
         self.finish: FinishReason | None = None
         self.usage: TokenUsage | None = None
-        self.report = SteeringReport()
+        self.report: SteeringReport | None = None
         self.started = time.monotonic()
         self._pieces = 0
-        self._reasoning = False
+        self._reasoning = self._took_out = False
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """What the server says it did."""
+        return self.report.receipt if self.report else None
 
     def take(self, reply: Reply) -> None:
         """Raises RemoteError where this attempt says other words than the last one."""
         before = len(self.text)
         self.usage = reply.usage or self.usage
         self.report = reply.steergraph or self.report
-        for choice in reply.choices[:1]:
+        for choice in (choice for choice in reply.choices if not choice.index):
             delta = choice.delta or choice.message or Delta()
             self._add(delta.reasoning_content or delta.reasoning or "", reasoning=True)
             self._add(delta.content or choice.text or "", reasoning=False)
@@ -50,6 +55,7 @@ class Answer:
     def _add(self, text: str, *, reasoning: bool) -> None:
         """Reasoning that a server took out of the text goes back to where it was."""
         if text:
+            self._took_out |= reasoning
             if reasoning != self._reasoning:
                 self.text += OPEN_THINKING if reasoning else CLOSE_THINKING
             self.text += text
@@ -69,7 +75,9 @@ class Answer:
         """What there is, as a completion. `prompt_tokens` stands in where the server did not say."""
         # Where an attempt after a cut got less far than the one before, that one's text is the answer.
         text = max(self.text, self._handed_out, key=len)
-        answer, thinking = split_thinking(text, thinking_already=self.report.opens_thinking)
+        # A server that takes reasoning out of the text has opened nothing more; others may leave what a template began.
+        opened = self.report.opens_thinking if self.report else False if self._took_out else None
+        answer, thinking = split_thinking(text, thinking_already=opened)
         counted = self.usage or TokenUsage(completion_tokens=len(self.token_ids) or self._pieces)
         details = counted.prompt_tokens_details
         usage = Usage(
@@ -85,5 +93,5 @@ class Answer:
             finish_reason=finish,
             usage=usage,
             receipt=receipt(usage),
-            complete=self.report.complete,
+            complete=self.report.complete if self.report else None,
         )

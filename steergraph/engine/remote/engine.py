@@ -216,7 +216,7 @@ class RemoteEngine:
             finish,
             prompt,
             lambda usage: (
-                bodies.receipt_of(request.steering, self._library, self._server, usage, answer.report.receipt)
+                bodies.receipt_of(request.steering, self._library, self._server, usage, answer.receipt)
                 if request.steering is not None
                 else None
             ),

@@ -6,6 +6,7 @@ take whatever stands in the others. Knows nothing of HTTP.
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field, field_serializer
@@ -38,6 +39,8 @@ class Choice(Loose):
     token_ids: tuple[int, ...] | None = None
     prompt_logprobs: tuple[dict[int, TokenLogprob] | None, ...] | None = None
     """Of each prompt token, by its id; None for the first, before which there is nothing."""
+    steergraph: "SteeringReport | None" = None
+    """Where an answer to several prompts has one for each."""
 
 
 class PromptDetails(Loose):
@@ -57,6 +60,16 @@ class TokenUsage(Loose):
             prompt_tokens_details=PromptDetails(cached_tokens=usage.cached_tokens),
             completion_tokens=usage.completion_tokens,
             total_tokens=usage.prompt_tokens + usage.completion_tokens,
+        )
+
+    @classmethod
+    def sum(cls, parts: Sequence["TokenUsage"]) -> "TokenUsage":
+        cached = sum((part.prompt_tokens_details.cached_tokens or 0) for part in parts if part.prompt_tokens_details)
+        return cls(
+            prompt_tokens=sum(part.prompt_tokens for part in parts),
+            prompt_tokens_details=PromptDetails(cached_tokens=cached),
+            completion_tokens=sum(part.completion_tokens for part in parts),
+            total_tokens=sum(part.total_tokens or 0 for part in parts),
         )
 
 

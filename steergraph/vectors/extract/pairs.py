@@ -39,9 +39,10 @@ def read_json(path: Path) -> Any:
 def _pair(entry: Any, where: str) -> tuple[str, str]:
     """The two texts of one pair."""
     told = entry if isinstance(entry, dict) else {}
-    for names, before in ((PLAIN, ""), (ANSWERS, told.get("question", None))):
-        pair = [told.get(name) for name in names]
-        if all(isinstance(text, str) for text in (*pair, before)):
-            positive, negative = (f"{str(before).rstrip()}\n{text.strip()}" if before else text for text in pair)
-            return positive, negative
+    plain, asked = [told.get(name) for name in PLAIN], [told.get(name) for name in ("question", *ANSWERS)]
+    if all(isinstance(text, str) for text in plain):
+        return str(plain[0]), str(plain[1])
+    if all(isinstance(text, str) for text in asked):
+        question, positive, negative = map(str, asked)
+        return f"{question.rstrip()}\n{positive.strip()}", f"{question.rstrip()}\n{negative.strip()}"
     raise ConfigError(f"{where} has neither {' and '.join(PLAIN)} nor question, {' and '.join(ANSWERS)} as texts")

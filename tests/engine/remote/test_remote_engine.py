@@ -197,6 +197,21 @@ def test_a_server_that_does_not_stream() -> None:
     assert (done.text, done.thinking, done.usage.completion_tokens) == ("Hello", "hm", 3)
 
 
+def test_thoughts_that_the_servers_template_opened_are_no_answer() -> None:
+    """An edit that was drafted in them would else be applied."""
+    draft = "a.py\n<<<<<<< SEARCH\nx\n=======\ny\n>>>>>>> REPLACE\n"
+    done = said(says(chunk(f"Maybe\n{draft}"), chunk("no.\n</think>\n\nNo edit."), chunk(finish="stop")))
+    assert (done.text, done.thinking) == ("No edit.", f"Maybe\n{draft}no.")
+
+
+def test_a_second_choice_is_passed_over() -> None:
+    def second(text: str) -> dict[str, Any]:
+        return {"choices": [{"index": 1, "delta": {"content": text}, "finish_reason": "length"}]}
+
+    done = said(says(second("an"), chunk("Hel"), second("other"), chunk("lo"), chunk(finish="stop"), second("one")))
+    assert (done.text, done.finish_reason) == ("Hello", "stop")
+
+
 def test_reasoning_is_thinking_and_stands_in_the_stream() -> None:
     def delta(**fields: Any) -> dict[str, Any]:
         return {"choices": [{"delta": fields, "finish_reason": None}]}
