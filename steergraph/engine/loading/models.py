@@ -18,6 +18,7 @@ from steergraph.engine.loading.gguf.convert import converted
 from steergraph.engine.loading.gguf.reader import read_gguf
 from steergraph.engine.loading.layers import decoder_layers, text_config
 from steergraph.engine.loading.quiet import quiet
+from steergraph.engine.loading.template import probe
 from steergraph.engine.loading.weights import find_model, fingerprint, weight_files
 from steergraph.engine.protocol import ModelInfo, Sampling
 
@@ -195,7 +196,7 @@ def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     found: set[int] = set()
     for value in (getattr(getattr(model, "generation_config", None), "eos_token_id", None), tokenizer.eos_token_id):
         found.update([value] if isinstance(value, int) else value or ())
-    return frozenset(found)
+    return frozenset(found) | probe(tokenizer).end_ids
 
 
 def _sampling(config: Any) -> Sampling:
