@@ -28,7 +28,8 @@ SMOLLM2 = (
 )
 LOOP = "{% for message in messages %}"
 DROPS_LATER = (
-    "{% if messages[0]['role'] == 'system' %}{{ '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}{% endif %}"
+    "{% if messages[0]['role'] == 'system' %}{{ '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}"
+    "{% endif %}"
     "{% for message in messages if message['role'] != 'system' %}{{'<|im_start|>' + message['role'] + '\n'"
     " + message['content'] + '<|im_end|>\n'}}{% endfor %}"
 )
@@ -120,7 +121,7 @@ def test_a_hostile_or_broken_template_is_one_line_and_runs_nothing(
         tmp_path / "tiny.gguf", fields={"tokenizer.chat_template": template.replace("RAN", str(tmp_path / "ran"))}
     )
     loaded = load_model(str(path))
-    with pytest.raises(InputError, match="^the model's chat template refuses these messages: ") as caught:
+    with pytest.raises(InputError, match=r"^the model's chat template refuses these messages: ") as caught:
         Chat(loaded.tokenizer).prompt([Message(role="user", content="hello")])
     assert "\n" not in str(caught.value) and not (tmp_path / "ran").exists()
 

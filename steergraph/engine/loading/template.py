@@ -84,7 +84,7 @@ def placed(messages: Messages, template: Template) -> list[dict[str, str]]:
 def marks(tokenizer: Any, *, special_alone: bool = False) -> re.Pattern[str] | None:
     """A pattern for every added token that is a mark and no text, longest first; None where there is none.
 
-    Marks are all special tokens, and others that look like one, as <think> or [TOOL]: a tokenizer makes them of plain text.
+    Marks are all special tokens, and others that look like one, as <think> or [TOOL]; tokenizers make them of any text.
     """
     names = {
         token.content
