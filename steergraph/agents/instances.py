@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from steergraph.agents.state import Task
-from steergraph.base.errors import InputError
+from steergraph.base.errors import InputError, one_line
 
 COLUMNS = ("instance_id", "repo", "base_commit", "version", "problem_statement")
 
@@ -61,6 +61,14 @@ def prediction(instance_id: str, patch: str | None, model: str, preset: str) -> 
     return {"instance_id": instance_id, "model_patch": patch or "", "model_name_or_path": name}
 
 
+def need_prediction(row: Mapping[str, Any], where: str) -> None:
+    """Raise InputError, naming what it lacks, for a row under other names than the harness's: read as it stands it
+    would be an empty patch."""
+    if lacking := [name for name in ("instance_id", "model_patch") if name not in row]:
+        has = ", ".join(one_line(str(name), 30) for name in list(row)[:6])
+        raise InputError(f"{where}: it lacks {' and '.join(lacking)}, so this is no prediction (it has {has})")
+
+
 def find_rows(path: Path, columns: Sequence[str] = COLUMNS) -> tuple[list[Any], tuple[str, ...] | None]:
     """Every row of a dataset file, and its columns where all rows have the same (parquet; None for the others).
 
@@ -83,7 +91,7 @@ def _rows(path: Path, columns: Sequence[str]) -> tuple[list[Any], tuple[str, ...
         names = tuple(pyarrow.parquet.read_schema(path).names)
         table = pyarrow.parquet.read_table(path, columns=[name for name in columns if name in names])
         return table.to_pylist(), names
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     if path.suffix == ".jsonl":
         return [json.loads(line) for line in text.split("\n") if line.strip()], None
     if path.suffix == ".json":

@@ -108,7 +108,7 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
 def read_record(path: Path) -> dict[str, Any] | None:
     """The JSON object in `path`, or None where there is none, or none that is whole."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
@@ -118,7 +118,7 @@ def read_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, dict[s
     """The JSON objects of a file, one a line, with the lines' numbers; of a line that is none, why not. Blank lines are
     passed over. `errors` says what becomes of bytes that are no UTF-8. Raises InputError where it can't be read."""
     try:
-        text = path.read_text(encoding="utf-8", errors=errors)
+        text = path.read_text(encoding="utf-8-sig", errors=errors)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {one_line(str(error), 150)}") from error
     for number, line in enumerate(text.split("\n"), 1):

@@ -86,7 +86,7 @@ def read_issue(source: str) -> str:
 def read_examples(path: str) -> list[str]:
     """Worked examples: a JSON list of strings, or text with a blank line between two. Raises InputError."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot read the examples: {error}") from error
     if path.endswith(".json"):
@@ -125,7 +125,7 @@ def _read(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: the issue is longer than {MAX_BYTES:,} bytes")
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: the issue is not UTF-8 text") from error
     except OSError as error:
@@ -152,7 +152,7 @@ def _fetch(url: str) -> str:
     if len(body) > MAX_BYTES:
         raise InputError(f"{shown}: the issue is longer than {MAX_BYTES:,} bytes")
     try:
-        text: str = body.decode("utf-8")
+        text: str = body.decode("utf-8-sig")
         if not github:
             return text
         issue: dict[str, str | None] = json.loads(text)

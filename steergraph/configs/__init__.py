@@ -36,7 +36,7 @@ def parse_yaml(text: str, where: str) -> Any:
 def load_yaml(path: str | Path) -> Any:
     """Read a YAML file of the user's. Raises ConfigError where it cannot be read or parsed."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot read it: {error}") from error
     return parse_yaml(text, str(path))
@@ -51,7 +51,7 @@ def load_config(name: str) -> Any:
     resource = files("steergraph.configs").joinpath(f"{name}.yaml")
     if not resource.is_file():
         raise ConfigError(f"no configuration called {name!r}")
-    return parse_yaml(resource.read_text(encoding="utf-8"), f"configs/{name}.yaml")
+    return parse_yaml(resource.read_text(encoding="utf-8-sig"), f"configs/{name}.yaml")
 
 
 def load_validated(model: type[Model], name: str, path: str | Path | None = None) -> Model:

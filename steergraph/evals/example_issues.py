@@ -59,7 +59,7 @@ def load_examples(folder: Path) -> list[ExampleIssue]:
         issues = [
             ExampleIssue(
                 name=entry["name"],
-                text=(folder / entry["issue"]).read_text(encoding="utf-8"),
+                text=(folder / entry["issue"]).read_text(encoding="utf-8-sig"),
                 test=entry["test"],
                 hidden=folder / entry["hidden"],
             )

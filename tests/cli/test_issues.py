@@ -40,6 +40,14 @@ def test_text_file_and_standard_input(tmp_path, monkeypatch):
     assert read_issue("-") == "From a pipe"
 
 
+def test_a_byte_order_mark_is_no_part_of_an_issue(tmp_path, monkeypatch):
+    path = tmp_path / "issue.md"
+    path.write_text("It breaks", encoding="utf-8-sig")
+    assert read_issue(str(path)) == "It breaks"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("снег\r\n".encode("utf-8-sig")), encoding="ascii"))
+    assert read_issue("-") == "снег\n"
+
+
 def test_a_folder_is_no_issue(tmp_path, monkeypatch):
     (tmp_path / "docs").mkdir()
     monkeypatch.chdir(tmp_path)

@@ -138,7 +138,7 @@ def _packages_of(repo: str, specs: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _read_specs(path: Path) -> Mapping[str, Any]:
     try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
+        loaded = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable table of versions: {str(error).splitlines()[0]}") from error
     if not isinstance(loaded, dict) or not all(isinstance(value, dict) for value in loaded.values()):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from steergraph.agents.instances import need_prediction
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
 from steergraph.evals.swebench.datasets import ALIASES
@@ -91,7 +92,7 @@ def read_predictions(path: Path, rows: Mapping[str, Row]) -> tuple[list[Predicti
     """The predictions of a .jsonl or .json file that can be graded, and a note for each thing that is wrong.
 
     Of two for one instance by one model the last counts, as with the harness. Raises InputError where the file cannot
-    be read at all or nothing in it can be graded.
+    be read at all, a row has other keys, or nothing in it can be graded.
     """
     notes: list[str] = []
     found: dict[tuple[str, str], Prediction] = {}
@@ -113,7 +114,7 @@ def read_predictions(path: Path, rows: Mapping[str, Row]) -> tuple[list[Predicti
 
 def _entries(path: Path, notes: list[str]) -> Iterable[tuple[str, Any]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot read it: {str(error).splitlines()[0]}") from error
     if path.suffix == ".jsonl":
@@ -139,10 +140,14 @@ def _entries(path: Path, notes: list[str]) -> Iterable[tuple[str, Any]]:
 
 
 def _prediction(place: str, entry: Any, rows: Mapping[str, Row], notes: list[str]) -> Prediction | None:
-    if not isinstance(entry, dict) or not isinstance(entry.get("instance_id"), str):
-        notes.append(f"{place}: no object with an instance_id, left out")
+    if not isinstance(entry, dict):
+        notes.append(f"{place}: no object, left out")
         return None
-    name, patch = entry["instance_id"], entry.get("model_patch")
+    need_prediction(entry, place)
+    name, patch = entry["instance_id"], entry["model_patch"]
+    if not isinstance(name, str):
+        notes.append(f"{place}: its instance_id is no text, left out")
+        return None
     if name not in rows:
         notes.append(f"{place}: no instance {name[:100]!r} in the dataset, left out")
         return None
@@ -176,7 +181,7 @@ def _load(source: str | Path) -> list[Any]:
 
             listed: list[Any] = pyarrow.parquet.read_table(path).to_pylist()
             return listed
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".jsonl":
             return [json.loads(line) for line in text.split("\n") if line.strip()]
         loaded = json.loads(text)

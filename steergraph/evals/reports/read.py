@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from steergraph.agents.instances import need_prediction
 from steergraph.base.errors import InputError, first_problem
 from steergraph.base.files import read_lines, read_record
 from steergraph.base.records import Frozen
@@ -135,9 +136,10 @@ def _entry(record: Mapping[str, Any] | None, folder: Path, instance_id: str) -> 
 def _predictions(path: Path, notes: list[str]) -> list[Variant]:
     by_model: dict[str, dict[str, Entry]] = {}
     for place, row in prediction_rows(path, notes):
-        name, patch = row.get("instance_id"), row.get("model_patch")
+        need_prediction(row, place)
+        name, patch = row["instance_id"], row["model_patch"]
         if not isinstance(name, str) or name in _UNUSABLE or "/" in name or not isinstance(patch, str | None):
-            notes.append(f"{place}: no prediction (instance_id and model_patch), left out")
+            notes.append(f"{place}: its instance_id or model_patch is no text that can be used, left out")
             continue
         model = str(row.get("model_name_or_path") or "unnamed")
         entries = by_model.setdefault(model, {})
@@ -163,7 +165,7 @@ def prediction_rows(path: Path, notes: list[str]) -> list[tuple[str, dict[str, A
     Raises InputError where the file can't be read."""
     if path.suffix == ".json":
         try:
-            loaded = json.loads(path.read_text(encoding="utf-8"))
+            loaded = json.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {first_problem(error)}") from error
         except ValueError as error:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from steergraph.agents.instances import need_prediction
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
 from steergraph.base.text import markdown_table
@@ -187,7 +188,10 @@ def _variant(name: str, path: Path, published: Mapping[str, Any], trees: Trees) 
     at_hand: list[float] = []
     readable = newline = applied = 0
     notes: list[str] = []
-    rows = [(row["instance_id"], str(row["model_patch"] or "")) for _, row in prediction_rows(path, notes)]
+    rows: list[tuple[str, str]] = []
+    for place, row in prediction_rows(path, notes):
+        need_prediction(row, place)
+        rows.append((row["instance_id"], str(row["model_patch"] or "")))
     if notes:
         raise InputError(notes[0])
     for instance_id, patch in rows:
@@ -224,7 +228,7 @@ def _variant(name: str, path: Path, published: Mapping[str, Any], trees: Trees) 
 
 def _published(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["variants"]
+        found = json.loads(path.read_text(encoding="utf-8-sig"))["variants"]
         return {str(name): dict(values) for name, values in found.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not the study's results: {type(error).__name__}: {str(error)[:100]}") from error

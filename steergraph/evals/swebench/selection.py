@@ -75,7 +75,7 @@ def _filtered(chosen: list[Row], word: str, rows: Sequence[Row]) -> list[Row]:
 def _by_id(chosen: list[Row], word: str, rows: Sequence[Row]) -> list[Row]:
     if word.startswith("@"):
         try:
-            words = Path(word[1:]).read_text(encoding="utf-8").split()
+            words = Path(word[1:]).read_text(encoding="utf-8-sig").split()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"--instances {word}: cannot read it: {error}") from error
     else:

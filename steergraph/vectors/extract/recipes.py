@@ -224,7 +224,7 @@ def _parquet(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _json(path: Path) -> list[Any]:
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     if path.suffix == ".jsonl":
         return [json.loads(line) for line in text.split("\n") if line.strip()]
     loaded = json.loads(text)
@@ -233,6 +233,6 @@ def _json(path: Path) -> list[Any]:
 
 def _content(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot read it: {error}") from error

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from steergraph.base.errors import InputError
 from steergraph.evals.grading.rows import Row, gold_predictions, read_predictions, read_rows
 from steergraph.evals.patches import refusal
+from steergraph.evals.reports.read import read_variants
 
 BASE = "0" * 40
 
@@ -87,7 +88,7 @@ def test_bad_predictions_are_notes_and_the_others_go_on(tmp_path: Path, rows: di
         json.dumps(own.prediction(own.NO_OP)),
         json.dumps(own.prediction(own.GOLD, "claims/it")),
         json.dumps(own.prediction(own.GOLD, instance_id="other__thing-9")),
-        json.dumps({"model_patch": "x"}),
+        json.dumps({"instance_id": 5, "model_patch": "x"}),
         json.dumps({"instance_id": own.INSTANCE, "model_patch": ""}),
         json.dumps(own.prediction("x", "..")),
         json.dumps({**own.prediction(None), "model_patch": 7, "model_name_or_path": "seven"}),
@@ -104,7 +105,7 @@ def test_bad_predictions_are_notes_and_the_others_go_on(tmp_path: Path, rows: di
     for words in (
         "line 2: own__calc-1 again: the last one is graded",
         "line 4: no instance 'other__thing-9'",
-        "line 5: no object with an instance_id",
+        "line 5: its instance_id is no text",
         "line 6: own__calc-1: no model_name_or_path",
         "line 7: own__calc-1: its model_name_or_path cannot name a folder",
         "line 8: own__calc-1: its model_patch is no text",
@@ -113,6 +114,34 @@ def test_bad_predictions_are_notes_and_the_others_go_on(tmp_path: Path, rows: di
     ):
         assert words in said
     assert len(notes) == 8
+
+
+def test_a_prediction_under_other_names_ends_it(tmp_path: Path, rows: dict[str, Row]) -> None:
+    """Read as it stands it would be an empty patch."""
+    good = own.prediction(own.NO_OP)
+    for odd, said in (
+        ({"instance_id": own.INSTANCE, "model": "m", "prediction": own.NO_OP}, "lacks model_patch"),
+        ({"model_patch": own.NO_OP, "model_name_or_path": "m"}, "lacks instance_id"),
+        ({"id": 1}, "lacks instance_id and model_patch"),
+    ):
+        (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, (good, odd))))
+        (tmp_path / "p.json").write_text(json.dumps([good, odd]))
+        for name in ("p.jsonl", "p.json"):
+            with pytest.raises(InputError, match=said) as error:
+                read_predictions(tmp_path / name, rows)
+            assert "\n" not in str(error.value) and "2" in str(error.value)
+            with pytest.raises(InputError, match=said):
+                read_variants([str(tmp_path / name)], [])
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json"])
+def test_a_byte_order_mark_loses_nothing(tmp_path: Path, rows: dict[str, Row], ending: str) -> None:
+    row = json.dumps(own.prediction(own.NO_OP))
+    (tmp_path / f"p.{ending}").write_text(row if ending == "jsonl" else f"[{row}]", encoding="utf-8-sig")
+    (found,), notes = read_predictions(tmp_path / f"p.{ending}", rows)
+    assert found.patch == own.NO_OP and not notes
+    variants = read_variants([str(tmp_path / f"p.{ending}")], notes)
+    assert [entry.patch for variant in variants for entry in variant.entries.values()] == [own.NO_OP] and not notes
 
 
 def test_a_file_with_nothing_to_grade_is_refused(tmp_path: Path, rows: dict[str, Row]) -> None:

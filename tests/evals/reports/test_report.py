@@ -272,7 +272,7 @@ def test_bad_input_is_one_line(run, tmp_path, capsys):
 def test_what_is_damaged_is_a_note_and_the_rest_is_reported(run, tmp_path, capsys):
     predictions = tmp_path / "p.jsonl"
     lines = (run.folder / "predictions" / "auto.jsonl").read_text().splitlines(keepends=True)
-    predictions.write_text("".join(lines[:2]) + lines[2][:40] + "\n" + '{"instance_id": 3}\n')
+    predictions.write_text("".join(lines[:2]) + lines[2][:40] + "\n" + '{"instance_id": 3, "model_patch": ""}\n')
     copy = tmp_path / "copy"
     for file in run.folder.rglob("*"):
         if file.is_file() and file.name != "lock":
@@ -295,7 +295,7 @@ def test_what_is_damaged_is_a_note_and_the_rest_is_reported(run, tmp_path, capsy
         "1 of 3 instances",
     ):
         assert sum(words in note for note in notes) == 1
-    assert sum("p.jsonl line 3: cut off" in n or "p.jsonl line 4: no prediction" in n for n in notes) == 2
+    assert sum("p.jsonl line 3: cut off" in n or "p.jsonl line 4: its instance_id" in n for n in notes) == 2
     assert "damaged" in (tmp_path / "o" / "index.html").read_text()
 
 

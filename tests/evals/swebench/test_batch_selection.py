@@ -78,6 +78,16 @@ def test_a_hub_that_does_not_answer_is_asked_once_and_said_in_a_line(tmp_path, m
     assert not (constants.HF_HUB_OFFLINE or datasets.config.HF_HUB_OFFLINE)
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "json"])
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path, ending):
+    text = json.dumps(row(1)) if ending == "jsonl" else json.dumps([row(1)])
+    (tmp_path / f"d.{ending}").write_text(text, encoding="utf-8-sig")
+    found = load_dataset(str(tmp_path / f"d.{ending}"))
+    assert [r["instance_id"] for r in found.rows] == ["a__b-1"]
+    (tmp_path / "ids").write_text("a__b-1\n", encoding="utf-8-sig")
+    assert select(list(found.rows), [f"@{tmp_path / 'ids'}"]) == list(found.rows)
+
+
 def test_repeated_rows(tmp_path):
     found = load_dataset(write(tmp_path / "d.jsonl", [v5(1), v5(2), v5(1)]))
     assert len(found.rows) == 2 and "1 repeated row(s) left out, the first of a__b-1" in found.notes[0]
