@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Protocol
 
 from steergraph.agents.checks.testing import TestCommand, TestRun, can_run, run_after, run_before
+from steergraph.agents.edits.diffs import diff_bytes
 from steergraph.agents.edits.parsing import PARSERS
 from steergraph.agents.edits.paths import UnsafePath, safe_path
 from steergraph.base.records import Frozen
+from steergraph.repo.encoding import to_bytes, to_text
 from steergraph.repo.git import GitError, run_git
 from steergraph.sandbox.run import Sandbox
 
@@ -64,7 +66,11 @@ def check_patch(
     root = copy if isinstance(copy, Path) else copy.path
     texts = dict(edited) if isinstance(edited, Mapping) else dict.fromkeys(edited)
     known = set(texts) if isinstance(edited, Mapping) else set()
-    if problems := [*_diff_problems(diff, texts, root), *_path_problems(texts, root)]:
+    try:
+        written = diff_bytes(diff, texts if known else {path: _text(root / path, path) for path in texts})
+    except UnicodeError as error:
+        return CheckResult(ok=False, problems=(f"the diff can't be written: {error}",), tests_before=before)
+    if problems := [*_diff_problems(diff, written, texts, root), *_path_problems(texts, root)]:
         return CheckResult(ok=False, problems=tuple(problems), tests_before=before)
     old = {path: _read(root / path) for path in texts}
     sandbox = (sandbox or Sandbox.detect()) if tests else None
@@ -72,11 +78,11 @@ def check_patch(
         before = run_before(tests, sandbox, root)
     try:
         for option in ("--check", "--apply"):
-            _git(root, ["apply", "--whitespace=nowarn", option, "-"], diff)
+            _git(root, ["apply", "--whitespace=nowarn", option, "-"], written)
     except GitError as error:
         return CheckResult(ok=False, problems=(f"the patch does not apply: {error}",), tests_before=before)
     for path in known:
-        if not _same(_read(root / path), texts[path]):
+        if not _same(_read(root / path), path, texts[path]):
             problems.append(f"{path}: what git wrote is not what was meant (the file's attributes convert it)")
     parse_problems = _parse_problems(old, root)
     if problems or parse_problems:
@@ -92,7 +98,7 @@ def check_patch(
     )
 
 
-def _diff_problems(diff: str, paths: Iterable[str], root: Path) -> list[str]:
+def _diff_problems(diff: str, written: bytes, paths: Iterable[str], root: Path) -> list[str]:
     """What is wrong with the diff's own form. A patch changes the texts of the files it names, and nothing else.
 
     git says what it touches: whoever computed the diff is not asked to read it again.
@@ -107,7 +113,7 @@ def _diff_problems(diff: str, paths: Iterable[str], root: Path) -> list[str]:
         if not (_MODE_LINE.fullmatch(line) or _HEADER_LINE.match(line))
     ]
     try:
-        counted = _git(root, ["apply", "--numstat", "-z", "-"], diff).decode("utf-8", "surrogateescape")
+        counted = _git(root, ["apply", "--numstat", "-z", "-"], written).decode("utf-8", "surrogateescape")
     except GitError as error:
         return problems or [f"the diff cannot be parsed: {error}"]
     touched = {entry.split("\t", 2)[2] for entry in counted.split("\0") if entry}
@@ -150,9 +156,9 @@ def _submodules(root: Path) -> list[str]:
     return [entry.partition("\t")[2] for entry in entries if entry.startswith("160000 ")]
 
 
-def _git(root: Path, args: list[str], text: str = "") -> bytes:
+def _git(root: Path, args: list[str], given: bytes = b"") -> bytes:
     # Never a repository further up, where `root` is none itself.
-    return run_git(args, root, text.encode(), environment={"GIT_CEILING_DIRECTORIES": str(root.resolve().parent)})
+    return run_git(args, root, given, environment={"GIT_CEILING_DIRECTORIES": str(root.resolve().parent)})
 
 
 def _parse_problems(old: Mapping[str, bytes | None], root: Path) -> list[str]:
@@ -188,8 +194,16 @@ def _read(path: Path) -> bytes | None:
         return None
 
 
-def _same(found: bytes | None, meant: str | None) -> bool:
+def _text(file: Path, path: str) -> str | None:
+    try:
+        return to_text(path, _read(file) or b"")
+    except ValueError:
+        return None
+
+
+def _same(found: bytes | None, path: str, meant: str | None) -> bool:
     if found is None or meant is None:
         return found is None and meant is None
     # A working copy may have CRLF where the repository has LF, by the file's attributes.
-    return found == meant.encode() or found.replace(b"\r\n", b"\n") == meant.encode().replace(b"\r\n", b"\n")
+    wanted = to_bytes(path, meant)
+    return found == wanted or found.replace(b"\r\n", b"\n") == wanted.replace(b"\r\n", b"\n")

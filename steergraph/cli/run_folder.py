@@ -18,6 +18,7 @@ from langchain_core.runnables import RunnableConfig
 
 from steergraph.agents.checkpoints import open_checkpoints, shown
 from steergraph.agents.driving import outcome_of, public_command, record_of
+from steergraph.agents.edits.diffs import diff_bytes
 from steergraph.agents.instances import prediction
 from steergraph.agents.policy import Policy
 from steergraph.agents.run_config import Context, RunConfig
@@ -100,12 +101,13 @@ class RunFolder:
         if values["task"]["kind"] == "issue":
             instance = values["task"].get("instance_id") or "local"
             row = prediction(instance, outcome.patch, info.name, config.arm)
-            self.write("patch.diff", outcome.patch or "")
+            files = (values.get("candidate") or {}).get("files", {})
+            self.write("patch.diff", diff_bytes(outcome.patch or "", files))
             self.write("prediction.jsonl", json.dumps(row) + "\n")
         self.write("outcome.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         return outcome
 
-    def write(self, name: str, text: str) -> None:
+    def write(self, name: str, text: str | bytes) -> None:
         """Write a file whole, by rename. Raises InputError on a full disk or a read-only folder."""
         write_whole(self.path / name, text)
 

@@ -1,7 +1,7 @@
 """What a commit's tree holds, read through GitPython's objects: entries, bytes, and text where a file is text.
 
 Knows what makes a file unreadable as text. Knows nothing of where the repository came from. Line endings are kept as
-they are; nothing is decoded by a guess, so that text written back gives the same bytes.
+they are; nothing is decoded by a guess (`encoding.py`), so that text written back gives the same bytes.
 """
 
 import stat
@@ -14,6 +14,7 @@ from steergraph.base.bounded import BoundedCache
 from steergraph.base.errors import InputError
 from steergraph.base.files import LFS_POINTER
 from steergraph.base.records import Frozen
+from steergraph.repo.encoding import to_text
 from steergraph.repo.hardened import HardenedRepo
 from steergraph.repo.objects import ObjectReader
 
@@ -56,7 +57,8 @@ class FileText(Frozen):
     path: str
     text: str | None
     reason: str | None = None
-    """Set where `text` is None: missing, symlink, submodule, too large, binary, not UTF-8, a Git LFS pointer."""
+    """Set where `text` is None: missing, symlink, submodule, too large, binary, a Git LFS pointer, or neither UTF-8 nor
+    in the encoding that it declares."""
 
 
 class Trees:
@@ -144,9 +146,9 @@ def decode(path: str, data: bytes) -> FileText:
     if b"\0" in data:
         return FileText(path=path, text=None, reason="binary")
     try:
-        return FileText(path=path, text=data.decode("utf-8"))
-    except UnicodeDecodeError:
-        return FileText(path=path, text=None, reason="not UTF-8")
+        return FileText(path=path, text=to_text(path, data))
+    except ValueError as error:
+        return FileText(path=path, text=None, reason=str(error))
 
 
 def _split(tree: git.Tree) -> tuple[list[_Item], list[git.Tree]]:

@@ -22,7 +22,7 @@ from steergraph.retrieval import terms
 from steergraph.retrieval.passages import Piece, pieces
 from steergraph.retrieval.terms import term_id
 
-VERSION = terms.VERSION * 1000 + 3
+VERSION = terms.VERSION * 1000 + 4
 """Of the analysis: bytes kept anywhere are only read back by the version that made them."""
 
 FIELDS = ("code", "name", "doc", "comment", "string", "path")

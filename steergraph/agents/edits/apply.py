@@ -12,6 +12,7 @@ from pathlib import Path
 
 from steergraph.agents.edits.patch import safe_path
 from steergraph.base.errors import InputError
+from steergraph.repo.encoding import to_bytes
 from steergraph.repo.local import find_git_dir, is_bare
 from steergraph.repo.repository import Repository
 
@@ -35,7 +36,7 @@ def apply_to_tree(repository: Repository, sha: str, tree: Path, files: Mapping[s
     try:
         for path, text in files.items():
             if text is not None:
-                staged[path] = _stage(targets[path], text)
+                staged[path] = _stage(targets[path], to_bytes(path, text))
     except OSError as error:
         for temporary in staged.values():
             temporary.unlink(missing_ok=True)
@@ -92,12 +93,12 @@ def _bytes_of(path: Path) -> bytes | None:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _stage(target: Path, text: str) -> Path:
+def _stage(target: Path, content: bytes) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     # A name that nobody can foresee: a repository could have planted a link there.
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".new")
     with os.fdopen(descriptor, "wb") as file:
-        file.write(text.encode("utf-8"))
+        file.write(content)
     temporary = Path(name)
     temporary.chmod(stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask())
     return temporary

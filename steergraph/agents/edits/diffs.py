@@ -6,12 +6,16 @@ and nowhere else: a form feed, a lone carriage return or U+2028 is part of its l
 """
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
+
+from steergraph.repo.encoding import encoding_of
 
 _CONTEXT = 3
 _MODE = "100644"
 _JUNK_FROM_LINES = 2_000
 """From so many changed lines on difflib's shortcut is taken: a longer diff, but no minutes of search."""
+_HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 _Code = tuple[str, int, int, int, int]
 _ESCAPES = {"\a": "\\a", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\v": "\\v", "\f": "\\f", "\r": "\\r"}
 _ESCAPES |= {'"': '\\"', "\\": "\\\\"}
@@ -30,6 +34,33 @@ def unified_diff(
     """
     known = kept or {}
     return "".join(_file_diff(path, before.get(path), after[path], known.get(path)) for path in sorted(after))
+
+
+def diff_bytes(diff: str, files: Mapping[str, str | None]) -> bytes:
+    """`diff` as git is to read it: each file's lines in the encoding that the file declares. `files` are the texts of
+    its files, before or after, as far as they are known; of a file that is deleted all of its lines are in the diff."""
+    heads = {f"+++ {quote_path(f'b/{path}')}": path for path in files}
+    heads |= {f"--- {quote_path(f'a/{path}')}": path for path in files}
+    parts: list[bytes] = []
+    path, encoding, left = "", "utf-8", 0
+    lines = _lines(diff)
+    for at, line in enumerate(lines):
+        hunk = _HUNK.match(line)
+        if left <= 0 and hunk:
+            left = sum(int(count) if count else 1 for count in hunk.groups())
+            text = files.get(path)
+            removed = "".join(one[1:] for one in lines[at + 1 : at + 3] if one.startswith("-"))
+            encoding = encoding_of(path, text if text is not None else removed)
+            parts.append(line.encode("utf-8", "surrogateescape"))
+            continue
+        if left <= 0 and not line.startswith("\\"):
+            path = heads.get(line.rstrip("\n").rstrip("\t"), path)
+        if left > 0 and not line.startswith("\\"):
+            left -= 2 if line[0] == " " else 1
+            parts.append(line.encode(encoding, "surrogateescape"))
+        else:
+            parts.append(line.encode("utf-8", "surrogateescape"))
+    return b"".join(parts)
 
 
 def quote_path(path: str) -> str:

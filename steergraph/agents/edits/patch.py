@@ -19,6 +19,7 @@ from steergraph.agents.edits.matching import How, Place, locate
 from steergraph.agents.edits.merge import merged_lines, same
 from steergraph.agents.edits.paths import UnsafePath, safe_path
 from steergraph.base.records import Frozen
+from steergraph.repo.encoding import to_text, why_unwritable
 
 __all__ = ["Applied", "Matched", "UnsafePath", "apply_edits", "read_from", "safe_path", "unified_diff"]
 
@@ -98,6 +99,8 @@ def apply_edits(edits: Iterable[Edit], read: Read) -> Applied:
             problems.append(f"edit {number} of {edit.path}: {error}")
     changed = {path for path in files.now if files.now[path] != files.first[path]}
     problems += [f"{path}: the edits undo each other" for path in sorted(files.touched - changed)]
+    unwritable = {path: why_unwritable(path, files.first[path], files.now[path]) for path in sorted(changed)}
+    problems += [f"{path}: {why}" for path, why in unwritable.items() if why]
     return Applied(
         before={path: files.first[path] for path in sorted(changed)},
         after={path: files.now[path] for path in sorted(changed)},
@@ -137,9 +140,9 @@ def read_from(root: Path) -> Read:
         if b"\0" in data:
             raise ValueError("the file is binary")
         try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError("the file is not UTF-8") from error
+            return to_text(path, data)
+        except ValueError as error:
+            raise ValueError(f"the file is {error}") from error
 
     return read
 
