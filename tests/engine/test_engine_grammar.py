@@ -259,3 +259,21 @@ def test_an_engine_says_what_it_enforces(engine: LocalEngine) -> None:
     scripted = ScriptedEngine(lambda request: "maybe")
     (answer,) = scripted.generate([ask(grammar=Grammar(choice=("yes",)))])
     assert scripted.grammars == frozenset() and (answer.text, answer.complete) == ("maybe", None)
+
+
+def test_a_grammar_that_would_end_the_process_is_refused_or_compiled(engine: LocalEngine) -> None:
+    """A rule that leads to the next, thousands deep: more than a thread's usual stack holds."""
+
+    def chain(length: int) -> Grammar:
+        rules = [f'r{k}: "a" r{k + 1} | "b"' for k in range(length)]
+        return Grammar(lark="\n".join(["start: r0", *rules, f'r{length}: "c"']))
+
+    (answer,) = engine.generate([ask(tokens=20, grammar=chain(4000))])
+    assert re.fullmatch("a*b?", answer.text)
+    with pytest.raises(InputError, match="more than"):
+        engine.submit(ask(grammar=chain(11_000)))
+    deep: dict[str, Any] = {"type": "null"}
+    for _ in range(600):
+        deep = {"type": "array", "items": deep}
+    with pytest.raises(InputError, match="too deeply nested"):
+        engine.submit(ask(grammar=Grammar(json_schema=deep)))

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import field_validator, model_validator
 
-from steergraph.agents.edits.headers import FENCE, find_path, path_near
+from steergraph.agents.edits.headers import FENCE, bare_path, path_near
 from steergraph.base.records import Frozen
 from steergraph.configs import load_config
 
@@ -95,8 +95,7 @@ def render_edit(edit: Edit) -> str:
     Raises ValueError where the format cannot say it: a line of the text is itself a marker, or the path is no path.
     """
     words = _markers().words
-    bare = find_path(edit.path, alone=True) == edit.path and not FENCE.fullmatch(edit.path)
-    path = edit.path if bare else f"`{edit.path}`"
+    path = edit.path if bare_path(edit.path) else f"`{edit.path}`"
     if edit.kind == "delete":
         block = f"{path}\n{words['delete']}"
     else:

@@ -6,9 +6,11 @@ Written into a file, such a line deletes what it stands for.
 import re
 from collections.abc import Iterable, Sequence
 
-_LEADER = re.compile(r"(?:#+|//+|--+|;+|%+|/\*+|<!--|\{#|\(\*|\"{3}|'{3}|\*)\s*")
-_CLOSER = re.compile(r"\s*(?:\*/|-->|#\}|\*\)|\"{3}|'{3})$")
-_DOTS = re.compile(r"\.{3}|…")
+_LEADING = r"(?:#+|//+|--+|;+|%+|/\*+|<!--|\{#|\(\*|\"{3}|'{3}|\*)\s*"
+_CLOSING = r"\s*(?:\*/|-->|#\}|\*\)|\"{3}|'{3})"
+_LEADER, _CLOSER = re.compile(_LEADING), re.compile(_CLOSING + "$")
+_DOTTED = r"(?:\.{3}|…)"
+_DOTS = re.compile(_DOTTED)
 _WORDS = re.compile(
     r"\b(?:exist\w*|rest|remain\w*|unchanged|same|omitted|previous|original|others?|more|continues?|before|above|below|"
     r"code|implementation|methods?|functions?|lines?|logic|body|snip|keep|etc)\b",
@@ -17,12 +19,22 @@ _WORDS = re.compile(
 _CODE = r"(?:code|file|function|class|method|module|body|implementation|lines|methods|functions|logic|everything)"
 _WHICH = r"(?:existing|remaining|previous|original|unchanged|other|all other)"
 _GOES_ON = r" (?:(?:remains?|stays?|is|are|continues?)(?: (?:the )?(?:same|unchanged|here|as is|as before))?|unchanged)"
-_SENTENCES = (
-    re.compile(rf"(?:the )?rest of (?:the |your |this )?{_CODE}(?:{_GOES_ON})?[.:]?", re.IGNORECASE),
-    re.compile(rf"(?:the )?(?:{_WHICH} )?{_CODE}{_GOES_ON}[.:]?", re.IGNORECASE),
-    re.compile(rf"(?:the )?(?:existing|remaining|unchanged) {_CODE}(?: (?:goes )?here)?[.:]?", re.IGNORECASE),
+_SENTENCE = (
+    rf"(?:the )?rest of (?:the |your |this )?{_CODE}(?:{_GOES_ON})?[.:]?",
+    rf"(?:the )?(?:{_WHICH} )?{_CODE}{_GOES_ON}[.:]?",
+    rf"(?:the )?(?:existing|remaining|unchanged) {_CODE}(?: (?:goes )?here)?[.:]?",
 )
+_SENTENCES = tuple(re.compile(sentence, re.IGNORECASE) for sentence in _SENTENCE)
 """Comments that say in words, without dots, that code goes on as it was."""
+
+PLACEHOLDERS = (
+    rf"\s*[ .…]*{_DOTTED}[ .…]*\s*",
+    rf"\s*{_LEADING}[^\n]*{_DOTTED}[^\n]*",
+    rf"\s*[\[<({{][^\n]*{_DOTTED}[^\n]*[\]>)}}]\s*",
+    *(rf"\s*{_LEADING}\s*(?i:{sentence})(?:{_CLOSING})?\s*" for sentence in _SENTENCE),
+)
+"""Every line that `is_placeholder` takes for one, and a few more, whole. In the syntax that Python's and Rust's regular
+expressions share, for grammars, and without `_WORDS`, which would cost them too much."""
 
 
 class Elided(ValueError):

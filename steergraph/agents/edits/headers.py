@@ -97,6 +97,11 @@ def find_path(line: str, *, alone: bool = False) -> str | None:
     return inside[0] if len(inside) == 1 else None
 
 
+def bare_path(path: str) -> bool:
+    """Whether a line that is nothing but `path` names it; else it needs backticks."""
+    return find_path(path, alone=True) == path and not FENCE.fullmatch(path)
+
+
 def _standing(path: str, line: str) -> bool:
     """Whether `line` is nothing but a path, with what may stand around it."""
     return _is_path(path) and len(re.sub(r"[\s`*_#:\"']", "", line)) <= len(path) + len("filename")

@@ -70,6 +70,17 @@ def locate(search: Sequence[str], lines: Sequence[str]) -> Place | str:
     return _nearest(core, first, last, lines)
 
 
+def untouched(search: Sequence[str], lines: Sequence[str], kept: Sequence[int | None]) -> Place | str:
+    """As `locate`, of those places alone that no edit has touched. `kept` says which line of the first text each is."""
+    size = len(search)
+    starts = [
+        start
+        for start in _starts(list(search), list(lines))
+        if (first := kept[start]) is not None and list(kept[start : start + size]) == list(range(first, first + size))
+    ]
+    return Place(starts[0], starts[0] + size, 0, size, "exact", _same) if len(starts) == 1 else locate(search, lines)
+
+
 def _part(wanted: str, lines: Sequence[str]) -> Place | str | None:
     """The one line that `wanted` is a proper part of."""
     text = wanted.strip()

@@ -6,7 +6,7 @@ diff is always computed from the files, so what does not fit them is a problem i
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from pydantic import Field
 from steergraph.agents.edits.blocks import Edit, Standing
 from steergraph.agents.edits.diffs import unified_diff
 from steergraph.agents.edits.elision import filled
-from steergraph.agents.edits.matching import How, Place, locate
+from steergraph.agents.edits.matching import How, Place, locate, untouched
 from steergraph.agents.edits.merge import merged_lines, same
 from steergraph.agents.edits.paths import UnsafePath, safe_path
 from steergraph.base.records import Frozen
@@ -120,7 +120,7 @@ def standing_in(read: Read) -> Standing:
             return False
         if not search.strip() or text is None:
             return not search.strip() and not text
-        place = locate([line.text for line in _split(search)], [line.text for line in _split(text)])
+        place = locate([line.text for line in split_lines(search)], [line.text for line in split_lines(text)])
         return isinstance(place, Place) and place.how in ("exact", "whitespace")
 
     return stands
@@ -170,8 +170,8 @@ class _Files:
         elif old is None:
             raise _Refused("there is no such file" + ("; leave SEARCH empty to create it" if edit.search else ""))
         elif edit.kind == "change":
-            new, lines, place = _changed(old, edit)
             before = self.kept.get(path)
+            new, lines, place = _changed(old, edit, before)
             self.kept[path] = [at if at is None or before is None else before[at] for at in lines]
         if new == old:
             raise _Refused("no change: REPLACE says what is there already")
@@ -179,7 +179,7 @@ class _Files:
         self.now[path] = new
         self.touched.add(path)
         if edit.kind != "change":
-            self.kept[path] = [None] * len(_split(new or ""))
+            self.kept[path] = [None] * len(split_lines(new or ""))
         return place
 
     def _created(self, path: str, old: str | None, text: str) -> str:
@@ -199,12 +199,16 @@ class _Files:
             return False
 
 
-def _changed(old: str, edit: Edit) -> tuple[str, list[int | None], Place]:
-    """The new text, the old line that each of its lines is, and where SEARCH stood."""
+def _changed(old: str, edit: Edit, kept: Sequence[int | None] | None) -> tuple[str, list[int | None], Place]:
+    """The new text, the old line that each of its lines is, and where SEARCH stood. `kept` are the first text's lines
+    that the old ones are, where edits came before."""
     mark = _BOM if old.startswith(_BOM) else ""
-    lines = _split(old.removeprefix(_BOM))
-    search, replace = ([line.text for line in _split(part)] for part in (edit.search, edit.replace))
+    lines = split_lines(old.removeprefix(_BOM))
+    search, replace = ([line.text for line in split_lines(part)] for part in (edit.search, edit.replace))
     place = locate(search, [line.text for line in lines])
+    if isinstance(place, str):
+        # What stands twice by an earlier edit stood once when SEARCH was written.
+        place = untouched(search, [line.text for line in lines], kept) if kept else place
     if isinstance(place, str):
         raise _Refused(place)
     replace = filled(search, replace)
@@ -268,7 +272,8 @@ def _indented(text: str, place: Place) -> str:
     return indent + body
 
 
-def _split(text: str) -> list[_Line]:
+def split_lines(text: str) -> list[_Line]:
+    """The lines of `text`, each with its own end; the last one may have none."""
     parts = text.split("\n")
     last = parts.pop()
     lines = [_Line(p[:-1], "\r\n", k) if p.endswith("\r") else _Line(p, "\n", k) for k, p in enumerate(parts)]

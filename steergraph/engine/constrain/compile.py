@@ -4,20 +4,29 @@ Knows llguidance and tokenizers. Knows nothing of batches. Safe to use from seve
 """
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
 from typing import Any
 
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from steergraph.base.errors import InputError, one_line
 from steergraph.engine.constrain.constraint import Constraint
 from steergraph.engine.constrain.grammar import GRAMMAR_KINDS, Grammar, GrammarKind, literal
 from steergraph.engine.constrain.schemas import styled
-from steergraph.engine.constrain.tokens import token_table
+from steergraph.engine.constrain.tokens import plain_ids, token_table
 from steergraph.engine.decode.text import CLOSE_THINKING, OPEN_THINKING, Detokenizer
 
 KEPT = 64
 """Compiled grammars that are kept."""
+# By default llguidance gives up on a line that is none of a dozen kinds (an edit's REPLACE).
+LIMITS = {"initial_lexer_fuel": 3_000_000, "step_lexer_fuel": 2_000_000}
+# It descends from rule to rule, and a stack that is not deep enough ends the process: of a thread's usual 8 MB some
+# thousand rules, one leading to the next, are enough for that.
+STACK = 2**29
+MOST_RULES, MOST_REFERENCES = 10_000, 1_000
 
 
 class Grammars:
@@ -34,7 +43,10 @@ class Grammars:
 
         Raises InputError (one line) where the grammar is none, can't be enforced, or can't be satisfied.
         """
-        matcher = self._compiled(grammar.model_dump_json(exclude={"after", "reserve", "optional"}))
+        try:
+            matcher = self._compiled(grammar.model_dump_json(exclude={"after", "reserve", "optional"}))
+        except (PydanticSerializationError, ValidationError, RecursionError) as error:
+            raise InputError("grammar: the JSON schema is too deeply nested") from error
         marks = [CLOSE_THINKING] if thinks else []
         opener = self._added.get(OPEN_THINKING) if may_think and not thinks else None
         return Constraint(
@@ -66,20 +78,29 @@ class Grammars:
     def _encode(self, text: str) -> list[int]:
         if text in self._added:
             return [self._added[text]]
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return ids
+        return plain_ids(self._tokenizer, text)
 
     def _compile(self, said: str) -> LLMatcher:
         grammar = Grammar.model_validate_json(said)
+        text = _written(grammar)
+        if text.count("\n") > MOST_RULES or text.count('"$ref"') > MOST_REFERENCES:
+            raise InputError(f"grammar: more than {MOST_RULES} lines of rules, or {MOST_REFERENCES} references")
         with self._lock:
-            table = self._table
-        matcher = LLMatcher(table, _written(grammar), log_level=0)
-        if not matcher.is_error():
-            # What it can't begin is found when it is asked to, on a copy.
-            trial = matcher.deep_copy()
-            trial.compute_bitmask()
-            _refuse(trial)
+            before = threading.stack_size(STACK)
+            try:
+                with ThreadPoolExecutor(1) as pool:
+                    made = pool.submit(self._matcher, text)
+                    threading.stack_size(before)
+                    return made.result()
+            finally:
+                threading.stack_size(before)
+
+    def _matcher(self, text: str) -> LLMatcher:
+        matcher = LLMatcher(self._table, text, log_level=0, limits=LLParserLimits(**LIMITS))
         _refuse(matcher)
+        trial = matcher.deep_copy()
+        trial.compute_bitmask()  # some errors are found at the first step
+        _refuse(trial)
         return matcher
 
 

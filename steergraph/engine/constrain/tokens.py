@@ -35,8 +35,14 @@ class PlainText:
     def __call__(self, text: str | bytes) -> list[int]:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return ids
+        return plain_ids(self._tokenizer, text)
+
+
+def plain_ids(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of `text`, none of them a control token."""
+    encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)
+    ids: list[int] = encoded["input_ids"]
+    return ids
 
 
 def token_table(tokenizer: Any, eos: Collection[int]) -> LLTokenizer:
