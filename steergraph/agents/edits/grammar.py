@@ -45,7 +45,7 @@ def search_replace(files: Mapping[str, str]) -> EditGrammar:
     """
     left_out: list[str] = []
     refused = (*_MARKERS, *PLACEHOLDERS, rf"[ \t]*{_line_number()}[^\n]*")
-    room, blocks = MOST_LINES, []
+    room, blocks = MOST_LINES, list[_Block]()
     for path, text in _editable(files, left_out).items():
         lines = [line.text for line in split_lines(text.removeprefix("\ufeff"))]
         if len(lines) > room:
@@ -75,7 +75,10 @@ def whole_function(files: Mapping[str, str]) -> EditGrammar:
     Raises InputError where no file defines one.
     """
     left_out: list[str] = []
-    heads, rules = [], [_free_line("LINE", (_FENCE, *PLACEHOLDERS)), _free_line("DECORATOR", (_FENCE,), r"[ \t]*@")]
+    heads, rules = (
+        list[str](),
+        [_free_line("LINE", (_FENCE, *PLACEHOLDERS)), _free_line("DECORATOR", (_FENCE,), r"[ \t]*@")],
+    )
     for path, text in _editable(files, left_out).items():
         found = _DEFINED.findall(text) if path.endswith(_PYTHON) else []
         once = [(kind, name) for kind, name in found if [other for _, other in found].count(name) == 1]

@@ -22,7 +22,7 @@ from steergraph.engine.decode.text import CLOSE_THINKING, OPEN_THINKING, Detoken
 KEPT = 64
 """Compiled grammars that are kept."""
 # By default llguidance gives up on a line that is none of a dozen kinds (an edit's REPLACE).
-LIMITS = {"initial_lexer_fuel": 3_000_000, "step_lexer_fuel": 2_000_000}
+INITIAL_FUEL, STEP_FUEL = 3_000_000, 2_000_000
 # It descends from rule to rule, and a stack that is not deep enough ends the process: of a thread's usual 8 MB some
 # thousand rules, one leading to the next, are enough for that.
 STACK = 2**29
@@ -96,7 +96,8 @@ class Grammars:
                 threading.stack_size(before)
 
     def _matcher(self, text: str) -> LLMatcher:
-        matcher = LLMatcher(self._table, text, log_level=0, limits=LLParserLimits(**LIMITS))
+        limits = LLParserLimits(initial_lexer_fuel=INITIAL_FUEL, step_lexer_fuel=STEP_FUEL)
+        matcher = LLMatcher(self._table, text, log_level=0, limits=limits)
         _refuse(matcher)
         trial = matcher.deep_copy()
         trial.compute_bitmask()  # some errors are found at the first step
