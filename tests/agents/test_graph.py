@@ -148,6 +148,8 @@ USELESS = {
     "not found": ("no-such-program tests", "it is not there to be run (exit code 127)"),
     "unparsed": ("python -c 'print(", "the shell can't read it"),
     "no module": ("python -m unittest tests.test_nowhere", "it finds no test: No module named 'tests.test_nowhere'"),
+    "no test": ("python -m unittest tests.test_stock.Nowhere", "it finds no test: AttributeError: module"),
+    "no program": ("python -m nowhere.at_all", "it finds no test: No module named"),
     "no file": ("python tests/nowhere.py", "it finds no test: can't open file"),
 }
 
@@ -167,6 +169,13 @@ def test_a_test_that_cannot_show_the_defect_is_said_before_a_model_speaks(case, 
     assert out["status"] == "patched_untested" and out["patch"] and out["tests"] is None
     assert why in out["untested"] and "\n" not in out["untested"]
     Outcome.model_validate(out)
+
+
+def test_what_a_test_imports_may_be_what_is_missing(sandbox_context):
+    """It fails for want of the very thing that a patch may bring."""
+    graph, _ = graph_of()
+    out = graph.invoke(TASK, context=sandbox_context("python -c 'import pantry.nowhere'", max_repairs=0))
+    assert out["status"] == "checks_failed" and out["tests"]["before"]["useless"] is None
 
 
 def test_the_run_without_a_patch_is_made_once_and_serves_every_repair(sandbox_context):

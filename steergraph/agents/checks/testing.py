@@ -24,7 +24,10 @@ _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[^\t\n\x20-\x7e\xa0-\U
 _NOT_FOUND, _NOT_RUNNABLE = 127, 126
 _SHELL_FAILED = 2
 _NO_TESTS = re.compile(r"(=+ )?no tests (ran|collected)\b.*|NO TESTS RAN.*|ERROR: (file or directory )?not found: .*")
-_MISSING = re.compile(r"No module named '?([\w.]+)'?|can't open file '(?:/workspace/)?([^']+)'")
+_MISSING = re.compile(
+    r"No module named '?([\w.]+)'?|can't open file '(?:/workspace/)?([^']+)'|"
+    r"AttributeError: (?:module|type object) '[^']+' has no attribute '(\w+)'"
+)
 
 
 class TestCommand(Frozen):
@@ -143,8 +146,20 @@ def _not_started(tests: TestCommand, sandbox: Sandbox, root: Path, run: TestRun)
         return f"the shell can't read it: {last}"
     if said := next((line for line in lines if _NO_TESTS.fullmatch(line)), None):
         return f"it finds no test: {one_line(said, 120)}"
-    words = set(re.split(r"[^\w./-]+", tests.command))
+    asked = _asked(tests.command)
     for found in _MISSING.finditer(run.tail):
-        if (found[1] or found[2]) in words:
+        if next(filter(None, found.groups())) in asked:
             return f"it finds no test: {one_line(found[0], 120)}"
     return None
+
+
+def _asked(command: str) -> set[str]:
+    """The files, modules and, of unittest, the parts of tests' names that a command asks for. What a test itself
+    imports may be missing because of the defect, and is none of them."""
+    words = set(re.findall(r"[\w./-]+\.py\b", command))
+    for module, rest in re.findall(r"-m\s+([\w.]+)([^;&|]*)", command):
+        words |= {module, module.split(".")[0]}
+        if module == "unittest":
+            names = re.findall(r"[\w.]+", rest)
+            words |= {*names, *(part for name in names for part in name.split(".")[1:])}
+    return words

@@ -42,7 +42,8 @@ def run_swebench(
     `state` is the URL of a database for graph state; `as_json` prints the summary as JSON and no progress.
     """
     if state:
-        checked_url(state)
+        with open_checkpoints(checked_url(state)):  # a server that does not answer is said before a model is loaded
+            pass
     dataset = load_dataset(batch.dataset, batch.split)
     rows = select(dataset.rows, batch.instances or ())
     repos = Repos(batch.repos)
