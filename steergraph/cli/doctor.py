@@ -26,6 +26,7 @@ from steergraph.base.versions import UNKNOWN, version_of
 from steergraph.cli.options import STATE_VARIABLE
 
 SECONDS = 5.0  # how long a program or a server may take to answer
+BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 _BUILDS = {"cuda": "CUDA", "hip": "ROCm"}
 POSTGRES_SSL_REQUEST = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
 
@@ -76,7 +77,18 @@ def machine() -> str:
     found = f"{platform.system()} {platform.machine()}, {cores} cores"
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found += f", {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB of memory"
-    return found
+    return f"{found}; {_bfloat16()}"
+
+
+def _bfloat16() -> str:
+    """Whether this processor computes in bfloat16, by what it says of itself. Models run in float32 on it all the same,
+    so that results do not go by the machine."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split())
+    except OSError:
+        return "models run in float32 on the CPU"
+    found = ", ".join(sorted(flags & BFLOAT16))
+    return "models run in float32 on the CPU, which has " + (f"bfloat16 ({found})" if found else "no bfloat16")
 
 
 def torch_build() -> str:

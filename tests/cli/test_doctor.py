@@ -199,3 +199,14 @@ def test_a_real_postgres_answers(monkeypatch: pytest.MonkeyPatch) -> None:
             assert doctor.postgres() == f"answers at {home}:{port}"
         finally:
             tool("pg_ctl", "-m", "immediate", "stop")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("flags\t: fpu avx512_bf16 amx_bf16", "has bfloat16 (amx_bf16, avx512_bf16)"), ("flags : fpu", "has no bfloat16")],
+)
+def test_whether_the_processor_has_bfloat16_is_read_and_not_timed(
+    monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: text)
+    assert words in doctor._bfloat16()

@@ -193,6 +193,7 @@ def _cut(path: Path) -> None:
     [
         ({"family": "llama", "fields": {"general.architecture": "mamba"}}, "a GGUF file of 'mamba'"),
         ({"fields": {"llama.block_count": None}}, "its llama.block_count is missing"),
+        ({"fields": {"llama.block_count": 2**31}}, "it says 2147483648 layers and has"),
         ({"fields": {"llama.block_count": 3}}, "'blk.3.attn_q.weight' that its architecture has no place for"),
         ({"fields": {"llama.block_count": 5}}, "weights are missing"),
         ({"fields": {"llama.feed_forward_length": 96}}, "where its hyperparameters say"),

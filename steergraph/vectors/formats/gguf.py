@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
+from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter
 
 from steergraph.base.errors import InputError, one_line
 from steergraph.base.files import write_whole
+from steergraph.engine.loading.gguf.reader import BoundedReader
 from steergraph.vectors.formats.common import (
     Export,
     chosen,
@@ -37,27 +37,10 @@ from steergraph.vectors.store.header import MAX_HIDDEN, MAX_METADATA, check_file
 from steergraph.vectors.vector import SteeringVector
 
 MAGIC = b"GGUF"
-MAX_READS = 2**16
-"""Values that are looked at, of keys, arrays and tensors together. A vector of 1024 layers has a tenth of it."""
 ARCHITECTURES = ("controlvector", "steeringvector")
 PROVENANCE = "steergraph.provenance"
 BAKED = "steergraph.alpha_baked"
 TEXTS = ("name", "model", "revision", "method", "contrast_hash", "read_position")
-
-
-class _Reader(GGUFReader):
-    """gguf's reader, which takes a file's word for its counts and lengths, held to the bytes that are there."""
-
-    reads = 0
-
-    def _get(self, offset: int, dtype: npt.DTypeLike, count: int = 1, *order: Any, **options: Any) -> npt.NDArray[Any]:
-        self.reads += 1
-        if self.reads > MAX_READS:
-            raise ValueError("more keys and values than a control vector has")
-        if int(offset) + np.dtype(dtype).itemsize * int(count) > len(self.data):
-            raise ValueError("something reaches beyond its end")
-        found: npt.NDArray[Any] = super()._get(offset, dtype, count, *order, **options)
-        return found
 
 
 def read(path: Path) -> SteeringVector:
@@ -65,7 +48,7 @@ def read(path: Path) -> SteeringVector:
     check_file(path)
     try:
         with np.errstate(over="raise"):  # an offset near 2**64 would come round to the file's beginning
-            file = _Reader(path)
+            file = BoundedReader(path)
         if sum(tensor.n_bytes for tensor in file.tensors) > len(file.data):
             raise ValueError("its tensors are larger than the file")
         values = {

@@ -60,6 +60,8 @@ def config_of(file: GGUFFile, label: str) -> Any:
     missing = [key for key in FIELDS if not isinstance(file.of_model(key), int | float)]
     if missing:
         raise InputError(f"{label}: its {family}.{missing[0]} is missing or no number; get the file again")
+    if not 0 < file.of_model("block_count") <= len(file.tensors):
+        raise InputError(f"{label}: it says {file.of_model('block_count')} layers and has {len(file.tensors)} tensors")
     _refuse_scaled_rope(file, label)
     from transformers import AutoConfig
 

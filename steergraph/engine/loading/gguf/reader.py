@@ -16,9 +16,6 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, LlamaFileType
 
 from steergraph.base.errors import InputError, one_line
 
-MOST_TEXTS = 2**22
-"""Texts in one array, the vocabulary's say. The largest vocabularies have a fourth of a million."""
-
 
 class BoundedReader(GGUFReader):
     """gguf's reader, which takes a file's word for its counts and lengths, held to the bytes that are there; and arrays
@@ -45,14 +42,14 @@ class BoundedReader(GGUFReader):
         return 12 + int(values.nbytes), [values], [0], [GGUFValueType.ARRAY, kind]
 
     def _texts(self, start: int, count: int) -> tuple[list[str], int]:
-        if count > MOST_TEXTS:
-            raise ValueError(f"an array of {count} texts")
+        if start + 8 * count > len(self.data):
+            raise ValueError("something reaches beyond its end")
         data, order = np.asarray(self.data).data, "big" if self.endianess else "little"
         at, texts = start, []
         for _ in range(count):
             size = int.from_bytes(data[at : at + 8], order)  # type: ignore[arg-type]
             if at + 8 + size > len(data):
-                raise ValueError("a text reaches beyond its end")
+                raise ValueError("something reaches beyond its end")
             texts.append(str(data[at + 8 : at + 8 + size], "utf-8"))
             at += 8 + size
         return texts, at
@@ -106,6 +103,8 @@ def read_gguf(path: Path, label: str) -> GGUFFile:
     try:
         with np.errstate(over="raise"):  # an offset near 2**64 would come round to the file's beginning
             found = BoundedReader(path)
+        if sum(tensor.n_bytes for tensor in found.tensors) > len(found.data):
+            raise ValueError("its tensors are larger than the file")
         values = {key: _value(field) for key, field in found.fields.items() if not key.startswith("GGUF.")}
         tensors = {
             tensor.name: (GGMLQuantizationType(tensor.tensor_type).name, int(tensor.n_elements))
