@@ -68,6 +68,14 @@ def test_a_gguf_model_speaks_as_its_folder_does(tmp_path: Path) -> None:
         assert [c.token_ids for c in one.generate(requests)] == [c.token_ids for c in other.generate(requests)]
 
 
+def test_a_files_shape_is_known_without_loading_it(tmp_path: Path) -> None:
+    from steergraph.engine.loading.weights import config_at_hand
+
+    path = tiny_gguf(tmp_path / "tiny.gguf", "gemma3")
+    told = {"hidden_size": 32, "num_hidden_layers": 6, "model_type": "gemma3_text"}
+    assert config_at_hand(str(path)) == ("tiny", told)
+
+
 def test_what_the_file_does_not_say_is_not_in_the_records(tmp_path: Path) -> None:
     from tiny_models import tiny_model
 

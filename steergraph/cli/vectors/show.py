@@ -132,7 +132,9 @@ def print_vectors(vectors: "Sequence[Header | SteeringVector]") -> None:
 
 
 def model_name(model: str | None) -> str | None:
-    """A folder is known by its last name, as a loaded model is."""
+    """A folder is known by its last name, a GGUF file by that without its ending, as a loaded model is."""
+    if model and model.lower().endswith(".gguf"):
+        return Path(model).stem
     return Path(model).expanduser().resolve().name if model and Path(model).expanduser().is_dir() else model
 
 

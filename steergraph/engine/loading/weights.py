@@ -13,6 +13,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from steergraph.base.errors import InputError
+from steergraph.engine.loading.gguf.config import MODEL_TYPES
+from steergraph.engine.loading.gguf.reader import read_gguf
 from steergraph.engine.loading.named.catalog import catalog, missing, named, place_of
 
 POCKET = "pocket"
@@ -103,8 +105,12 @@ def config_at_hand(name: str) -> tuple[str, dict[str, Any]]:
     """(name to show, config.json) of the model `name`, or an empty config where it is not on this machine. Nothing is
     downloaded, no weights are needed."""
     if name in catalog():
-        entry = named(name)
-        return config_at_hand(entry.hub) if entry.hub and place_of(name) is None else (name, {})
+        entry, place = named(name), place_of(name)
+        if place is None:
+            return config_at_hand(entry.hub) if entry.hub else (name, {})
+        return name, _config_of_gguf(place.path, name)
+    if name.lower().endswith(GGUF) and Path(name).expanduser().is_file():
+        return Path(name).stem, _config_of_gguf(Path(name).expanduser(), name)
     if name in EMBEDDED or Path(name).expanduser().is_dir():
         label, folder, _ = find_model(name)
         file: Any = folder / "config.json"
@@ -121,6 +127,13 @@ def config_at_hand(name: str) -> tuple[str, dict[str, Any]]:
     except (OSError, ValueError):
         return label, {}
     return label, config if isinstance(config, dict) else {}
+
+
+def _config_of_gguf(path: Path, label: str) -> dict[str, Any]:
+    """What config.json would say, as far as a file's metadata have it without a model being made."""
+    file = read_gguf(path, label)
+    known = {"hidden_size": file.of_model("embedding_length"), "num_hidden_layers": file.of_model("block_count")}
+    return {**known, "model_type": MODEL_TYPES.get(file.architecture, file.architecture)}
 
 
 def weight_files(folder: Path, label: str) -> list[Path]:
