@@ -22,7 +22,8 @@ def report(
     ] = None,
     repos: Repos = None,
     against: Annotated[
-        str | None, typer.Option(metavar="VARIANT", help="what the others are held against (default: baseline)")
+        str | None,
+        typer.Option(metavar="VARIANT", help="what the others are held against (default: their baseline)"),
     ] = None,
     out: Annotated[str, typer.Option(metavar="DIR", help="where the pages go")] = "report",
     trajectories: Annotated[

@@ -17,7 +17,7 @@ from steergraph.evals.reports.measure import Facts, Measure
 from steergraph.evals.reports.pages import file_name, render
 from steergraph.evals.reports.read import Variant, read_variants
 from steergraph.evals.reports.samples import read_samples
-from steergraph.evals.reports.table import Compared, Summary, compare_variants, summarise
+from steergraph.evals.reports.table import Compared, Summary, baselines, compare_variants, summarise
 
 _MOST_NOTES = 200
 
@@ -53,7 +53,8 @@ def run_report(
     if grades:
         _unmatched(variants, facts, grades, notes)
     summaries = [summarise(variant, facts[variant.label]) for variant in variants]
-    compared = compare_variants(facts, against, [s.label for s in summaries if s.is_gold])
+    gold = [s.label for s in summaries if s.is_gold]
+    compared = compare_variants(facts, against, gold, baselines(variants))
     notes = list(dict.fromkeys(notes))
     left = [f"and {len(notes) - _MOST_NOTES} notes more"] if len(notes) > _MOST_NOTES else []
     values = {
@@ -62,7 +63,7 @@ def run_report(
         "summaries": summaries,
         "compared": compared,
         "tests": sum(row.found is not None for row in compared),
-        "against": compared[0].against if compared else "",
+        "references": list(dict.fromkeys(row.against for row in compared)),
         "headline": headline(summaries, compared),
         "charts": charts(summaries, any(s.resolved.n for s in summaries)),
         "rules": sorted({key for s in summaries for key in s.rules}),
@@ -94,7 +95,8 @@ def headline(summaries: Sequence[Summary], compared: Sequence[Compared]) -> list
                 f"{row.label} {verb} {much} instances than {row.against}: {first} against {second} of {row.found.n}."
             )
     if asked and not any(row.said in ("better", "worse") for row in asked):
-        lines.append(f"Not shown: that any variant {verb} more, or fewer, instances than {asked[0].against}.")
+        references = " or ".join(dict.fromkeys(row.against for row in asked))
+        lines.append(f"Not shown: that any variant {verb} more, or fewer, instances than {references}.")
     for summary in summaries:
         if summary.is_gold:
             lines.append(

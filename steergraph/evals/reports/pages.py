@@ -79,10 +79,10 @@ def value(number: float, kind: str) -> str:
     return f"{number:.0%}".replace("%", " %") if kind == "share" else f"{number:,.1f}"
 
 
-def signed(number: float, kind: str) -> str:
+def signed(number: float, kind: str, unit: str = "") -> str:
     """With its sign, as points for a share."""
     text = f"{100 * number:+.0f}" if kind == "share" else f"{number:+,.1f}"
-    return text.replace("-", "\N{MINUS SIGN}")
+    return f"{text} {unit}".strip().replace("-", "\N{MINUS SIGN}")
 
 
 def p_value(number: float | None) -> str:

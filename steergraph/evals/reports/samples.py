@@ -35,6 +35,11 @@ class Sample(Frozen):
     problems: tuple[str, ...] = ()
     provenance: dict[str, Any] = Field(default_factory=dict)
 
+    def checked_after(self, step: int | None) -> list[dict[str, Any]]:
+        """What was found wrong with the answer of the step at that index: the last of its attempt. None: with none."""
+        last = {each.attempt: index for index, each in enumerate(self.steps)}
+        return [each for each in self.checked if last.get(each["attempt"]) == step]
+
 
 def read_samples(entry: Entry, notes: list[str] | None = None) -> list[Sample]:
     """The samples of an entry. A damaged one is left out, with a note."""
@@ -93,7 +98,12 @@ def _retrieved(event: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _checked(event: Mapping[str, Any]) -> dict[str, Any]:
     problems = event["problems"] if isinstance(event["problems"], list) else [event["problems"]]
-    return {"event": event["event"], "attempt": event.get("attempt"), "problems": "; ".join(map(str, problems))}
+    attempt = event.get("attempt")
+    return {
+        "event": event["event"],
+        "attempt": attempt if type(attempt) is int else 0,
+        "problems": "; ".join(map(str, problems)),
+    }
 
 
 def _described(source: Mapping[str, Any]) -> str:

@@ -16,6 +16,8 @@ from steergraph.evals.stats import Comparison, Interval, compare, corrected, wil
 
 Number = TypeVar("Number", int, float)
 Value = Callable[[Facts], float | bool | None]
+UNITS = {"tokens": "tokens", "seconds": "s", "truncated": "answers"}
+"""What the amounts among METRICS are counted in; a share's difference is in points."""
 METRICS: dict[str, tuple[str, Value]] = {
     "resolved": ("share", lambda facts: facts.resolved),
     "applies": ("share", lambda facts: facts.applies),
@@ -85,6 +87,11 @@ class Compared(Frozen):
     """Why there is no comparison."""
 
     @property
+    def unit(self) -> str:
+        """What a difference is counted in."""
+        return UNITS.get(self.metric, "points")
+
+    @property
     def said(self) -> str:
         """The verdict in a word or two. Amounts are neither good nor bad."""
         if self.found is None or self.found.verdict == "not shown":
@@ -127,32 +134,51 @@ def summarise(variant: Variant, facts: Mapping[str, Facts]) -> Summary:
 
 
 def compare_variants(
-    facts: Mapping[str, Mapping[str, Facts]], against: str | None = None, gold: Sequence[str] = ()
+    facts: Mapping[str, Mapping[str, Facts]],
+    against: str | None = None,
+    gold: Sequence[str] = (),
+    baselines: Mapping[str, str] | None = None,
 ) -> list[Compared]:
-    """Every variant against one of them in every metric, with Holm's correction over all of the comparisons.
+    """Every variant against its reference in every metric, with Holm's correction over all of the comparisons.
 
     Args:
         facts: by variant, by instance.
-        against: the reference; by default the one called `baseline`, or the first.
+        against: the reference of all; by default each variant's baseline, else the one called `baseline`, or the first.
         gold: variants whose predictions are the gold patch: nothing is compared with those.
+        baselines: by variant, the baseline of its own run.
 
     Raises InputError where `against` is none of the variants.
     """
     if against is not None and against not in facts:
         raise InputError(f"--against {against}: no such variant: there are {', '.join(facts)}")
     honest = [name for name in facts if name not in gold]
+    own = {name: base for name, base in (baselines or {}).items() if base in honest} if against is None else {}
     if against is None:
-        against = "baseline" if "baseline" in honest else (honest or list(facts))[0]
+        first = (own[name] for name in facts if name in own)
+        against = "baseline" if "baseline" in honest else next(first, (honest or list(facts))[0])
     rows: list[Compared] = []
     for metric, (kind, value) in METRICS.items():
         for name in facts:
-            if name != against:
-                found, why = _compared(facts[name], facts[against], value)
-                if {name, against} & set(gold):
+            # A baseline is held against the first run's, which says whether the runs can be compared at all.
+            base = against if own.get(name, name) == name else own[name]
+            if name != base:
+                found, why = _compared(facts[name], facts[base], value)
+                if {name, base} & set(gold):
                     found, why = None, "the gold patch used as predictions is no result"
-                rows.append(Compared(metric=metric, kind=kind, label=name, against=against, found=found, why=why))
+                rows.append(Compared(metric=metric, kind=kind, label=name, against=base, found=found, why=why))
     fixed = iter(corrected([row.found for row in rows if row.found]))
     return [row.model_copy(update={"found": next(fixed)}) if row.found else row for row in rows]
+
+
+def baselines(variants: Sequence[Variant]) -> dict[str, str]:
+    """The baseline of each variant's own run, where that has one: its `baseline`, else its `rag_baseline`."""
+    found: dict[str, str] = {}
+    for variant in variants:
+        own = {each.preset: each.label for each in variants if each.run == variant.run}
+        base = own.get("baseline") or own.get("rag_baseline")
+        if base:
+            found[variant.label] = base
+    return found
 
 
 def _compared(first: Mapping[str, Facts], second: Mapping[str, Facts], value: Value) -> tuple[Comparison | None, str]:

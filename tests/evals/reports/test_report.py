@@ -15,9 +15,9 @@ from steergraph.evals.reports.charts import bars, intervals, stacked
 from steergraph.evals.reports.grades import Grades
 from steergraph.evals.reports.measure import Measure
 from steergraph.evals.reports.pages import diff_lines, escaped, file_name
-from steergraph.evals.reports.read import read_variants
+from steergraph.evals.reports.read import Variant, read_variants
 from steergraph.evals.reports.samples import read_samples
-from steergraph.evals.reports.table import compare_variants, summarise
+from steergraph.evals.reports.table import baselines, compare_variants, summarise
 from steergraph.evals.reports.trajectories import trajectory
 from steergraph.evals.stats import holm, wilson
 from steergraph.evals.swebench.datasets import load_dataset
@@ -74,6 +74,54 @@ def test_comparisons_are_corrected_over_the_whole_table(run):
     assert {row.against for row in compare_variants(facts, "auto")} == {"auto"}
     with pytest.raises(InputError, match=r"--against nobody: no such variant: there are rag_baseline, auto"):
         compare_variants(facts, "nobody")
+
+
+def test_variants_of_two_runs_are_held_against_their_own_baselines(run):
+    _, facts = facts_of(run)
+    arms = dict.fromkeys(("one/baseline", "one/auto", "two/baseline", "two/auto", "alone"), facts["rag_baseline"])
+    own = {name: f"{name.split('/')[0]}/baseline" for name in arms if "/" in name}
+    pairs = {(row.label, row.against) for row in compare_variants(arms, baselines=own)}
+    assert pairs == {
+        ("one/auto", "one/baseline"),
+        ("two/auto", "two/baseline"),
+        ("two/baseline", "one/baseline"),
+        ("alone", "one/baseline"),
+    }
+    # Who names one has them all held against that.
+    assert {row.against for row in compare_variants(arms, "two/auto", baselines=own)} == {"two/auto"}
+    variants = [run_variant(label, *label.split("/")) for label in own]
+    assert baselines(variants) == own
+
+
+def run_variant(label, of, preset):
+    return Variant.model_construct(label=label, run=of, preset=preset)
+
+
+def test_what_was_wrong_with_an_edit_stands_at_its_own_step(run, tmp_path):
+    variants, _ = facts_of(run)
+    (sample,) = read_samples(variants[0].entries["steergraph__pantry-labels"])
+    assert sample.checked and sample.steps[-1].attempt
+    wrong = {index: sample.checked_after(index) for index in (*range(len(sample.steps)), None)}
+    assert sum(map(len, wrong.values())) == len(sample.checked) and not wrong[None]
+    for index, found in wrong.items():
+        assert all(each["attempt"] == sample.steps[index].attempt for each in found)
+    assert main(["report", str(run.folder), "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "instances" / "steergraph__pantry-labels.html").read_text(encoding="utf-8")
+    steps = page.split('<ol class="steps">')[1].split("</ol>")[0].split("</li>")
+    told = ['class="small wrong"' in step for step in steps[: len(sample.steps)]]
+    assert told == [bool(wrong[index]) for index in range(len(sample.steps))]
+
+
+def test_a_table_says_what_its_numbers_are_and_no_row_is_without_a_name(run, tmp_path):
+    words = ["report", str(run.folder), "--dataset", str(run.dataset), "--repos", str(run.repos)]
+    assert main([*words, "--grades", str(run.grades), "--out", str(tmp_path)]) == 0
+    index = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert ">It</th>" not in index and not re.search(r"<th[^>]*>\s*</th>", index)
+    compared = index.split('id="compared"')[1].split("</section>")[0]
+    assert all(unit in compared for unit in (" points<", " tokens<", " s<", " answers<"))
+    page = (tmp_path / "instances" / "steergraph__pantry-stock.html").read_text(encoding="utf-8")
+    for pre in re.findall(r"<pre(?! class=\"prose\")[^>]*>", page):  # what scrolls sideways
+        assert 'tabindex="0"' in pre and "aria-label=" in pre
 
 
 def test_a_difference_that_is_there_is_shown_and_one_of_other_instances_is_not(run):
@@ -237,7 +285,7 @@ def test_gold_used_as_predictions_is_labelled_and_compared_with_nothing(run, tmp
     assert "mine is the gold patch used as predictions: no result" in capsys.readouterr().out
     markdown = (tmp_path / "o" / "report.md").read_text()
     assert "| mine (the gold patch) |" in markdown
-    assert "| applies | mine | the gold patch used as predictions is no result |" in markdown
+    assert "| applies | mine | rag_baseline | the gold patch used as predictions is no result |" in markdown
 
 
 def line_of(capsys, *words):

@@ -142,6 +142,15 @@ def test_the_pages_open_without_a_word_and_none_is_too_wide(page: Page, report: 
     assert page.said == []
 
 
+def test_a_table_that_is_cut_shows_that_it_scrolls(page: Page, report: Path) -> None:
+    page.open(report / "index.html")
+    page.width(400)
+    cut = "[...document.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth)"
+    assert page.eval(f"{cut}.length") > 0
+    assert page.eval(f"{cut}.every(e => getComputedStyle(e).backgroundImage.split('linear-gradient').length === 5)")
+    page.width(1280)
+
+
 def test_colours_follow_the_reader(page: Page, report: Path) -> None:
     page.open(report / "index.html")
     colours = []
