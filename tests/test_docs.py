@@ -2,12 +2,15 @@
 
 import ast
 import re
+import shlex
 from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 from docs_help import ROOT, blocks, run_page
+
+from steergraph.cli import main
 
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
 RUN = ("docs/howto/test_without_a_model.md", "docs/index.md", "CONTRIBUTING.md")
@@ -57,12 +60,56 @@ def test_the_five_ways_are_told_by_places() -> None:
     assert sum(bool(name) for _, name in _PLACE.findall(text)) >= 40
 
 
+TERMS = (
+    "intervention, kv_cache, prefix_cache, sample, sequence, activations, probe, score, condition vector, stop sequences, "
+    "decontamination, curriculum, sanitize, call options, receipt, decision, situation, specialist, dose, cell, own_cell, "
+    "AUROC, residual, unproven, window"
+)
+FIRST_SHOWN = {
+    "README.md": ("receipt", "Cells", "residual", "unproven", "`own_cell`", "window"),
+    "docs/pocket.md": ("window",),
+    "docs/vectors.md": ("residuals", "AUROC"),
+    "docs/policy.md": ("`own_cell`", "cell"),
+}
+"""Words that a newcomer had to guess, by page."""
+
+
+def test_the_glossary_has_the_fields_terms_and_where_they_are() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ") and " | " in line]
+    terms = {term for row in rows for term in row[0].removeprefix("| ").split(", ")}
+    assert set(TERMS.split(", ")) <= terms
+    assert all(_PLACE.search(row[2]) for row in rows if row[0] != "| term")
+
+
+def test_words_that_a_newcomer_meets_lead_to_the_glossary() -> None:
+    for page, words in FIRST_SHOWN.items():
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert all(re.search(rf"\[{re.escape(word)}\]\([\w/]*glossary\.md", text) for word in words), page
+
+
+@pytest.mark.slow
+def test_the_sum_on_the_page_of_vectors_can_be_made(
+    tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines above it extract what it sums."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STEERGRAPH_CACHE", str(cache_folder))
+    page = (ROOT / "docs" / "vectors.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^    steergraph (vectors (?:extract|compose).*?)(?:  +#.*)?$", page, re.MULTILINE)
+    lines = [line for line in lines if "--data" not in line]
+    assert "compose" in lines[-1] and len(lines) > 1
+    for line in lines:
+        assert main(shlex.split(line)) == 0
+    assert (tmp_path / "mix.safetensors").is_file()
+
+
 def test_every_page_is_in_the_menu() -> None:
     settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     named = set(re.findall(r"[\w/]+\.md", str(settings["nav"])))
     top = {str(path.relative_to(ROOT / "docs")) for path in PAGES if path.is_relative_to(ROOT / "docs")}
     notebooks = {f"tutorial/{path.stem}.md" for path in (ROOT / "docs" / "tutorial").glob("*.ipynb")}
-    aside = {name for name in top if name.startswith(("lab/", "grading/", "glossary"))}
+    aside = {name for name in top if name.startswith(("lab/", "grading/"))}
     assert named == (top - aside) | notebooks | {"contributing.md", "changelog.md"}
 
 

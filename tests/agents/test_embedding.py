@@ -46,7 +46,27 @@ def test_a_parent_streams_interrupts_and_resumes():
     final = parent.invoke(Command(resume=True), THREAD)
     assert final["approved"] is True and final["patch"] == interrupts[0]["patch"]
     assert len(engine.requests) == 4
-    assert set(final) == {"text", "project", "patch", "approved"}
+    assert set(final) == {"text", "project", "patch", "status", "approved"}
+
+
+@pytest.mark.slow
+def test_the_example_approves_what_a_test_vouches_for(capsys):
+    example("embed").main()
+    said = capsys.readouterr().out
+    assert "+        total += bills[shop]" in said and "it is patched\napproved: True" in said
+
+
+@pytest.mark.parametrize(("status", "approved"), [("patched", True), ("patched_untested", False), ("no_edit", False)])
+def test_the_example_approves_nothing_else(monkeypatch, capsys, status, approved):
+    module = example("embed")
+
+    class Answers:
+        def invoke(self, state, **_):
+            return {"patch": "diff --git", "status": status}
+
+    monkeypatch.setattr(module, "build_graph", Answers)
+    module.main()
+    assert f"approved: {approved}" in capsys.readouterr().out
 
 
 def test_a_parent_that_failed_in_the_middle_goes_on_inside_the_graph():
