@@ -61,9 +61,9 @@ def test_the_five_ways_are_told_by_places() -> None:
 
 
 TERMS = (
-    "intervention, kv_cache, prefix_cache, sample, sequence, activations, probe, score, condition vector, stop sequences, "
-    "decontamination, curriculum, sanitize, call options, receipt, decision, situation, specialist, dose, cell, own_cell, "
-    "AUROC, residual, unproven, window"
+    "intervention, kv_cache, prefix_cache, sample, sequence, activations, probe, score, condition vector, "
+    "stop sequences, decontamination, curriculum, sanitize, call options, receipt, decision, situation, specialist, "
+    "dose, cell, own_cell, AUROC, residual, unproven, window"
 )
 FIRST_SHOWN = {
     "README.md": ("receipt", "Cells", "residual", "unproven", "`own_cell`", "window"),
