@@ -66,8 +66,9 @@ def services_of(config: RunConfig, engine: Engine) -> Services:
     return Services(
         model=config.model,
         engine=engine,
-        roster=Roster.load(config.roster),
-        policy=Policy.load(config.policy),
+        roster=config.roster,
+        policy=config.policy,
+        settings=config.settings,
         retriever=BM25Retriever(ranker=config.ranker, cache=TermCache()),
         router=router_named(config.router, lambda: engine),
     )

@@ -3,7 +3,7 @@
 Custom stream events and their fields are listed in docs/architecture.md.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from steergraph.agents.router import Router, router_named, rules
 from steergraph.agents.run_config import Context
 from steergraph.agents.services import Services
 from steergraph.agents.specialists import RETRIEVE, Roster
+from steergraph.agents.speech.model_settings import model_plans
 from steergraph.agents.state import Input, Output, State
 from steergraph.engine.protocol import Engine
 from steergraph.retrieval.retriever import BM25Retriever, Retriever
@@ -31,6 +32,7 @@ def build_graph(
     engine: Engine | None = None,
     roster: Roster | str | Path | None = None,
     policy: Policy | str | Path | None = None,
+    settings: str | Path | None = None,
     retriever: Retriever | None = None,
     router: Router | RouterName = rules,
     cache_dir: Path | None = None,
@@ -44,6 +46,7 @@ def build_graph(
         engine: an engine to use instead of loading `model`; it may be shared between graphs, and stays open.
         roster: specialists, or a YAML file laid over the packaged ones.
         policy: when to steer, or a YAML file laid over the packaged one.
+        settings: how the model is talked to: a YAML file laid over its own page (configs/models/settings/).
         retriever: how context is found; BM25 by default.
         router: who speaks in which order; rules by default, "model" or "activation" ask or listen to the model.
         cache_dir: where mirrors and vectors are kept; the user's cache folder by default.
@@ -59,8 +62,9 @@ def build_graph(
     services = Services(
         model=model,
         engine=engine,
-        roster=roster if isinstance(roster, Roster) else Roster.load(roster),
-        policy=policy if isinstance(policy, Policy) else Policy.load(policy),
+        roster=roster,
+        policy=policy,
+        settings=settings,
         retriever=retriever or BM25Retriever(cache=TermCache()),
         router=rules if isinstance(router, str) else router,
         cache_dir=cache_dir,
@@ -78,9 +82,9 @@ def graph() -> CompiledStateGraph[State, Context, Input, Output]:
 
 def graph_builder(services: Services) -> StateGraph[State, Context, Input, Output]:
     """The graph before it is compiled, for hosts that compile it themselves."""
-    roster = services.roster
+    roster = services.wiring
     builder = StateGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
-    plans = _successors(roster)
+    plans = _successors(roster, model_plans())
     nodes = Nodes(services, plans)
     for name in ("route", RETRIEVE, *roster.names, "edit", "check", "answer", "finish"):
         builder.add_node(name, nodes.body(name))
@@ -134,11 +138,13 @@ def _again_or_finish(services: Services, state: State) -> str:
     return state["plan"][state["cursor"] - 1]
 
 
-def _successors(roster: Roster) -> dict[str, set[str]]:
-    """For every node that can be in a plan, and `route`: the nodes that can follow it in some plan, and `finish`."""
+def _successors(roster: Roster, more: Iterable[Sequence[str]] = ()) -> dict[str, set[str]]:
+    """For every node that can be in a plan, and `route`: the nodes that can follow it in some plan of the roster or of
+    `more`, and `finish`."""
     answering = {s.name for s in roster.specialists if s.output == "answer"}
     follow: dict[str, set[str]] = {name: {"finish"} for name in ("route", RETRIEVE, *roster.names)}
-    for plan in roster.plans.values():
+    theirs = [plan for plan in more if {*plan} <= {*follow, "DOMAIN"}]
+    for plan in (*roster.plans.values(), *theirs):
         expanded = [answering if step == "DOMAIN" else {step} for step in plan]
         for sources, targets in zip([{"route"}, *expanded], expanded, strict=False):
             for source in sources:

@@ -1,35 +1,43 @@
 """The graph's nodes: what each does with the state. Where they lie in the graph is `graph.py`'s concern."""
 
 import asyncio
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from langchain_core.runnables import RunnableLambda
 from langgraph.runtime import Runtime, get_runtime
 
-from steergraph.agents.answers import LETTERS, extract_answer
-from steergraph.agents.budget import room_for_context
-from steergraph.agents.check import check_patch
 from steergraph.agents.checks.baseline import asked_tests, tests_of_base, why_untested
+from steergraph.agents.checks.several import Checked, better, checked
 from steergraph.agents.checks.testing import TestRun
-from steergraph.agents.edits.blocks import parse_edits
-from steergraph.agents.edits.patch import apply_edits, standing_in, unified_diff
+from steergraph.agents.edits.drafts import drafted, in_order
+from steergraph.agents.edits.formats.shown import Shown, shown_at
 from steergraph.agents.policy import Decision
 from steergraph.agents.run_config import Context
 from steergraph.agents.services import Services, require_repo
-from steergraph.agents.speak import aspeak, speak
 from steergraph.agents.specialists import RETRIEVE, Specialist
-from steergraph.agents.state import Input, State, Task, Tests, requested_task
-from steergraph.agents.turn import Emit, ensure_spoken_with, prepare, sections_of, spoken, suspects, turn_of
+from steergraph.agents.speech.answers import LETTERS, extract_answer
+from steergraph.agents.speech.budget import room_for_context
+from steergraph.agents.speech.candidates import adraw, draw
+from steergraph.agents.speech.speak import aspeak, speak
+from steergraph.agents.speech.turn import (
+    Emit,
+    Turn,
+    ensure_spoken_with,
+    prepare,
+    sections_of,
+    spoken,
+    suspects,
+    turn_of,
+)
+from steergraph.agents.state import Input, State, Step, Task, requested_task
 from steergraph.base.cancellation import in_thread
 from steergraph.base.errors import InputError
+from steergraph.configs.prompts import in_fences
 from steergraph.engine.protocol import ScoreRequest
-from steergraph.repo.repository import Repository
 
 _FEEDBACK_CHARACTERS = 600
 
@@ -66,13 +74,15 @@ class Nodes:
         def node(state: State) -> dict[str, Any]:
             runtime = get_runtime(Context)
             turn = turn_of(services, name, state, Context.of(runtime.context), runtime.stream_writer)
-            return spoken(state, turn, speak(services, turn, runtime.stream_writer) if turn else [])
+            context = Context.of(runtime.context)
+            return spoken(state, turn, _say(services, turn, context, runtime.stream_writer) if turn else [])
 
         async def anode(state: State) -> dict[str, Any]:
             runtime = get_runtime(Context)
             emit = runtime.stream_writer
-            turn = await asyncio.to_thread(turn_of, services, name, state, Context.of(runtime.context), emit)
-            return spoken(state, turn, await aspeak(services, turn, emit) if turn else [])
+            context = Context.of(runtime.context)
+            turn = await asyncio.to_thread(turn_of, services, name, state, context, emit)
+            return spoken(state, turn, await _asay(services, turn, context, emit) if turn else [])
 
         return RunnableLambda(node, anode, name=name)
 
@@ -115,6 +125,7 @@ class Nodes:
             "files_found": [],
             "retrieval": None,
             "candidate": None,
+            "candidates": [],
             "tests_before": tests_before,
             "tests": {"before": tests_before, "after": None} if tests_before else None,
             "untested": None,
@@ -131,11 +142,14 @@ class Nodes:
         task = Task.model_validate(state["task"])
         engine = self._services.engine
         reader = self._reader(state)
-        room = room_for_context(reader, sections_of(task, state), engine.count_tokens, engine.info.window)
+        settings = self._services.settings
+        room = room_for_context(reader, sections_of(task, state, settings), engine.count_tokens, engine.info.window)
+        room = min(room, settings.context_tokens or room)
         empty = engine.count_tokens(reader.messages({"context": "."}))
 
         def count(text: str) -> int:
-            return max(0, engine.count_tokens(reader.messages({"context": text})) - empty)
+            shown = text if settings.numbered else in_fences(text)
+            return max(0, engine.count_tokens(reader.messages({"context": shown})) - empty)
 
         named = suspects(state["notes"])
         found = self._services.retriever.retrieve(
@@ -152,76 +166,76 @@ class Nodes:
         }
 
     def edit(self, state: State, runtime: Runtime[Context]) -> dict[str, Any]:
-        """Turn what the patch specialist said into a diff, computed from the files as they are at the base commit."""
+        """Turn what the patch specialist said into diffs, computed from the files as they are at the base commit."""
+        shown = self._shown(state)
+        attempt = state["attempt"]
+        last = state["steps"][-1]
+        answers = [s for s in state["steps"] if s["attempt"] == attempt and s["specialist"] == last["specialist"]]
+        answers = [step for step in answers if not step["guard"]] or [last]
+        drafts = [drafted(step["text"], self._services.settings.format, shown) for step in answers]
+        for step, draft in zip(answers, drafts, strict=True):
+            runtime.stream_writer(
+                {
+                    "event": "edit",
+                    "attempt": attempt,
+                    **({"candidate": step["candidate"]} if len(answers) > 1 else {}),
+                    "edits": draft.edits,
+                    "problems": list(draft.problems),
+                    **({"inexact": list(draft.notes)} if draft.notes else {}),
+                    "diff": draft.diff,
+                }
+            )
+        candidates = [{"diff": draft.diff, "files": dict(draft.files)} for draft in in_order(drafts)]
+        update: dict[str, Any] = {"candidate": candidates[0] if candidates else None, "candidates": candidates}
+        if not candidates:
+            told = next((draft for draft in drafts if draft.edits), drafts[0])
+            update |= _failed("edit_did_not_apply" if told.edits else "no_edit", list(told.problems))
+        return update
+
+    def _shown(self, state: State) -> Shown:
         task = Task.model_validate(state["task"])
-        repository = self._services.repository(require_repo(task.repo))
-        sha = str(task.base_commit)
-        read = _reading(repository, sha)
-        paths = [entry.path for entry in repository.files(sha)]
-        parsed = parse_edits(state["steps"][-1]["text"], paths, standing_in(read))
-        problems = list(parsed.problems)
-        candidate = None
-        inexact: list[str] = []
-        if not parsed.edits and not problems:
-            problems = ["there is no edit block in the answer"]
-        if parsed.edits and not problems:
-            applied = apply_edits(parsed.edits, read)
-            problems = list(applied.problems)
-            inexact = [match.inexact for match in applied.matched if match.inexact]
-            if not problems:
-                diff = unified_diff(applied.before, applied.after, applied.kept)
-                candidate = {"diff": diff, "files": dict(applied.after)}
-        attempted = [e.model_dump(mode="json") for e in parsed.edits]
-        runtime.stream_writer(
-            {
-                "event": "edit",
-                "attempt": state["attempt"],
-                "edits": attempted,
-                "problems": problems,
-                **({"inexact": inexact} if inexact else {}),
-                "diff": candidate["diff"] if candidate else None,
-            }
-        )
-        status = "edit_did_not_apply" if parsed.edits else "no_edit"
-        return {"candidate": candidate, **({} if candidate else _failed(status, problems))}
+        passages = (state.get("retrieval") or {}).get("passages", ())
+        return shown_at(self._services.repository(require_repo(task.repo)), str(task.base_commit), passages)
 
     def check(self, state: State, runtime: Runtime[Context]) -> dict[str, Any]:
-        """Apply the diff to a clean copy, parse the files, and run the tests before and after where there are any."""
+        """Check the last turn's patches one after the other: the first that applies, parses and passes the tests is the
+        patch. Where none does, the one that came farthest is what a repair round is told of."""
         started = time.monotonic()
         context = Context.of(runtime.context)
         task = Task.model_validate(state["task"])
         repository = self._services.repository(require_repo(task.repo))
-        candidate = state["candidate"] or {}
         known = TestRun.model_validate(state["tests_before"]) if state.get("tests_before") else None
         tests, sandbox = asked_tests(context, state["seconds"], known, runtime.stream_writer)
-        with (
-            tempfile.TemporaryDirectory(prefix="steergraph-") as folder,
-            repository.working_copy(str(task.base_commit), Path(folder) / "copy") as copy,
+        candidates = state.get("candidates") or [state["candidate"] or {}]
+        until = started + context.max_seconds - state["seconds"] if context.max_seconds else None
+        best: Checked | None = None
+        for one in checked(
+            candidates,
+            lambda folder: repository.working_copy(str(task.base_commit), folder),
+            tests,
+            sandbox,
+            known,
+            until,
         ):
-            result = check_patch(
-                copy,
-                candidate["diff"],
-                candidate["files"],
-                tests=tests,
-                sandbox=sandbox,
-                before=known,
-            )
-        ran = Tests(before=result.tests_before, after=result.tests_after).model_dump(mode="json")
-        untested = why_untested(result.tests_before) if result.ok else None
+            best = one if best is None else better(best, one)
+            said = {"attempt": state["attempt"], "ok": one.result.ok, "problems": list(one.result.problems)}
+            said |= {"candidates": len(candidates)} if len(candidates) > 1 else {}
+            runtime.stream_writer({"event": "check", **said, "tests": one.tests.model_dump(mode="json")})
+        assert best is not None
+        ran = best.tests.model_dump(mode="json")
+        untested = why_untested(best.tests.before) if best.result.ok else None
         update: dict[str, Any] = {
-            "tests": ran if result.tests_before and not untested else None,
+            "candidate": dict(best.candidate),
+            "tests": ran if best.tests.before and not untested else None,
             "tests_before": ran["before"],
             "untested": untested,
             "seconds": state["seconds"] + time.monotonic() - started,
         }
-        if result.ok:
-            update |= {"patch": candidate["diff"], "status": "patched_untested" if untested else "patched"}
-            update |= {"problems": [], "feedback": ""}
-        else:
-            update |= _failed("checks_failed" if result.applies else "edit_did_not_apply", list(result.problems))
-        said = {"attempt": state["attempt"], "ok": result.ok, "problems": list(result.problems), "tests": ran}
-        runtime.stream_writer({"event": "check", **said})
-        return update
+        if best.result.ok:
+            status = "patched_untested" if untested else "patched"
+            return update | {"patch": best.candidate["diff"], "status": status, "problems": [], "feedback": ""}
+        status = "checks_failed" if best.result.applies else "edit_did_not_apply"
+        return update | _failed(status, list(best.result.problems))
 
     def answer(self, state: State, runtime: Runtime[Context]) -> dict[str, Any]:
         """Read the answer out of the last step; with choices and none found, the likeliest letter."""
@@ -231,8 +245,10 @@ class Nodes:
         found = extract_answer(last["text"], task.choices, numeric=numeric)
         how = "said"
         if found is None and task.choices:
-            found = self._likeliest(state, Context.of(runtime.context), task, runtime.stream_writer)
-            how = "scored"
+            found, how = (
+                self._likeliest(state, Context.of(runtime.context), task, runtime.stream_writer),
+                "scored",
+            )
         runtime.stream_writer({"event": "answer", "answer": found, "how": how})
         return {"answer": found, "status": "answered" if found is not None else "no_answer"}
 
@@ -269,17 +285,15 @@ class Nodes:
         return max(totals, key=lambda letter: totals[letter])
 
 
-def _reading(repository: Repository, sha: str) -> Callable[[str], str | None]:
-    """Files at a commit, for `apply_edits`: None where there is none, ValueError where it can't be edited."""
+def _say(services: Services, turn: Turn, context: Context, emit: Emit) -> list[Step]:
+    """What a specialist says: one answer, or a patch's candidates."""
+    drawn = context.candidates if turn.specialist.machine_read else 1
+    return draw(services, turn, drawn, emit) if drawn > 1 else speak(services, turn, emit)
 
-    def read(path: str) -> str | None:
-        known = {entry.path for entry in repository.files(sha)}
-        file = repository.read(sha, path)
-        if file.text is None and path in known:
-            raise ValueError(file.reason or "it is not text")
-        return file.text
 
-    return read
+async def _asay(services: Services, turn: Turn, context: Context, emit: Emit) -> list[Step]:
+    drawn = context.candidates if turn.specialist.machine_read else 1
+    return await (adraw(services, turn, drawn, emit) if drawn > 1 else aspeak(services, turn, emit))
 
 
 def _failed(status: str, problems: list[str]) -> dict[str, Any]:

@@ -135,14 +135,17 @@ class Policy(Frozen):
     repair: Repair
 
     @classmethod
-    def load(cls, path: str | Path | None = None) -> "Policy":
+    def load(cls, path: str | Path | None = None, of_model: Mapping[str, Any] | None = None) -> "Policy":
         """The packaged policy, or that with a user's file laid over it: rules by name, new ones before the packaged;
-        presets and the rest by key (`configs.overlay`).
+        presets and the rest by key (`configs.overlay`). `of_model` is what a model's settings say of the policy; it
+        lies below the user's file.
 
         Raises:
             ConfigError: the file is not a policy.
         """
         table = load_config("policy")
+        if of_model:
+            table = overlaid(table, of_model, "the model's settings: policy", first=("rules",))
         if path is not None:
             table = overlaid(table, load_yaml(path), str(path), first=("rules",))
         return validated(cls, table, str(path or "configs/policy.yaml"))

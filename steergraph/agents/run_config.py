@@ -24,6 +24,7 @@ ALL: tuple[Command, ...] = ("run", "ask", "bench")
 
 Amount = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Candidates = Annotated[int, Field(ge=1, le=64)]
 Switch = Literal["on", "off"]
 
 
@@ -74,6 +75,10 @@ class Context(Frozen):
     thinking: Annotated[bool, Flag(ALL, "let the model think before it answers")] = False
     temperature: float = 0.0
     """Of every step that is no repair, which has the policy's. With more than 0, top_p is the policy's too."""
+    candidates: Annotated[
+        Candidates, Flag(ISSUES, "edits drawn at once for each patch; the first that passes wins", "N")
+    ] = 1
+    """Edits that a specialist draws at once, the first as it would draw one, the others sampled."""
     dose: Annotated[FiniteFloat, AfterValidator(_not_zero)] = 1.0
     """Factor on every steering's alpha; not 0, which is `steering="none"`."""
     vector: str | None = None
@@ -117,6 +122,7 @@ class RunConfig(Context):
     roster: Annotated[str | None, Flag(ALL, "specialists of your own, laid over the packaged ones", "FILE")] = None
     vectors: Annotated[str | None, Flag(ALL, "a folder of vectors to speak with", "DIR")] = None
     policy: Annotated[str | None, Flag(ALL, "a policy of your own, laid over the packaged one", "FILE")] = None
+    settings: Annotated[str | None, Flag(ALL, "model settings of your own, laid over the model's page", "FILE")] = None
     router: Annotated[
         RouterName, Flag(BOTH, "who speaks: by rules, by the model's own word, or by its activations")
     ] = "rules"
@@ -141,7 +147,7 @@ class RunConfig(Context):
 
     def anywhere(self) -> Self:
         """With its paths made absolute: a run may be gone on with from another folder."""
-        paths = {name: getattr(self, name) for name in ("roster", "vectors", "policy")}
+        paths = {name: getattr(self, name) for name in ("roster", "vectors", "policy", "settings")}
         absolute = {name: str(Path(path).resolve()) for name, path in paths.items() if path}
         model = {"model": str(Path(self.model).resolve())} if Path(self.model).is_dir() else {}
         return self.model_copy(update=absolute | model)

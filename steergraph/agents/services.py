@@ -6,11 +6,14 @@ Held by the graph it was built for; nothing here is global. Safe to call from se
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 from steergraph.agents.policy import Policy
 from steergraph.agents.router import Router
 from steergraph.agents.specialists import Roster
+from steergraph.agents.speech.model_settings import ModelSettings
 from steergraph.base.errors import InputError
+from steergraph.configs import ConfigError
 from steergraph.engine.protocol import Engine
 from steergraph.repo.repository import Repository
 from steergraph.retrieval.retriever import Retriever
@@ -19,21 +22,40 @@ Progress = Callable[[str, int, int], None]
 """Called with a domain's name, how many prompts of it are done and how many there are."""
 
 
+class _Own(NamedTuple):
+    """What a user brought."""
+
+    roster: Roster | str | Path | None
+    policy: Policy | str | Path | None
+    settings: str | Path | None
+
+
+class _OfModel(NamedTuple):
+    settings: ModelSettings
+    roster: Roster
+    policy: Policy
+
+
 class Services:
     def __init__(
         self,
         *,
         model: str,
         engine: Engine | None,
-        roster: Roster,
-        policy: Policy,
+        roster: Roster | str | Path | None,
+        policy: Policy | str | Path | None,
         retriever: Retriever,
         router: Router,
+        settings: str | Path | None = None,
         cache_dir: Path | None = None,
     ) -> None:
         self.model = model
-        self.roster = roster
-        self.policy = policy
+        self._own = _Own(roster, policy, settings)
+        self.wiring = roster if isinstance(roster, Roster) else Roster.load(roster)
+        """The specialists that a graph is built for, before a model's settings say how they speak."""
+        if not isinstance(policy, Policy):
+            Policy.load(policy)  # a broken file is told before a model is loaded
+        self._of_model: _OfModel | None = None
         self.retriever = retriever
         self.router = router
         self.cache_dir = cache_dir
@@ -54,6 +76,32 @@ class Services:
 
                 self._engine = open_engine(self.model)
             return self._engine
+
+    @property
+    def settings(self) -> ModelSettings:
+        """How the engine's model is talked to."""
+        return self._for_model().settings
+
+    @property
+    def roster(self) -> Roster:
+        """The specialists as they speak to the engine's model. A `Roster` that was given is taken as it is."""
+        return self._for_model().roster
+
+    @property
+    def policy(self) -> Policy:
+        """The policy for the engine's model. A `Policy` that was given is taken as it is."""
+        return self._for_model().policy
+
+    def _for_model(self) -> "_OfModel":
+        if self._of_model is None:
+            own, settings = self._own, ModelSettings.of(self.engine.info, self._own.settings)
+            roster = own.roster if isinstance(own.roster, Roster) else Roster.load(own.roster, settings.roster)
+            policy = own.policy if isinstance(own.policy, Policy) else Policy.load(own.policy, settings.policy)
+            voices = tuple(s.model_copy(update={"edit_format": settings.edit_format}) for s in roster.specialists)
+            if [(s.name, s.output) for s in voices] != [(s.name, s.output) for s in self.wiring.specialists]:
+                raise ConfigError("a model's settings may change how specialists speak, not which there are")
+            self._of_model = _OfModel(settings, roster.model_copy(update={"specialists": voices}), policy)
+        return self._of_model
 
     def ensure_vectors(self, domains: Iterable[str], progress: Progress | None = None) -> None:
         """Make the vectors of `domains` that the engine lacks, where it is one that can be listened to.

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from steergraph.agents.edits.formats import FormatName, edit_format
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
 from steergraph.configs import ConfigError, load_config, load_yaml, validated
@@ -32,21 +33,32 @@ class Specialist(Frozen):
     domain: str
     """The steering vector's name in the library."""
     system: str
-    """System prompt. `{edit_format}` is filled with the edit format's instructions."""
+    """System prompt; "" for none. `{edit_format}` is filled with the edit format's instructions, here and in `ask`."""
     reads: tuple[Section, ...]
     output: Literal["text", "edits", "answer"]
+    frames: dict[str, str] = Field(default_factory=dict)
+    """How sections stand in the prompt, where it is not as `sections` says."""
+    ask: str = ""
+    """The end of the user message."""
+    stop: tuple[str, ...] = ()
+    """The answer ends before the first of these."""
     max_new_tokens: int = Field(default=128, ge=1)
     steering: Steering | None = None
     """A fixed steering instead of the model's best cell for `domain`."""
     contrast: str | None = None
     """Path of a contrast set that `domain`'s vector is made from on first use; None: the packaged set of that name."""
 
+    edit_format: FormatName = "search_replace"
+    """The model's settings say it."""
+
     def messages(self, sections: Mapping[str, str]) -> tuple[Message, ...]:
-        """The prompt: the system message, then the non-empty sections this specialist reads."""
-        return (
-            Message(role="system", content=fill_system(self.system)),
-            Message(role="user", content=format_sections(self.reads, sections)),
-        )
+        """The prompt: the system message, then the non-empty sections this specialist reads, and what it is asked."""
+        user = format_sections(self.reads, sections, self.frames)
+        if self.ask:
+            user = "\n\n".join(part for part in (user, fill_system(self.ask, self.edit_format)) if part)
+        system = fill_system(self.system, self.edit_format)
+        first = (Message(role="system", content=system),) if system else ()
+        return (*first, Message(role="user", content=user))
 
     @property
     def vectors(self) -> tuple[str, ...]:
@@ -60,10 +72,7 @@ class Specialist(Frozen):
     @property
     def spans(self) -> tuple[Span, ...]:
         """Where a program reads this specialist's output."""
-        if not self.machine_read:
-            return ()
-        marks = load_config("edit_format")
-        return (Span(open=marks["search"], close=marks["replace"]),)
+        return edit_format(self.edit_format).spans if self.machine_read else ()
 
 
 class Roster(Frozen):
@@ -74,15 +83,19 @@ class Roster(Frozen):
     reasoning_words: dict[str, tuple[str, ...]]
 
     @classmethod
-    def load(cls, path: str | Path | None = None) -> "Roster":
+    def load(cls, path: str | Path | None = None, of_model: Mapping[str, Any] | None = None) -> "Roster":
         """The packaged roster, or that with a user's file laid over it: specialists by name, plans and
         reasoning words by key (`configs.overlay`). A relative `contrast` path is taken from the file's folder.
+
+        `of_model` is what a model's settings say of the roster; it lies below the user's file.
 
         Raises:
             ConfigError: the file is not a roster, or a plan names somebody who is not on it.
         """
         table: dict[str, Any] = {k: v for k, v in load_config("specialists").items() if k != "sections"}
         where = str(path or "configs/specialists.yaml")
+        if of_model:
+            table = overlaid(table, of_model, "the model's settings: roster")
         if path is not None:
             own = load_yaml(path)
             for entry in own.get("specialists") or () if isinstance(own, Mapping) else ():

@@ -75,6 +75,8 @@ class Step(Frozen):
     specialist: str
     attempt: int = 0
     """0 is the first; repair rounds count up."""
+    candidate: int = 0
+    """Which of the answers that were drawn at once."""
     decision: Decision
     receipt: Receipt | None
     tokens: Tokens
@@ -156,7 +158,9 @@ class State(Input, Output, total=False):
     attempt: int
     feedback: str
     candidate: dict[str, Any] | None
-    """The patch under check: {"diff": str, "files": {path: text or None}}."""
+    """The patch under check, or the one that holds: {"diff": str, "files": {path: text or None}}."""
+    candidates: list[dict[str, Any]]
+    """All patches of the last turn, the likeliest first, in the same shape."""
     tests_before: dict[str, Any] | None
 
 

@@ -107,6 +107,7 @@ def run_examples(
     preset: str = "auto",
     max_repairs: int | None = None,
     seed: int = 0,
+    candidates: int = 1,
     only: Sequence[str] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Resolved]:
@@ -122,7 +123,7 @@ def run_examples(
     graph = build_graph(engine=engine)
     found = []
     for issue in issues:
-        context = Context(preset=preset, max_repairs=max_repairs, test=issue.test, seed=seed)
+        context = Context(preset=preset, max_repairs=max_repairs, test=issue.test, seed=seed, candidates=candidates)
         one = resolve(issue, graph, folder / "pantry.bundle", context, sandbox)
         found.append(one)
         say(
@@ -146,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--preset", default="auto")
     parser.add_argument("--max-repairs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0, help="of the repairs, which sample")
+    parser.add_argument("--candidates", type=int, default=1, help="edits drawn at once for each patch")
     parser.add_argument("--least", type=int, default=0, help="how many have to be resolved for exit code 0")
     from steergraph.engine.local import LocalEngine
 
@@ -160,6 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 preset=given.preset,
                 max_repairs=given.max_repairs,
                 seed=given.seed,
+                candidates=given.candidates,
                 only=given.issues,
                 say=print,
             )

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from steergraph.agents.answers import extract_answer
+from steergraph.agents.speech.answers import extract_answer
 from steergraph.base.errors import InputError
 from steergraph.engine.protocol import Message
 from steergraph.evals.lab.tasks import Question

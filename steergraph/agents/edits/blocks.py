@@ -31,6 +31,8 @@ class Edit(Frozen):
     kind: EditKind
     search: str = ""
     replace: str = ""
+    at: int | None = None
+    """The line (1-based) where SEARCH stands, where that is known, in the file as the edits before it left it."""
 
     @field_validator("search", "replace")
     @classmethod
@@ -51,6 +53,8 @@ class ParsedEdits(Frozen):
 
     edits: tuple[Edit, ...]
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What was left aside without being wrong."""
 
 
 # Markers by their shape: models write other lengths, other letter cases and more behind the word than they were shown.
@@ -87,6 +91,12 @@ def parse_edits(text: str, paths: Collection[str] = (), stands: Standing | None 
     passage copied along (taken off where every line that is not blank has one).
     """
     return _Parser([line.rstrip("\r") for line in text.split("\n")], paths, stands).parse()
+
+
+def has_blocks(text: str) -> bool:
+    """Whether an answer has a line that opens an edit block."""
+    lines = (line.strip() for line in text.split("\n"))
+    return any(_SEARCH.fullmatch(line) or _DELETE.fullmatch(line) for line in lines)
 
 
 def render_edit(edit: Edit) -> str:

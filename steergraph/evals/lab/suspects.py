@@ -15,7 +15,7 @@ from git import Actor, Repo
 from steergraph.agents.run_config import Context
 from steergraph.agents.services import Services
 from steergraph.agents.specialists import RETRIEVE
-from steergraph.agents.turn import prepare, suspects
+from steergraph.agents.speech.turn import prepare, suspects
 from steergraph.engine.protocol import Engine, Message
 from steergraph.evals.lab.experiment import Answer, Arm, Item, dose_of
 from steergraph.evals.lab.switching import begun, spoken_with

@@ -16,10 +16,10 @@ from steergraph.agents.edits.blocks import parse_edits
 from steergraph.agents.edits.patch import apply_edits
 from steergraph.agents.run_config import Context
 from steergraph.agents.services import Services
-from steergraph.agents.speak import step_of
 from steergraph.agents.specialists import RETRIEVE, Specialist, resolve_steering
+from steergraph.agents.speech.speak import step_of
+from steergraph.agents.speech.turn import Turn, prepare, unsteered
 from steergraph.agents.state import State, Step, Task
-from steergraph.agents.turn import Turn, prepare, unsteered
 from steergraph.engine.protocol import Engine, Message
 from steergraph.evals.lab.experiment import Answer, Arm, Item, dose_of
 from steergraph.evals.lab.tasks import IssueCase, SwitchingTasks

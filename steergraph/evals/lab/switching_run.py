@@ -12,10 +12,9 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from steergraph.agents.policy import Policy
 from steergraph.agents.router import rules
 from steergraph.agents.services import Services
-from steergraph.agents.specialists import RETRIEVE, Roster
+from steergraph.agents.specialists import RETRIEVE
 from steergraph.base.files import write_whole
 from steergraph.base.records import Frozen
 from steergraph.configs import load_validated
@@ -119,8 +118,8 @@ def _services(engine: LocalEngine) -> Services:
     return Services(
         model=engine.info.name,
         engine=engine,
-        roster=Roster.load(),
-        policy=Policy.load(),
+        roster=None,
+        policy=None,
         retriever=BM25Retriever(),
         router=rules,
     )

@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 from steergraph.agents.services import Services
+from steergraph.agents.speech.turn import Emit, Turn, unsteered
 from steergraph.agents.state import Step, Tokens
-from steergraph.agents.turn import Emit, Turn, unsteered
 from steergraph.engine.protocol import Completion, Handle
 
 
@@ -20,14 +20,7 @@ def speak(services: Services, turn: Turn, emit: Emit) -> list[Step]:
     while current is not None:
         emit(start_event(current))
         started = time.monotonic()
-        handle = services.engine.submit(current.request)
-        try:
-            for piece in handle.stream():
-                emit({"event": "text", "specialist": current.specialist.name, "text": piece})
-            completion = handle.result()
-        except BaseException:  # nobody waits for the rest of it
-            handle.cancel()
-            raise
+        completion = streamed(services.engine.submit(current.request), current, emit)
         step = step_of(services, current, completion, time.monotonic() - started)
         emit(end_event(step))
         steps.append(step)
@@ -44,7 +37,7 @@ async def aspeak(services: Services, turn: Turn, emit: Emit) -> list[Step]:
         started = time.monotonic()
         # Not in a thread: a cancellation in between would lose the handle. Checking a request takes milliseconds.
         handle = services.engine.submit(current.request)
-        completion = await _awaited(handle, current.specialist.name, emit)
+        completion = await awaited(handle, current, emit)
         step = step_of(services, current, completion, time.monotonic() - started)
         emit(end_event(step))
         steps.append(step)
@@ -52,7 +45,20 @@ async def aspeak(services: Services, turn: Turn, emit: Emit) -> list[Step]:
     return steps
 
 
-async def _awaited(handle: Handle, name: str, emit: Emit) -> Completion:
+def streamed(handle: Handle, turn: Turn, emit: Emit) -> Completion:
+    """A turn's answer, its pieces shown as they come. Whatever ends the waiting cancels the generation."""
+    try:
+        for piece in handle.stream():
+            emit({"event": "text", "specialist": turn.specialist.name, "text": piece})
+        return handle.result()
+    except BaseException:  # nobody waits for the rest of it
+        handle.cancel()
+        raise
+
+
+async def awaited(handle: Handle, turn: Turn, emit: Emit) -> Completion:
+    """`streamed` for a running event loop."""
+    name = turn.specialist.name
     pieces = handle.stream()
     try:
         while (piece := await asyncio.to_thread(next, pieces, None)) is not None:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steergraph.agents.budget import fit, room_for_context
 from steergraph.agents.specialists import Roster
+from steergraph.agents.speech.budget import fit, room_for_context
 from steergraph.base.errors import InputError
 from steergraph.engine.scripted import ScriptedEngine
 

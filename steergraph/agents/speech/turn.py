@@ -7,15 +7,17 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from steergraph.agents.answers import format_question
-from steergraph.agents.budget import FittedPrompt, fit
 from steergraph.agents.policy import Decision, Situation, scaled
 from steergraph.agents.run_config import Context
 from steergraph.agents.services import Services
 from steergraph.agents.specialists import Specialist, resolve_steering
+from steergraph.agents.speech.answers import format_question
+from steergraph.agents.speech.budget import FittedPrompt, fit
+from steergraph.agents.speech.model_settings import ModelSettings
 from steergraph.agents.state import State, Step, Task
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
+from steergraph.configs.prompts import in_fences
 from steergraph.engine.protocol import Request, Sampling
 
 Emit = Callable[[dict[str, Any]], None]
@@ -81,7 +83,7 @@ def prepare(services: Services, name: str, state: State, context: Context, emit:
     if steering is not None and context.dose != 1.0:
         steering, evidence = scaled(steering, context.dose), None  # nothing is known of another dose
     repeats = _repeats(state, name) if attempt else 0
-    sections = sections_of(task, {**state, "feedback": "", "notes": []} if repeats else state)
+    sections = sections_of(task, {**state, "feedback": "", "notes": []} if repeats else state, services.settings)
     prompt = fit(specialist, sections, engine.count_tokens, engine.info.window)
     decision = policy.decide(
         Situation(
@@ -103,6 +105,7 @@ def prepare(services: Services, name: str, state: State, context: Context, emit:
         messages=prompt.messages,
         steering=decision.steering,
         suspend=specialist.spans if decision.mode == "outside_spans" else (),
+        stop=specialist.stop,
         sampling=Sampling(
             temperature=policy.repair.temperature_after(repeats) if repairing else context.temperature,
             top_p=policy.repair.top_p if repairing or context.temperature else 1.0,
@@ -186,22 +189,24 @@ def spoken(state: State, turn: Turn | None, steps: list[Step]) -> dict[str, Any]
     return update
 
 
-def sections_of(task: Task, state: Mapping[str, Any]) -> dict[str, str]:
+def sections_of(task: Task, state: Mapping[str, Any], settings: ModelSettings) -> dict[str, str]:
     """Every section a prompt can be built from, by name; empty ones included.
 
-    With feedback on a failed edit there are no notes, because the edit may have failed by following them, and each
-    repair round halves the passages, best first: a small model that looked in the wrong place looks at less.
+    With feedback on a failed edit there are no notes, because the edit may have failed by following them. Where the
+    model's settings say so, each repair round halves the passages, best first: a small model that looked in the wrong
+    place looks at less.
     """
     retrieval = state.get("retrieval") or {}
     feedback = state.get("feedback", "")
     passages = retrieval.get("passages", [])
-    rounds = state.get("attempt", 0) if feedback else 0
+    rounds = state.get("attempt", 0) if feedback and settings.narrow else 0
+    context = "\n\n".join(passage["text"] for passage in passages[: max(1, len(passages) >> rounds)])
     notes = [note["text"].strip() for note in state.get("notes") or [] if not feedback]
     return {
         "issue": task.problem,
         "question": format_question(task.problem, task.choices),
         "examples": "\n\n".join(task.examples),
-        "context": "\n\n".join(passage["text"] for passage in passages[: max(1, len(passages) >> rounds)]),
+        "context": context if settings.numbered else in_fences(context),
         "notes": "\n".join(note for note in notes if note),
         "feedback": feedback,
     }

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steergraph.agents.answers import extract_answer, format_question
 from steergraph.agents.policy import Policy, repetition
+from steergraph.agents.speech.answers import extract_answer, format_question
 
 GUARD = Policy.load().guard
 

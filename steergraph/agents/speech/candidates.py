@@ -1,0 +1,78 @@
+"""Several answers drawn at once: one turn asked in one batch, the first as if asked alone, the others sampled.
+
+Knows turns and how the engine is asked. What the answers amount to is the edit node's business.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from steergraph.agents.services import Services
+from steergraph.agents.speech.speak import awaited, end_event, start_event, step_of, streamed
+from steergraph.agents.speech.turn import Emit, Turn
+from steergraph.agents.state import Step
+from steergraph.engine.protocol import Handle, Request
+
+_SEEDS = 1_000_003
+"""Between the seeds of two candidates, so that no attempt's seed is another's candidate's."""
+
+
+def requests_of(turn: Turn, candidates: int, temperatures: Sequence[float]) -> list[Request]:
+    """One request for each candidate: the turn's own, then sampled ones, each with its own seed."""
+    first, top_p = turn.request, 0.95
+    sampled = [
+        first.model_copy(
+            update={
+                "seed": first.seed + _SEEDS * k,
+                "sampling": first.sampling.model_copy(
+                    update={"temperature": temperatures[(k - 1) % len(temperatures)], "top_p": top_p}
+                ),
+            }
+        )
+        for k in range(1, candidates)
+    ]
+    return [first, *sampled]
+
+
+def draw(services: Services, turn: Turn, candidates: int, emit: Emit) -> list[Step]:
+    """Say the turn `candidates` times at once. The first is streamed; each is a step."""
+    emit({**start_event(turn), "candidates": candidates})
+    started = time.monotonic()
+    handles: list[Handle] = []
+    try:
+        for request in requests_of(turn, candidates, services.settings.temperatures):
+            handles.append(services.engine.submit(request))
+        answers = [streamed(handles[0], turn, emit), *(handle.result() for handle in handles[1:])]
+    except BaseException:
+        for handle in handles:
+            handle.cancel()
+        raise
+    return _steps(services, turn, answers, time.monotonic() - started, emit)
+
+
+async def adraw(services: Services, turn: Turn, candidates: int, emit: Emit) -> list[Step]:
+    """`draw` for a running event loop. Cancelling the coroutine cancels the generations."""
+    emit({**start_event(turn), "candidates": candidates})
+    started = time.monotonic()
+    handles: list[Handle] = []
+    try:
+        for request in requests_of(turn, candidates, services.settings.temperatures):
+            handles.append(services.engine.submit(request))
+        answers = [await awaited(handles[0], turn, emit), *(await asyncio.gather(*handles[1:]))]
+    except BaseException:
+        for handle in handles:
+            handle.cancel()
+        raise
+    return _steps(services, turn, answers, time.monotonic() - started, emit)
+
+
+def _steps(services: Services, turn: Turn, answers: Sequence[Any], seconds: float, emit: Emit) -> list[Step]:
+    """Each answer as a step; the seconds of the batch are shared out, since its rows were spoken side by side."""
+    share = seconds / len(answers)
+    steps = [
+        step_of(services, turn, answer, share).model_copy(update={"candidate": k}) for k, answer in enumerate(answers)
+    ]
+    for step in steps:
+        emit(end_event(step))
+    return steps

@@ -1,0 +1,81 @@
+"""How a family of models is talked to: prompts, edit format, passages, sampling. One page of YAML each.
+
+Knows configs/models/settings/ and a user's own file in the same shape. The first page whose `models` and `kind` fit a
+model is its page; the user's file is laid over it.
+"""
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from steergraph.agents.edits.formats import EditFormat, FormatName, edit_format
+from steergraph.base.records import Frozen
+from steergraph.configs import load_config, load_yaml, validated
+from steergraph.configs.overlay import overlaid, sources
+from steergraph.engine.protocol import ModelInfo
+
+PAGES = ("pocket", "instruct", "base")
+
+
+class ModelSettings(Frozen):
+    """The settings of one page, a user's file laid over it."""
+
+    models: tuple[str, ...]
+    """Names it is for, with the wildcards of file names; compared in lower case."""
+    kind: Literal["instruct", "base"] | None = None
+    edit_format: FormatName
+    numbered: bool = True
+    """Whether passages carry line numbers; else they stand in fences, a file's together."""
+    narrow: bool = True
+    """Whether each repair round is shown half the passages."""
+    context_tokens: int | None = Field(default=None, ge=1)
+    """The most that passages take of the prompt; None: all that the window leaves."""
+    temperatures: tuple[float, ...] = (0.7,)
+    """Of the candidates after the first, in turn."""
+    roster: dict[str, Any] = Field(default_factory=dict)
+    """Laid over specialists.yaml, below the user's own roster."""
+    policy: dict[str, Any] = Field(default_factory=dict)
+    """Laid over policy.yaml, below the user's own policy."""
+
+    @property
+    def format(self) -> EditFormat:
+        return edit_format(self.edit_format)
+
+    @classmethod
+    def of(cls, info: ModelInfo, own: str | Path | None = None) -> "ModelSettings":
+        """The settings for a model. Raises ConfigError where the user's file at `own` is none."""
+        table, where = _page(info), str(own or "configs/models/settings")
+        if own is not None:
+            table = overlaid(table, load_yaml(own), where)
+        return validated(cls, table, where)
+
+
+def settings_sources(info: ModelInfo, own: str | Path | None = None) -> Iterator[tuple[str, Any, str]]:
+    """Every value of a model's settings: its dotted key, the value, and "packaged" or the user's file."""
+    page = _page(info)
+    merged = overlaid(page, load_yaml(own), str(own)) if own is not None else page
+    return sources(page, merged, str(own))
+
+
+def page_of(info: ModelInfo) -> str:
+    """The name of a model's page."""
+    name = info.name.rsplit("/", 1)[-1].lower()
+    for page in PAGES:
+        table = load_config(f"models/settings/{page}")
+        if table.get("kind") in (None, info.kind) and any(fnmatchcase(name, one) for one in table["models"]):
+            return page
+    raise AssertionError("the last two pages are for every model")
+
+
+def model_plans() -> list[list[str]]:
+    """The plans of all packaged pages: a graph is wired before its model is known."""
+    pages = (load_config(f"models/settings/{page}") for page in PAGES)
+    return [plan for page in pages for plan in page.get("roster", {}).get("plans", {}).values()]
+
+
+def _page(info: ModelInfo) -> dict[str, Any]:
+    table: dict[str, Any] = load_config(f"models/settings/{page_of(info)}")
+    return table
