@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from steergraph.agents.edits.headers import FENCE
 
+_PATH = re.compile(r"[\w./-]*[\w-]\.[A-Za-z]\w*:?")
 _NUMBERED = re.compile(r"[ \t]*\d+[|:]")
 _CLOSING = re.compile(r"(`{3,}|~{3,})\s*")
 
@@ -38,7 +39,9 @@ def code_in(answer: str) -> list[Code]:
     info = mark = ""
     for line in lines:
         bare = line.strip()
-        if inside is None:
+        if inside == [] and _PATH.fullmatch(bare):  # copied into the fence, as a first line
+            above.append(line)
+        elif inside is None:
             if opening := FENCE.fullmatch(bare):
                 inside, info = [], opening[1].strip()
                 mark = bare[: len(bare) - len(bare.lstrip("`~"))]

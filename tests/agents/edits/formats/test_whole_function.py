@@ -86,7 +86,18 @@ def test_a_function_of_the_module_and_not_the_method_of_its_name() -> None:
     assert new == SOURCE.replace("return prices[0] + sum(prices[1:])", "return sum(prices)")
 
 
-@pytest.mark.parametrize("fence", ["```python\n", "```\n", "```py shop/basket.py\n", "~~~\n", ""])
+@pytest.mark.parametrize(
+    "fence",
+    [
+        "```python\n",
+        "```\n",
+        "```python\nshop/basket.py\n",
+        "```\nshop/basket.py:\n",
+        "```py shop/basket.py\n",
+        "~~~\n",
+        "",
+    ],
+)
 def test_any_fence_and_none(fence: str) -> None:
     code = "def total(prices):\n    return sum(prices)\n"
     answer = f"{fence}{code}{fence[:3]}" if fence else code
