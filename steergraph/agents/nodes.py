@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from langchain_core.runnables import RunnableLambda
@@ -209,14 +210,11 @@ class Nodes:
         candidates = state.get("candidates") or [state["candidate"] or {}]
         until = started + context.max_seconds - state["seconds"] if context.max_seconds else None
         best: Checked | None = None
-        for one in checked(
-            candidates,
-            lambda folder: repository.working_copy(str(task.base_commit), folder),
-            tests,
-            sandbox,
-            known,
-            until,
-        ):
+
+        def copy_at(folder: Path) -> Any:
+            return repository.working_copy(str(task.base_commit), folder)
+
+        for one in checked(candidates, copy_at, tests, sandbox, known, until):
             best = one if best is None else better(best, one)
             said = {"attempt": state["attempt"], "ok": one.result.ok, "problems": list(one.result.problems)}
             said |= {"candidates": len(candidates)} if len(candidates) > 1 else {}
