@@ -81,6 +81,14 @@ def untouched(search: Sequence[str], lines: Sequence[str], kept: Sequence[int | 
     return Place(starts[0], starts[0] + size, 0, size, "exact", _same) if len(starts) == 1 else locate(search, lines)
 
 
+def at_line(search: Sequence[str], lines: Sequence[str], at: int) -> Place | str:
+    """The place of a SEARCH that is known to stand at line `at` (1-based), or why it does not."""
+    start, stop = at - 1, at - 1 + len(search)
+    if list(lines[start:stop]) != list(search):
+        return f"SEARCH does not stand at line {at}"
+    return Place(start, stop, 0, len(search), "exact", _same)
+
+
 def _part(wanted: str, lines: Sequence[str]) -> Place | str | None:
     """The one line that `wanted` is a proper part of."""
     text = wanted.strip()

@@ -15,7 +15,7 @@ from pydantic import Field
 from steergraph.agents.edits.blocks import Edit, Standing
 from steergraph.agents.edits.diffs import unified_diff
 from steergraph.agents.edits.elision import filled
-from steergraph.agents.edits.matching import How, Place, locate, untouched
+from steergraph.agents.edits.matching import How, Place, at_line, locate, untouched
 from steergraph.agents.edits.merge import merged_lines, same
 from steergraph.agents.edits.paths import UnsafePath, safe_path
 from steergraph.base.records import Frozen
@@ -205,10 +205,11 @@ def _changed(old: str, edit: Edit, kept: Sequence[int | None] | None) -> tuple[s
     mark = _BOM if old.startswith(_BOM) else ""
     lines = split_lines(old.removeprefix(_BOM))
     search, replace = ([line.text for line in split_lines(part)] for part in (edit.search, edit.replace))
-    place = locate(search, [line.text for line in lines]) if edit.at is None else _known(search, lines, edit.at)
+    texts = [line.text for line in lines]
+    place = locate(search, texts) if edit.at is None else at_line(search, texts, edit.at)
     if isinstance(place, str):
         # What stands twice by an earlier edit stood once when SEARCH was written.
-        place = untouched(search, [line.text for line in lines], kept) if kept and edit.at is None else place
+        place = untouched(search, texts, kept) if kept and edit.at is None else place
     if isinstance(place, str):
         raise _Refused(place)
     replace = filled(search, replace)
@@ -222,14 +223,6 @@ def _changed(old: str, edit: Edit, kept: Sequence[int | None] | None) -> tuple[s
     if result and (ragged or (place.stop < len(lines) and not lines[-1].end)):
         result[-1] = result[-1]._replace(end="")
     return mark + "".join(line.text + line.end for line in result), [line.at for line in result], place
-
-
-def _known(search: Sequence[str], lines: Sequence[_Line], at: int) -> Place | str:
-    """The place of a SEARCH whose line is known."""
-    start, stop = at - 1, at - 1 + len(search)
-    if [line.text for line in lines[start:stop]] != list(search):
-        return f"SEARCH does not stand at line {at}"
-    return Place(start, stop, 0, len(search), "exact", lambda indent: indent)
 
 
 def _rewrite(region: list[_Line], search: list[str], replace: list[str], place: Place, usual: str) -> list[_Line]:
