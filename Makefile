@@ -25,10 +25,10 @@ CHOSEN := $(VENV)/.torch
 LOCKED_TORCH := $(shell grep '^torch==' constraints.txt)
 TORCH ?= $(or $(filter-out locked,$(shell cat $(CHOSEN) 2>/dev/null)),$(LOCKED_TORCH))
 
-.PHONY: help setup run demo study sweep-pocket sweep-pocket-base test test-slow bench docs lint format wheel clean FORCE
+.PHONY: help setup run run-unseen demo study sweep-pocket sweep-pocket-base test test-slow bench docs lint format wheel clean FORCE
 
 help:
-	@echo "make run | demo | study | test | test-slow | bench | docs | lint | format | wheel | setup | clean"
+	@echo "make run | run-unseen | demo | study | test | test-slow | bench | docs | lint | format | wheel | setup | clean"
 
 setup: $(STAMP)
 
@@ -49,12 +49,14 @@ $(STAMP): pyproject.toml constraints.txt $(CHOSEN)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[dev]'
 	@touch $@
 
-# First with the code in view, where a patch is expected; then the four specialists without it, each with its own vector.
-# Nothing can be patched unseen, so exit code 1 (none found) is fine there. The tests are the example's own: where no
-# sandbox can be had, they may run with limits only.
+# The tests are the example's own: where no sandbox can be had, they may run with limits only.
 run: setup
 	$(BIN)/steergraph run --model $(MODEL) --repo examples/pantry.bundle --issue examples/issues/$(ISSUE).md \
 		--test "python -m unittest tests.test_$(ISSUE)" --unsafe-tests
+
+# The specialists without the code in view, each with its own vector. Nothing can be patched unseen, so exit code 1 (none
+# found) is fine here.
+run-unseen: setup
 	$(BIN)/steergraph run --model $(MODEL) --repo examples/pantry.bundle --issue examples/issues/$(ISSUE).md \
 		--retrieval off --max-repairs 0 || test $$? -eq 1
 
