@@ -64,3 +64,13 @@ def test_the_hub_that_cannot_be_reached(capsys: pytest.CaptureFixture[str], monk
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert main(["models", "fetch", "other"]) == 2
     assert "hub can't be reached" in capsys.readouterr().err
+
+
+def test_how_a_model_is_talked_to_is_shown_with_its_sources(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("edit_format: whole_file\n")
+    assert main(["models", "show", "other", "--settings", str(own)]) == 0
+    lines = [" ".join(line.replace("│", " ").split()) for line in capsys.readouterr().out.splitlines()]
+    assert "settings instruct" in lines
+    assert "numbered false packaged" in lines
+    assert any(line.startswith('edit_format "whole_file"') and "packaged" not in line for line in lines)

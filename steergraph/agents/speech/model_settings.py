@@ -17,6 +17,7 @@ from steergraph.configs import load_config, load_yaml, validated
 from steergraph.configs.overlay import overlaid, sources
 from steergraph.engine.protocol import ModelInfo
 
+Kind = Literal["instruct", "base"]
 PAGES = ("pocket", "instruct", "base")
 
 
@@ -25,7 +26,7 @@ class ModelSettings(Frozen):
 
     models: tuple[str, ...]
     """Names it is for, with the wildcards of file names; compared in lower case."""
-    kind: Literal["instruct", "base"] | None = None
+    kind: Kind | None = None
     edit_format: FormatName
     numbered: bool = True
     """Whether passages carry line numbers; else they stand in fences, a file's together."""
@@ -47,25 +48,28 @@ class ModelSettings(Frozen):
     @classmethod
     def of(cls, info: ModelInfo, own: str | Path | None = None) -> "ModelSettings":
         """The settings for a model. Raises ConfigError where the user's file at `own` is none."""
-        table, where = _page(info), str(own or "configs/models/settings")
+        table, where = (
+            load_config(f"models/settings/{page_of(info.name, info.kind)}"),
+            str(own or "configs/models/settings"),
+        )
         if own is not None:
             table = overlaid(table, load_yaml(own), where)
         return validated(cls, table, where)
 
 
-def settings_sources(info: ModelInfo, own: str | Path | None = None) -> Iterator[tuple[str, Any, str]]:
+def settings_sources(name: str, kind: Kind, own: str | Path | None = None) -> Iterator[tuple[str, Any, str]]:
     """Every value of a model's settings: its dotted key, the value, and "packaged" or the user's file."""
-    page = _page(info)
+    page = load_config(f"models/settings/{page_of(name, kind)}")
     merged = overlaid(page, load_yaml(own), str(own)) if own is not None else page
     return sources(page, merged, str(own))
 
 
-def page_of(info: ModelInfo) -> str:
+def page_of(name: str, kind: Kind) -> str:
     """The name of a model's page."""
-    name = info.name.rsplit("/", 1)[-1].lower()
+    name = name.rsplit("/", 1)[-1].lower()
     for page in PAGES:
         table = load_config(f"models/settings/{page}")
-        if table.get("kind") in (None, info.kind) and any(fnmatchcase(name, one) for one in table["models"]):
+        if table.get("kind") in (None, kind) and any(fnmatchcase(name, one) for one in table["models"]):
             return page
     raise AssertionError("the last two pages are for every model")
 
@@ -74,8 +78,3 @@ def model_plans() -> list[list[str]]:
     """The plans of all packaged pages: a graph is wired before its model is known."""
     pages = (load_config(f"models/settings/{page}") for page in PAGES)
     return [plan for page in pages for plan in page.get("roster", {}).get("plans", {}).values()]
-
-
-def _page(info: ModelInfo) -> dict[str, Any]:
-    table: dict[str, Any] = load_config(f"models/settings/{page_of(info)}")
-    return table

@@ -3,8 +3,9 @@
 Knows the command line and printing. Torch is not imported.
 """
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,6 +14,7 @@ from steergraph.cli.console import print_line, print_table
 from steergraph.engine.loading.named.catalog import NamedModel, catalog, missing, named, place_of
 from steergraph.engine.loading.weights import GGUF, hub_folder
 
+_TEMPLATE = "tokenizer.chat_template"
 Name = Annotated[str, typer.Argument(metavar="NAME", help="a name of `steergraph models list`")]
 
 
@@ -38,8 +40,11 @@ def fetch(name: Name) -> int:
 
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE.gguf", help="a name of the list, or a file")],
+    settings: Annotated[
+        str | None, typer.Option(metavar="FILE", help="model settings of your own, laid over the model's page")
+    ] = None,
 ) -> int:
-    """Print what the catalog and the file say of one model."""
+    """Print what the catalog and the file say of one model, and how it is talked to."""
     facts: dict[str, str] = {}
     if name.lower().endswith(GGUF):
         path: Path | None = Path(name)
@@ -65,7 +70,22 @@ def show(
     for key, value in facts.items():
         if value:
             print_line(f"{key:<13}{value}")
+    _show_settings(name, path, settings)
     return 0
+
+
+def _show_settings(name: str, path: Path | None, own: str | None) -> None:
+    """Every value of the model's settings, and where it is from."""
+    from steergraph.agents.speech.model_settings import page_of, settings_sources
+    from steergraph.engine.loading.gguf.reader import read_gguf
+
+    template = path is None or path.suffix != GGUF or bool(read_gguf(path, path.name).values.get(_TEMPLATE))
+    kind: Literal["instruct", "base"] = "instruct" if template else "base"
+    print_line(f"{'settings':<13}{page_of(name, kind)}")
+    rows = [
+        (key, json.dumps(value, ensure_ascii=False), where) for key, value, where in settings_sources(name, kind, own)
+    ]
+    print_table(("setting", "value", "from"), rows)
 
 
 def _of_file(path: Path) -> dict[str, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from steergraph.agents.graph import build_graph
-from steergraph.agents.speech.model_settings import ModelSettings, page_of, settings_sources
+from steergraph.agents.speech.model_settings import Kind, ModelSettings, page_of, settings_sources
 from steergraph.configs import ConfigError
 from steergraph.configs.prompts import format_passage, in_fences
 from steergraph.engine.protocol import ModelInfo
@@ -35,8 +35,8 @@ def info(name: str, kind: str = "instruct") -> ModelInfo:
         ("gemma-270m", "base", "base"),
     ],
 )
-def test_the_page_of_a_model(name: str, kind: str, page: str) -> None:
-    assert page_of(info(name, kind)) == page
+def test_the_page_of_a_model(name: str, kind: Kind, page: str) -> None:
+    assert page_of(name, kind) == page
 
 
 def test_a_file_of_ones_own_changes_what_it_names(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_file_of_ones_own_changes_what_it_names(tmp_path: Path) -> None:
     packaged, mine = ModelSettings.of(info("coder")), ModelSettings.of(info("coder"), own)
     assert (packaged.edit_format, mine.edit_format) == ("whole_function", "search_replace")
     assert mine.roster["specialists"] == packaged.roster["specialists"]
-    told = {key: (value, where) for key, value, where in settings_sources(info("coder"), own)}
+    told = {key: (value, where) for key, value, where in settings_sources("coder", "instruct", own)}
     assert told["edit_format"] == ("search_replace", str(own))
     assert told["numbered"] == (False, "packaged")
 
