@@ -40,6 +40,7 @@ NEED_EXTRAS = {
     "steergraph.web.app": "fastapi",
     "steergraph.web.guard": "fastapi",
     "steergraph.web.routes": "fastapi",
+    "steergraph.web.server": "uvicorn",
 }
 
 
