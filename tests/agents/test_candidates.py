@@ -39,7 +39,7 @@ class Draws:
         self.asked: list[Request] = []
 
     def __call__(self, request: Request) -> str:
-        if "corrected function" not in request.messages[-1].content:
+        if "corrected, and no other" not in request.messages[-1].content:
             return "The cause is `low_items`."
         self.asked.append(request)
         return self.answers[(len(self.asked) - 1) % len(self.answers)]

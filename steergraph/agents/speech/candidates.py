@@ -9,30 +9,30 @@ from collections.abc import Sequence
 from typing import Any
 
 from steergraph.agents.services import Services
+from steergraph.agents.speech.model_settings import ModelSettings
 from steergraph.agents.speech.speak import awaited, end_event, start_event, step_of, streamed
 from steergraph.agents.speech.turn import Emit, Turn
 from steergraph.agents.state import Step
 from steergraph.engine.protocol import Handle, Request
 
+_TOP_P = 0.95
 _SEEDS = 1_000_003
 """Between the seeds of two candidates, so that no attempt's seed is another's candidate's."""
 
 
-def requests_of(turn: Turn, candidates: int, temperatures: Sequence[float]) -> list[Request]:
+def requests_of(turn: Turn, candidates: int, settings: ModelSettings) -> list[Request]:
     """One request for each candidate: the turn's own, then sampled ones, each with its own seed."""
-    first, top_p = turn.request, 0.95
-    sampled = [
-        first.model_copy(
-            update={
-                "seed": first.seed + _SEEDS * k,
-                "sampling": first.sampling.model_copy(
-                    update={"temperature": temperatures[(k - 1) % len(temperatures)], "top_p": top_p}
-                ),
-            }
-        )
-        for k in range(1, candidates)
-    ]
-    return [first, *sampled]
+    first, temperatures = turn.request, settings.temperatures
+    requests = [first]
+    for k in range(1, candidates):
+        sampling = {
+            "temperature": temperatures[(k - 1) % len(temperatures)],
+            "top_p": _TOP_P,
+            "repetition_penalty": settings.repetition_penalty,
+        }
+        changes = {"seed": first.seed + _SEEDS * k, "sampling": first.sampling.model_copy(update=sampling)}
+        requests.append(first.model_copy(update=changes))
+    return requests
 
 
 def draw(services: Services, turn: Turn, candidates: int, emit: Emit) -> list[Step]:
@@ -41,7 +41,7 @@ def draw(services: Services, turn: Turn, candidates: int, emit: Emit) -> list[St
     started = time.monotonic()
     handles: list[Handle] = []
     try:
-        for request in requests_of(turn, candidates, services.settings.temperatures):
+        for request in requests_of(turn, candidates, services.settings):
             handles.append(services.engine.submit(request))
         answers = [streamed(handles[0], turn, emit), *(handle.result() for handle in handles[1:])]
     except BaseException:
@@ -57,7 +57,7 @@ async def adraw(services: Services, turn: Turn, candidates: int, emit: Emit) -> 
     started = time.monotonic()
     handles: list[Handle] = []
     try:
-        for request in requests_of(turn, candidates, services.settings.temperatures):
+        for request in requests_of(turn, candidates, services.settings):
             handles.append(services.engine.submit(request))
         answers = [await awaited(handles[0], turn, emit), *(await asyncio.gather(*handles[1:]))]
     except BaseException:

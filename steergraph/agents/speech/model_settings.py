@@ -36,6 +36,8 @@ class ModelSettings(Frozen):
     """The most that passages take of the prompt; None: all that the window leaves."""
     temperatures: tuple[float, ...] = (0.7,)
     """Of the candidates after the first, in turn."""
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    """Of the candidates after the first: above 1 they copy what is in the prompt a little less."""
     roster: dict[str, Any] = Field(default_factory=dict)
     """Laid over specialists.yaml, below the user's own roster."""
     policy: dict[str, Any] = Field(default_factory=dict)
