@@ -69,6 +69,9 @@ class View:
             soft_wrap=True,
         )
         self.line(f"  because {decision['reason']} [{decision['rule']}]", "dim")
+        if drawn := event.get("candidates"):
+            without = f"; without {event['left_out']}, which this server does not know" if event.get("left_out") else ""
+            self.line(f"  {drawn} answers at once, of which the first is shown{without}", "dim")
         for cut in event["cut"]:
             self.line(f"  cut {cut['section']} to {cut['kept_characters']} of {cut['of_characters']} characters", "dim")
 
@@ -104,7 +107,8 @@ class View:
 
     def _on_edit(self, event: Mapping[str, Any]) -> None:
         self.line("")
-        self.console.print(Text("edit", style="bold"))
+        number = f" of answer {event['candidate'] + 1}" if "candidate" in event else ""
+        self.console.print(Text(f"edit{number}", style="bold"))
         for problem in event["problems"]:
             self.line(f"  {problem}", "red")
         for match in event.get("inexact", ()):

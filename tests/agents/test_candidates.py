@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given
@@ -107,3 +108,15 @@ def test_order_is_by_count_then_by_draw(bodies: list[str]) -> None:
     ordered = in_order(drafts)
     assert sum(draft.drawn for draft in ordered) == len(kinds)
     assert [draft.drawn for draft in ordered] == sorted((kinds.count(kind) for kind in {*kinds}), reverse=True)
+
+
+def test_a_plain_server_is_not_asked_for_what_it_does_not_know(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("repetition_penalty: 1.2\n")
+    engine = ScriptedEngine(Draws("I can't see it."))
+    engine.server = SimpleNamespace(extends=False)  # type: ignore[attr-defined]
+    graph = build_graph(engine=engine, settings=own)
+    context = Context(candidates=2, max_repairs=0)
+    starts = [event for event in graph.stream(TASK, context=context, stream_mode="custom") if "candidates" in event]
+    assert [start["left_out"] for start in starts] == ["repetition_penalty"]
+    assert all(request.sampling.repetition_penalty == 1 for request in engine.requests)

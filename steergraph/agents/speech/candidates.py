@@ -20,15 +20,18 @@ _SEEDS = 1_000_003
 """Between the seeds of two candidates, so that no attempt's seed is another's candidate's."""
 
 
-def requests_of(turn: Turn, candidates: int, settings: ModelSettings) -> list[Request]:
-    """One request for each candidate: the turn's own, then sampled ones, each with its own seed."""
+def requests_of(turn: Turn, candidates: int, settings: ModelSettings, *, penalised: bool = True) -> list[Request]:
+    """One request for each candidate: the turn's own, then sampled ones, each with its own seed.
+
+    `penalised`: with the settings' repetition penalty, which plain OpenAI servers do not know.
+    """
     first, temperatures = turn.request, settings.temperatures
     requests = [first]
     for k in range(1, candidates):
         sampling = {
             "temperature": temperatures[(k - 1) % len(temperatures)],
             "top_p": _TOP_P,
-            "repetition_penalty": settings.repetition_penalty,
+            "repetition_penalty": settings.repetition_penalty if penalised else 1.0,
         }
         changes = {"seed": first.seed + _SEEDS * k, "sampling": first.sampling.model_copy(update=sampling)}
         requests.append(first.model_copy(update=changes))
@@ -37,11 +40,10 @@ def requests_of(turn: Turn, candidates: int, settings: ModelSettings) -> list[Re
 
 def draw(services: Services, turn: Turn, candidates: int, emit: Emit) -> list[Step]:
     """Say the turn `candidates` times at once. The first is streamed; each is a step."""
-    emit({**start_event(turn), "candidates": candidates})
     started = time.monotonic()
     handles: list[Handle] = []
     try:
-        for request in requests_of(turn, candidates, services.settings):
+        for request in _begun(services, turn, candidates, emit):
             handles.append(services.engine.submit(request))
         answers = [streamed(handles[0], turn, emit), *(handle.result() for handle in handles[1:])]
     except BaseException:
@@ -53,11 +55,10 @@ def draw(services: Services, turn: Turn, candidates: int, emit: Emit) -> list[St
 
 async def adraw(services: Services, turn: Turn, candidates: int, emit: Emit) -> list[Step]:
     """`draw` for a running event loop. Cancelling the coroutine cancels the generations."""
-    emit({**start_event(turn), "candidates": candidates})
     started = time.monotonic()
     handles: list[Handle] = []
     try:
-        for request in requests_of(turn, candidates, services.settings):
+        for request in _begun(services, turn, candidates, emit):
             handles.append(services.engine.submit(request))
         answers = [await awaited(handles[0], turn, emit), *(await asyncio.gather(*handles[1:]))]
     except BaseException:
@@ -65,6 +66,14 @@ async def adraw(services: Services, turn: Turn, candidates: int, emit: Emit) -> 
             handle.cancel()
         raise
     return _steps(services, turn, answers, time.monotonic() - started, emit)
+
+
+def _begun(services: Services, turn: Turn, candidates: int, emit: Emit) -> list[Request]:
+    server, settings = getattr(services.engine, "server", None), services.settings
+    penalised = server is None or server.extends
+    left_out = {"left_out": "repetition_penalty"} if settings.repetition_penalty != 1 and not penalised else {}
+    emit({**start_event(turn), "candidates": candidates, **left_out})
+    return requests_of(turn, candidates, settings, penalised=penalised)
 
 
 def _steps(services: Services, turn: Turn, answers: Sequence[Any], seconds: float, emit: Emit) -> list[Step]:
