@@ -9,8 +9,6 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
-from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError
 
 from steergraph.base.errors import InputError, one_line
 from steergraph.engine.constrain.constraint import Constraint
@@ -45,7 +43,9 @@ class Grammars:
         """
         try:
             matcher = self._compiled(grammar.model_dump_json(exclude={"after", "reserve", "optional"}))
-        except (PydanticSerializationError, ValidationError, RecursionError) as error:
+        except InputError:
+            raise
+        except (ValueError, RecursionError) as error:  # pydantic's own errors of both ways are ValueErrors
             raise InputError("grammar: the JSON schema is too deeply nested") from error
         marks = [CLOSE_THINKING] if thinks else []
         opener = self._added.get(OPEN_THINKING) if may_think and not thinks else None
