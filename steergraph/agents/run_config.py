@@ -147,10 +147,12 @@ class RunConfig(Context):
 
     def anywhere(self) -> Self:
         """With its paths made absolute: a run may be gone on with from another folder."""
+        from steergraph.engine.loading.weights import local_path
+
         paths = {name: getattr(self, name) for name in ("roster", "vectors", "policy", "settings")}
         absolute = {name: str(Path(path).resolve()) for name, path in paths.items() if path}
-        model = {"model": str(Path(self.model).resolve())} if Path(self.model).is_dir() else {}
-        return self.model_copy(update=absolute | model)
+        local = local_path(self.model)
+        return self.model_copy(update=absolute | ({"model": str(local.resolve())} if local else {}))
 
 
 def flags(config: type[Frozen], command: Command) -> dict[str, tuple[FieldInfo, Flag]]:

@@ -89,3 +89,12 @@ def test_a_batch_of_an_older_version_goes_on(tmp_path):
     path.write_text(json.dumps(old), encoding="utf-8")
     with pytest.raises(InputError, match="begun with deterministic false, not true"):
         folder.begin({**request, "deterministic": True})
+
+
+def test_only_what_lies_here_is_made_an_absolute_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "coder").mkdir()  # short names go before folders that are called alike
+    (tmp_path / "mine.gguf").write_bytes(b"GGUF")
+    names = ("coder", "pocket", "Qwen/Qwen3-4B", "mine.gguf", "./coder")
+    found = [RunConfig(model=name).anywhere().model for name in names]
+    assert found == [*names[:3], str(tmp_path / "mine.gguf"), str(tmp_path / "coder")]

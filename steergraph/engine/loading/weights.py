@@ -49,6 +49,14 @@ def find_model(name: str) -> tuple[str, Path, str]:
     return download(name)
 
 
+def local_path(name: str) -> Path | None:
+    """The folder or file of this machine that `name` means, or None: short names go before folders that are called
+    alike. It may be no model."""
+    path = Path(name).expanduser()
+    known = not name.strip() or name in EMBEDDED or name in catalog()
+    return path if not known and path.exists() else None
+
+
 def _pocket_folder(name: str) -> Path:
     try:
         from steergraph.pocket import weights_path

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from steergraph.agents.edits.blocks import parse_edits
-from steergraph.agents.edits.patch import apply_edits
+from steergraph.agents.edits.drafts import drafted
+from steergraph.agents.edits.formats import FormatName, edit_format
+from steergraph.agents.edits.formats.shown import Shown
 from steergraph.agents.run_config import Context
 from steergraph.agents.services import Services
 from steergraph.agents.specialists import RETRIEVE, Specialist, resolve_steering
@@ -59,16 +60,12 @@ def begun(problem: str) -> tuple[Task, State]:
     }
 
 
-def edited(case: IssueCase, answer: str) -> str | None:
+def edited(case: IssueCase, answer: str, form: FormatName = "search_replace") -> str | None:
     """The case's target file after the answer's edits, made as the graph makes them; None where they can't be, or
-    change another file."""
-    parsed = parse_edits(answer)
-    if not parsed.edits or parsed.problems:
-        return None
-    applied = apply_edits(parsed.edits, case.files.get)
-    if applied.problems or set(applied.after) != {case.target}:
-        return None
-    return applied.after[case.target]
+    change another file. A path has to be written out: the paths that there are complete none."""
+    shown = Shown((), {path: [(1, text.count("\n") + 1)] for path, text in case.files.items()}, case.files.get)
+    files = drafted(answer, edit_format(form), shown).files
+    return files[case.target] if set(files) == {case.target} else None
 
 
 @dataclass
@@ -112,7 +109,8 @@ class Switching:
         while waiting := [run for run in runs if run.state["cursor"] < len(run.state["plan"])]:
             self._step(engine, waiting)
         texts = [run.steps[-1].text for run in runs]
-        files = [edited(run.case, text) for run, text in zip(runs, texts, strict=True)]
+        form = self.services.settings.edit_format
+        files = [edited(run.case, text, form) for run, text in zip(runs, texts, strict=True)]
         repaired = self.tasks.repaired([run.case for run in runs], files, self.sandbox)
         return [
             Answer(

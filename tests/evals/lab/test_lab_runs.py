@@ -135,6 +135,8 @@ def test_cases_are_judged_by_edits_as_the_graph_makes_them() -> None:
         assert right is not None
         assert tuple(right.splitlines()) == case.scene.fixed
         assert tuple(edited_function(case.scene, right.splitlines())) == case.scene.piece.fixed
+        assert edited(case, f"```python\n{right}```", "whole_file") in (right, None)
+        assert edited(case, f"{case.target}\n```python\n{right}```", "whole_file") == right
         assert edited(case, "I don't know.") is None
         assert edited(case, case.sample.answer.replace(".py", "_other.py", 1)) is None
         assert re.search(r"\nIt is in \S+: `.+`$", case.quoted)
