@@ -206,15 +206,15 @@ class _Parser:
             return
         search, replace = section[:divider], section[divider + 1 :]
         creates = not any(line.strip() for line in search)
-        old, searched = ([], False) if creates else _without_numbers(search)
-        new, replaced = _without_numbers(replace)
+        old, searched = ([], False) if creates else without_numbers(search)
+        new, replaced = without_numbers(replace)
         if not creates and not any(line.strip() for line in old):
             self.problems.append(f"{self._where()} searches for blank lines only: copy a line with text too")
         elif searched and not replaced and any(_markers().number.match(line) for line in replace):
             self.problems.append(f"{self._where()} has line numbers in a part of REPLACE: write the lines without them")
         else:
             kind: EditKind = "create" if creates else "change"
-            self.edits.append(Edit(path=self.path, kind=kind, search=_join(old), replace=_join(new)))
+            self.edits.append(Edit(path=self.path, kind=kind, search=join_lines(old), replace=join_lines(new)))
 
     def _divider(self, section: Sequence[str]) -> int | str:
         """The line of `section` that parts SEARCH from REPLACE, or what is wrong.
@@ -224,7 +224,7 @@ class _Parser:
         word = _markers().words["divider"]
         places = [k for k, line in enumerate(section) if _DIVIDER.fullmatch(line)]
         if len(places) > 1 and self.stands is not None and self.path is not None:
-            standing = [k for k in places if self.stands(self.path, _join(_without_numbers(section[:k])[0]))]
+            standing = [k for k in places if self.stands(self.path, join_lines(without_numbers(section[:k])[0]))]
             places = standing[-1:] or places  # of a SEARCH that stands every beginning stands too
         if len(places) > 1:
             places = [k for k in places if section[k].rstrip() == word] or places
@@ -235,7 +235,7 @@ class _Parser:
         return places[0]
 
 
-def _without_numbers(lines: Sequence[str]) -> tuple[list[str], bool]:
+def without_numbers(lines: Sequence[str]) -> tuple[list[str], bool]:
     """The lines without a passage's numbers, where all that are not blank have one; and whether they had."""
     number, stripped, found = _markers().number, list(lines), False
     while any(line.strip() for line in stripped):
@@ -245,5 +245,6 @@ def _without_numbers(lines: Sequence[str]) -> tuple[list[str], bool]:
     return stripped, found
 
 
-def _join(lines: Sequence[str]) -> str:
+def join_lines(lines: Sequence[str]) -> str:
+    """Lines without their ends as a text of whole lines."""
     return "".join(f"{line}\n" for line in lines)

@@ -3,16 +3,15 @@
 Knows edit formats and the files they are about. Which patch holds is for the check to say.
 """
 
-import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
 
 from steergraph.agents.edits.formats import EditFormat
-from steergraph.agents.edits.formats.fences import program
 from steergraph.agents.edits.formats.shown import Shown
-from steergraph.agents.edits.patch import Applied, apply_edits, unified_diff
+from steergraph.agents.edits.meaning import edit_key
+from steergraph.agents.edits.patch import Read, apply_edits, unified_diff
 from steergraph.base.records import Frozen
 
 
@@ -37,7 +36,7 @@ def drafted(answer: str, form: EditFormat, shown: Shown) -> Draft:
         problems = ["there is no edit in the answer"]
     if problems:
         return Draft(edits=edits, problems=tuple(problems), notes=parsed.notes)
-    applied: Applied = apply_edits(parsed.edits, shown.read)
+    applied = apply_edits(parsed.edits, shown.read)
     inexact = tuple(match.inexact for match in applied.matched if match.inexact)
     if applied.problems:
         return Draft(edits=edits, problems=applied.problems, notes=(*parsed.notes, *inexact))
@@ -45,20 +44,13 @@ def drafted(answer: str, form: EditFormat, shown: Shown) -> Draft:
     return Draft(edits=edits, problems=(), notes=(*parsed.notes, *inexact), diff=diff, files=applied.after)
 
 
-def in_order(drafts: Sequence[Draft]) -> list[Draft]:
-    """The drafts that are patches, each kind once: what was drawn most often first, of equals what was drawn first."""
-    kinds: dict[str, list[Draft]] = {}
+def in_order(drafts: Sequence[Draft], read: Read) -> list[Draft]:
+    """The drafts that are patches, each kind once: what was drawn most often first, of equals what was drawn first, and
+    last what changes only comments and layout. `read` gives the files as they were."""
+    kinds: dict[tuple[bool, str], list[Draft]] = {}
     for draft in drafts:
         if draft.diff is not None:
-            kinds.setdefault(_kind(draft.files), []).append(draft)
-    once = [same[0].model_copy(update={"drawn": len(same)}) for same in kinds.values()]
-    return sorted(once, key=lambda draft: -draft.drawn)
-
-
-def _kind(files: Mapping[str, str | None]) -> str:
-    """What a patch says, comments and layout of Python aside."""
-    parts = []
-    for path, text in sorted(files.items()):
-        tree = program(text.replace("\r\n", "\n")) if text is not None and path.endswith((".py", ".pyi")) else ""
-        parts.append(f"{path}\0{ast.dump(tree) if isinstance(tree, ast.Module) else text}")
-    return "\0\0".join(parts)
+            key, empty = edit_key(draft.files, read)
+            kinds.setdefault((empty, key), []).append(draft)
+    found = [(empty, same[0].model_copy(update={"drawn": len(same)})) for (empty, _), same in kinds.items()]
+    return [draft for _, draft in sorted(found, key=lambda one: (one[0], -one[1].drawn))]

@@ -3,6 +3,7 @@
 Knows bytes and grammars. Runs nothing of what it reads.
 """
 
+import ast
 import json
 import tomllib
 import warnings
@@ -11,17 +12,22 @@ from collections.abc import Callable
 import yaml
 
 
-def _parse_python(source: bytes) -> str | None:
+def program(source: str | bytes) -> ast.Module | str:
+    """Python source as a syntax tree, or what is wrong with it in one line."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            compile(source, "file", "exec", flags=0x400, dont_inherit=True)  # 0x400: to a syntax tree and no further
+            warnings.simplefilter("ignore")  # invalid escapes in other people's strings
+            return ast.parse(source)
     except SyntaxError as error:
         line = (error.text or "").strip()
         return f"line {error.lineno}: {error.msg}" + (f": `{line[:100]}`" if line else "")
     except (ValueError, RecursionError, MemoryError, OverflowError) as error:
         return str(error) or "it is nested too deeply"
-    return None
+
+
+def _parse_python(source: bytes) -> str | None:
+    tree = program(source)
+    return tree if isinstance(tree, str) else None
 
 
 def _parse_with(read: Callable[[str], object], error_type: type[Exception]) -> Callable[[bytes], str | None]:

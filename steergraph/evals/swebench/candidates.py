@@ -4,14 +4,10 @@ Knows patches, file texts and syntax trees. Knows nothing of how a candidate was
 anywhere: a size is looked at before a text, and no path is ever opened.
 """
 
-import ast
-import hashlib
 import re
-import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
-from pathlib import PurePosixPath
 from typing import Any
 
 from pydantic import Field
@@ -25,7 +21,6 @@ from steergraph.evals.swebench.sources import Source
 
 LARGEST_PATCH = 1_000_000
 """Characters of a patch that is looked at. The largest gold patch of SWE-bench has some hundred thousand."""
-_LARGEST_TREE = 2_000_000
 _PLAIN_HEADER = re.compile(
     r"diff --git |index [0-9a-f]+\.\.[0-9a-f]+( 100(644|755))?$|(---|\+\+\+) |(new|deleted) file mode 100(644|755)$"
 )
@@ -111,31 +106,6 @@ def patch_problems(diff: str, largest: int = LARGEST_PATCH) -> tuple[str, ...]:
             if not _PLAIN_HEADER.match(line.rstrip("\n")):
                 problems.append(f"{file.path[:200]!r}: it changes modes or makes links: {line.strip()[:100]!r}")
     return tuple(dict.fromkeys(problems))
-
-
-def edit_key(after: Mapping[str, str | None], before: Callable[[str], str | None]) -> tuple[str, bool]:
-    """A hash of what an edit means, and whether it means nothing.
-
-    `after` are the texts of the edited files, None where one is deleted; `before` reads them as they were. Python
-    files are compared by their syntax trees, others by their lines without trailing white space.
-    """
-    meant = {path: normalised(path, text) for path, text in sorted(after.items())}
-    empty = all(meant[path] == normalised(path, before(path)) for path in meant)
-    return hashlib.sha256(repr(sorted(meant.items())).encode("utf-8", "replace")).hexdigest()[:16], empty
-
-
-def normalised(path: str, text: str | None) -> str | None:
-    """What of a file's text matters: of Python its syntax tree without positions, of the rest its lines."""
-    if text is None:
-        return None
-    if PurePosixPath(path).suffix in (".py", ".pyi") and len(text) <= _LARGEST_TREE:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return ast.dump(ast.parse(text))
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            pass
-    return "\n".join(line.rstrip() for line in text.split("\n")).rstrip("\n")
 
 
 def choose(candidates: Sequence[Candidate]) -> Choice:

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from steergraph.agents.checkpoints import open_checkpoints, state_errors
 from steergraph.agents.driving import drive, provenance, record_of, services_of
+from steergraph.agents.edits.meaning import edit_key
 from steergraph.agents.graph import graph_builder
 from steergraph.agents.instances import task_of
 from steergraph.agents.run_config import Context
@@ -25,7 +26,7 @@ from steergraph.base.files import CannotWrite, append_line, held
 from steergraph.base.records import Frozen
 from steergraph.base.text import printable
 from steergraph.engine.protocol import Engine
-from steergraph.evals.swebench.candidates import edit_key, patch_problems
+from steergraph.evals.swebench.candidates import patch_problems
 from steergraph.evals.swebench.config import BatchConfig
 from steergraph.evals.swebench.sources import Source
 from steergraph.repo.git import redact

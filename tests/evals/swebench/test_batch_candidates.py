@@ -7,7 +7,8 @@ from batch_help import batch, pantry_rows, repairs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steergraph.evals.swebench.candidates import Candidate, choose, contributions, edit_key, normalised, patch_problems
+from steergraph.agents.edits.meaning import edit_key, normalised
+from steergraph.evals.swebench.candidates import Candidate, choose, contributions, patch_problems
 from steergraph.evals.swebench.sources import DOSES, Source, plan_sources
 
 BASE = "def f(x):\n    return x < 1\n"

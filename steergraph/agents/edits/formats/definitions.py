@@ -35,8 +35,7 @@ def definitions(tree: ast.AST, path: str, around: tuple[str, ...] = ()) -> Itera
     for child in ast.iter_child_nodes(tree):
         if isinstance(child, Node):
             qualname = (*around, child.name)
-            first = min([child.lineno, *(decorator.lineno for decorator in child.decorator_list)])
-            yield Definition(path, qualname, first, child.lineno, child.end_lineno or child.lineno, child)
+            yield Definition(path, qualname, first_line(child), child.lineno, child.end_lineno or child.lineno, child)
             yield from definitions(child, path, qualname)
         else:
             yield from definitions(child, path, around)
@@ -62,6 +61,12 @@ def meant(new: Node, around: Sequence[str], known: Sequence[Definition]) -> list
         if len(left) > 1:
             left = [one for one in left if fits(one)] or left
     return left
+
+
+def first_line(node: ast.stmt) -> int:
+    """The line (1-based) that a statement begins at, its decorators included."""
+    decorators = node.decorator_list if isinstance(node, Node) else []
+    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
 def same_code(one: ast.AST, other: ast.AST) -> bool:

@@ -6,14 +6,14 @@ Knows Markdown's fences and what models put around code. Reads no files.
 import ast
 import re
 import textwrap
-import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from steergraph.agents.edits.blocks import without_numbers
 from steergraph.agents.edits.headers import FENCE
+from steergraph.agents.edits.parsing import program
 
 _PATH = re.compile(r"[\w./-]*[\w-]\.[A-Za-z]\w*:?")
-_NUMBERED = re.compile(r"[ \t]*\d+[|:]")
 _CLOSING = re.compile(r"(`{3,}|~{3,})\s*")
 
 
@@ -59,23 +59,7 @@ def code_in(answer: str) -> list[Code]:
     return [one for one in found if one.text.strip()]
 
 
-def program(text: str) -> ast.Module | str:
-    """Python source as a syntax tree, or what is wrong with it in one line."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(text)
-    except SyntaxError as error:
-        line = (error.text or "").strip()
-        return f"line {error.lineno}: {error.msg}" + (f": `{line[:80]}`" if line else "")
-    except (ValueError, RecursionError, MemoryError) as error:
-        return str(error) or "it is nested too deeply"
-
-
 def _clean(lines: Sequence[str]) -> str:
     """The lines without a passage's numbers copied along, and without common indentation."""
-    filled = [line for line in lines if line.strip()]
-    if filled and all(_NUMBERED.match(line) for line in filled):
-        lines = [_NUMBERED.sub("", line, count=1) for line in lines]
-    text = "\n".join(line.rstrip() if not line.strip() else line for line in lines)
+    text = "\n".join(line if line.strip() else "" for line in without_numbers(lines)[0])
     return textwrap.dedent(text).strip("\n") + "\n"

@@ -9,12 +9,13 @@ import copy
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from steergraph.agents.edits.blocks import Edit, ParsedEdits
-from steergraph.agents.edits.formats.definitions import Definition, Node, definitions, meant, same_code
-from steergraph.agents.edits.formats.fences import Code, code_in, program
+from steergraph.agents.edits.blocks import Edit, ParsedEdits, join_lines
+from steergraph.agents.edits.formats.definitions import Definition, Node, definitions, first_line, meant, same_code
+from steergraph.agents.edits.formats.fences import Code, code_in
 from steergraph.agents.edits.formats.layout import fitted
 from steergraph.agents.edits.formats.shown import Shown
 from steergraph.agents.edits.headers import path_near
+from steergraph.agents.edits.parsing import program
 
 _IMPORTS = (ast.Import, ast.ImportFrom)
 
@@ -134,7 +135,7 @@ class _Plan:
         if same_code(_undecorated(node, target), target.node):
             self.unchanged.append(f"`{node.name}` is as it was in {target.where}")
             return
-        own = _first_line(node)
+        own = first_line(node)
         start = target.first if node.decorator_list else target.head
         old = file.lines[start - 1 : target.last]
         new = _dedented(lines[own - 1 : node.end_lineno])
@@ -151,7 +152,7 @@ class _Plan:
         there = {ast.dump(node) for node in ast.walk(file.tree) if isinstance(node, ast.stmt)}
         imports, helpers = [], []
         for node in new:
-            first = _first_line(node)
+            first = first_line(node)
             text = list(lines[first - 1 : node.end_lineno])
             if isinstance(node, _IMPORTS):
                 imports += [] if ast.dump(node) in there or not _adds(node, file.tree) else text
@@ -180,8 +181,8 @@ class _Plan:
             Edit(
                 path=path,
                 kind="change",
-                search=_join(file.lines[start - 1 : start - 1 + count]),
-                replace=_join(new),
+                search=join_lines(file.lines[start - 1 : start - 1 + count]),
+                replace=join_lines(new),
                 at=start,
             )
             for path, file in self.files.items()
@@ -217,11 +218,6 @@ def _undecorated(node: Node, target: Definition) -> ast.AST:
     return bare
 
 
-def _first_line(node: ast.stmt) -> int:
-    decorators = node.decorator_list if isinstance(node, Node) else []
-    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
-
-
 def _adds(node: ast.stmt, tree: ast.Module) -> bool:
     """Whether an import brings a name that the file has not imported."""
     names = {alias.asname or alias.name for alias in getattr(node, "names", ())}
@@ -254,14 +250,10 @@ def _import_line(tree: ast.Module) -> int:
             if following is None:
                 return last + 1
         else:
-            return _first_line(node) if node is not None else 1
+            return first_line(node) if node is not None else 1
     return 1
 
 
 def _dedented(lines: Sequence[str]) -> list[str]:
     lead = len(lines[0]) - len(lines[0].lstrip(" \t"))
     return [line[lead:] if not line[:lead].strip() else line for line in lines]
-
-
-def _join(lines: Sequence[str]) -> str:
-    return "".join(f"{line}\n" for line in lines)
