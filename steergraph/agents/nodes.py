@@ -56,7 +56,7 @@ class Nodes:
 
         The async body of a method runs in a thread; cancelling it kills the git or the tests that it waits for.
         """
-        if name in self._services.roster.names:
+        if name in self._services.wiring.names:
             return self._speaker(name)
         method: Callable[[State, Runtime[Context]], dict[str, Any]] = getattr(self, name)
 
@@ -74,14 +74,13 @@ class Nodes:
 
         def node(state: State) -> dict[str, Any]:
             runtime = get_runtime(Context)
-            turn = turn_of(services, name, state, Context.of(runtime.context), runtime.stream_writer)
-            context = Context.of(runtime.context)
-            return spoken(state, turn, _say(services, turn, context, runtime.stream_writer) if turn else [])
+            context, emit = Context.of(runtime.context), runtime.stream_writer
+            turn = turn_of(services, name, state, context, emit)
+            return spoken(state, turn, _say(services, turn, context, emit) if turn else [])
 
         async def anode(state: State) -> dict[str, Any]:
             runtime = get_runtime(Context)
-            emit = runtime.stream_writer
-            context = Context.of(runtime.context)
+            context, emit = Context.of(runtime.context), runtime.stream_writer
             turn = await asyncio.to_thread(turn_of, services, name, state, context, emit)
             return spoken(state, turn, await _asay(services, turn, context, emit) if turn else [])
 
@@ -95,11 +94,11 @@ class Nodes:
         """
         started = time.monotonic()
         context = Context.of(runtime.context)
-        axes = context.axes(self._services.policy)
         task = requested_task(state)
         if task.kind == "issue":
             sha = self._services.repository(require_repo(task.repo)).resolve(task.base_commit)
             task = task.model_copy(update={"base_commit": sha})
+        axes = context.axes(self._services.policy)  # the model is loaded here, behind what can be told without it
         planned = self._services.router(task, self._services.roster, retrieval=axes.retrieval)
         for step, then in pairwise(("route", *planned.plan)):
             if then not in self._follows.get(step, ()):
@@ -186,7 +185,7 @@ class Nodes:
                     "diff": draft.diff,
                 }
             )
-        candidates = [{"diff": draft.diff, "files": dict(draft.files)} for draft in in_order(drafts)]
+        candidates = [{"diff": draft.diff, "files": dict(draft.files)} for draft in in_order(drafts, shown.read)]
         update: dict[str, Any] = {"candidate": candidates[0] if candidates else None, "candidates": candidates}
         if not candidates:
             told = next((draft for draft in drafts if draft.edits), drafts[0])

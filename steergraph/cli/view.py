@@ -26,6 +26,7 @@ class View:
     def __init__(self, console: Console) -> None:
         self.console = console
         self._open = False
+        self._drawn = 1
         self.ended = False
         """Whether an outcome was shown."""
 
@@ -69,7 +70,8 @@ class View:
             soft_wrap=True,
         )
         self.line(f"  because {decision['reason']} [{decision['rule']}]", "dim")
-        if drawn := event.get("candidates"):
+        self._drawn = event.get("candidates", 1)
+        if (drawn := self._drawn) > 1:
             without = f"; without {event['left_out']}, which this server does not know" if event.get("left_out") else ""
             self.line(f"  {drawn} answers at once, of which the first is shown{without}", "dim")
         for cut in event["cut"]:
@@ -93,7 +95,8 @@ class View:
             dose = f"; {positions} positions steered at {doses} of the residual norm"
         self.line(f"  {step['tokens']['prompt']} + {tokens} tokens{speed}{dose}", "dim")
         if step["guard"]:
-            self.line(f"  the guard refused this answer: {step['guard']}; once more, unsteered", "red")
+            again = "; once more, unsteered" if self._drawn == 1 else ""  # of several, only where all are refused
+            self.line(f"  the guard refused this answer: {step['guard']}{again}", "red")
 
     def _on_retrieved(self, event: Mapping[str, Any]) -> None:
         self.line("")

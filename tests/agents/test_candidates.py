@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,6 +99,45 @@ def test_async_draws_the_same(tmp_path: Path) -> None:
     assert [step["candidate"] for step in values["steps"] if step["specialist"] == "patch_writing"] == [0, 1, 2]
 
 
+def test_what_changes_only_comments_comes_last() -> None:
+    source = "def f():\n    return 0\n"
+    shown = Shown(["a.py"], {"a.py": [(1, 2)]}, {"a.py": source}.get)
+    block = "a.py\n<<<<<<< SEARCH\n    return 0\n=======\n{}\n>>>>>>> REPLACE"
+    bodies = ["    return 0  # one", "    return 0  # two", "    return 2"]
+    drafts = [drafted(block.format(body), edit_format("search_replace"), shown) for body in bodies]
+    assert [(draft.drawn, draft.diff and "return 2" in draft.diff) for draft in in_order(drafts, shown.read)] == [
+        (1, True),
+        (2, False),
+    ]
+
+
+def test_candidates_share_the_tokens_that_are_left(tmp_path: Path) -> None:
+    draws = Draws("I can't see it.")
+    run(draws, tmp_path, candidates=4, max_repairs=0, max_tokens=200)
+    bounds = [request.sampling.max_new_tokens for request in draws.asked]
+    assert len(bounds) == 4 and len({*bounds}) == 1 and 4 * bounds[0] <= 200
+
+
+def test_equals_among_candidates_are_no_repeated_attempt(tmp_path: Path, sandbox_context: Any) -> None:
+    draws = Draws(WRONG, WRONG, RIGHT, RIGHT)
+    context = sandbox_context(TEST).model_dump() | {"candidates": 2, "max_repairs": 1}
+    values, _ = run(draws, tmp_path, **context)
+    assert values["status"] == "patched"
+    assert "AssertionError" in draws.asked[2].messages[-1].content  # a repeated attempt would be told nothing
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_once_more_unsteered_where_the_guard_refuses_all(how: str) -> None:
+    vectors: Any = dict.fromkeys(("bug_analysis", "test_reasoning", "code_reading", "patch_writing"))
+    engine = ScriptedEngine(lambda request: "I see." if request.steering is None else "go " * 60, library=vectors)
+    graph = build_graph(engine=engine)
+    context = Context(candidates=3, max_repairs=0, retrieval="off")
+    values = graph.invoke(TASK, context=context) if how == "sync" else asyncio.run(graph.ainvoke(TASK, context=context))
+    steps = [step for step in values["steps"] if step["specialist"] == "patch_writing"]
+    assert [(step["candidate"], bool(step["guard"])) for step in steps] == [(0, True), (1, True), (2, True), (0, False)]
+    assert steps[-1]["decision"]["rule"] == "guard" and steps[-1]["text"] == "I see."
+
+
 @given(st.lists(st.sampled_from(["    return 1", "    return 1  # one", "    return 2", "    return ("]), max_size=8))
 def test_order_is_by_count_then_by_draw(bodies: list[str]) -> None:
     source = "def f():\n    return 0\n"
@@ -105,7 +145,7 @@ def test_order_is_by_count_then_by_draw(bodies: list[str]) -> None:
     form = edit_format("whole_function")
     drafts = [drafted(f"```\ndef f():\n{body}\n```", form, shown) for body in bodies]
     kinds = [body.split("#")[0].strip() for body in bodies if not body.endswith("(")]
-    ordered = in_order(drafts)
+    ordered = in_order(drafts, shown.read)
     assert sum(draft.drawn for draft in ordered) == len(kinds)
     assert [draft.drawn for draft in ordered] == sorted((kinds.count(kind) for kind in {*kinds}), reverse=True)
 

@@ -400,3 +400,13 @@ def test_a_parents_context_may_hold_ours():
     assert Context.of(Host(user="ann")) == Context() == Context.of(None)
     with pytest.raises(InputError, match="steergraph: sed"):
         Context.of(Host(steergraph={"sed": 4}))
+
+
+def test_a_graph_is_built_without_its_model(tmp_path):
+    """The model is loaded by the first step that needs it, behind what can be told without it."""
+    graph = build_graph(model=str(tmp_path / "none"))
+    assert "patch_writing" in graph.get_graph().nodes
+    with pytest.raises(InputError, match="nowhere"):
+        graph.invoke({"problem": "x", "repo": str(tmp_path / "nowhere")})
+    with pytest.raises(InputError, match="no such model folder"):
+        graph.invoke(TASK)

@@ -10,8 +10,8 @@ from typing import Any
 
 from steergraph.agents.services import Services
 from steergraph.agents.speech.model_settings import ModelSettings
-from steergraph.agents.speech.speak import awaited, end_event, start_event, step_of, streamed
-from steergraph.agents.speech.turn import Emit, Turn
+from steergraph.agents.speech.speak import aspeak, awaited, end_event, speak, start_event, step_of, streamed
+from steergraph.agents.speech.turn import Emit, Turn, unsteered
 from steergraph.agents.state import Step
 from steergraph.engine.protocol import Handle, Request
 
@@ -21,11 +21,15 @@ _SEEDS = 1_000_003
 
 
 def requests_of(turn: Turn, candidates: int, settings: ModelSettings, *, penalised: bool = True) -> list[Request]:
-    """One request for each candidate: the turn's own, then sampled ones, each with its own seed.
+    """One request for each candidate: the turn's own, then sampled ones, each with its own seed. They share the tokens
+    that the run may still spend.
 
     `penalised`: with the settings' repetition penalty, which plain OpenAI servers do not know.
     """
     first, temperatures = turn.request, settings.temperatures
+    if turn.tokens_left is not None:
+        bound = min(first.sampling.max_new_tokens, max(1, turn.tokens_left // candidates))
+        first = first.model_copy(update={"sampling": first.sampling.model_copy(update={"max_new_tokens": bound})})
     requests = [first]
     for k in range(1, candidates):
         sampling = {
@@ -39,7 +43,8 @@ def requests_of(turn: Turn, candidates: int, settings: ModelSettings, *, penalis
 
 
 def draw(services: Services, turn: Turn, candidates: int, emit: Emit) -> list[Step]:
-    """Say the turn `candidates` times at once. The first is streamed; each is a step."""
+    """Say the turn `candidates` times at once, and once more unsteered where the guard refuses all of them. The first
+    is streamed; each is a step."""
     started = time.monotonic()
     handles: list[Handle] = []
     try:
@@ -50,7 +55,9 @@ def draw(services: Services, turn: Turn, candidates: int, emit: Emit) -> list[St
         for handle in handles:
             handle.cancel()
         raise
-    return _steps(services, turn, answers, time.monotonic() - started, emit)
+    steps = _steps(services, turn, answers, time.monotonic() - started, emit)
+    again = _again(turn, steps)
+    return [*steps, *(speak(services, again, emit) if again else [])]
 
 
 async def adraw(services: Services, turn: Turn, candidates: int, emit: Emit) -> list[Step]:
@@ -65,7 +72,13 @@ async def adraw(services: Services, turn: Turn, candidates: int, emit: Emit) -> 
         for handle in handles:
             handle.cancel()
         raise
-    return _steps(services, turn, answers, time.monotonic() - started, emit)
+    steps = _steps(services, turn, answers, time.monotonic() - started, emit)
+    again = _again(turn, steps)
+    return [*steps, *(await aspeak(services, again, emit) if again else [])]
+
+
+def _again(turn: Turn, steps: Sequence[Step]) -> Turn | None:
+    return unsteered(turn, *steps) if all(step.guard for step in steps) else None
 
 
 def _begun(services: Services, turn: Turn, candidates: int, emit: Emit) -> list[Request]:

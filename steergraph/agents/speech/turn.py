@@ -128,24 +128,26 @@ def prepare(services: Services, name: str, state: State, context: Context, emit:
 
 def _repeats(state: State, name: str) -> int:
     """How many attempts of `name` only repeated an earlier one, white space aside. What the guard refused was no
-    attempt."""
-    steps = [step for step in state.get("steps") or [] if step["specialist"] == name and not step["guard"]]
+    attempt; of answers drawn at once the first counts, since equals among them are no repetition."""
+    mine = [step for step in state.get("steps") or [] if step["specialist"] == name and not step.get("candidate")]
+    steps = [step for step in mine if not step["guard"]]
     said = [" ".join(step["text"].split()) for step in steps]
     return len(said) - len(set(said))
 
 
-def unsteered(turn: Turn, refused: Step) -> Turn | None:
-    """The same turn with steering off, because the guard refused the steered answer; None where the budget is spent."""
+def unsteered(turn: Turn, *refused: Step) -> Turn | None:
+    """The same turn with steering off, because the guard refused what was said steered; None where the budget is
+    spent."""
     decision = Decision(
         mode="off",
         steering=None,
         rule="guard",
-        reason=f"the steered answer was refused: {refused.guard}",
+        reason=f"the steered answer was refused: {refused[-1].guard}",
         evidence="this run",
     )
-    left = None if turn.tokens_left is None else turn.tokens_left - refused.tokens.completion
+    left = None if turn.tokens_left is None else turn.tokens_left - sum(step.tokens.completion for step in refused)
     deadline = turn.request.deadline_s
-    seconds = None if deadline is None else deadline - refused.seconds
+    seconds = None if deadline is None else deadline - sum(step.seconds for step in refused)
     if (left is not None and left <= 0) or (seconds is not None and seconds <= 0):
         return None
     sampling = turn.request.sampling
