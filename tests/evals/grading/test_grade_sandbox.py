@@ -244,7 +244,10 @@ def test_the_command_prints_and_ends_with_a_code(
     meta = json.loads((tmp_path / "out/logs/run_evaluation/eval/run.json").read_text())
     assert meta["dataset"] == str(place.folder / "data.jsonl") and meta["split"] == "test"
 
-    predictions = own.write_jsonl(tmp_path / "p.jsonl", [own.prediction(own.GOLD, "cheat"), {"instance_id": "nobody"}])
+    predictions = own.write_jsonl(
+        tmp_path / "p.jsonl",
+        [own.prediction(own.GOLD, "cheat"), {**own.prediction(own.GOLD, "cheat"), "instance_id": "nobody"}],
+    )
     assert main([*words, "--predictions", str(predictions)]) == 0
     said = capsys.readouterr().out
     assert "note: p.jsonl line 2: no instance 'nobody'" in said

@@ -32,7 +32,8 @@ def test_a_hostile_test_command_fails_its_own_instance_only(name, tmp_path):
     rows = pantry_rows("stock", "fridge")
     _, folder = batch(tmp_path, rows, test=command, test_seconds=5.0, max_repairs=0)
     stock, fridge = (folder.record("rag_baseline", row["instance_id"]) for row in rows)
-    assert (stock["status"], fridge["status"]) == ("checks_failed", "patched")
+    # The command succeeds without the other's patch too, so it vouches for nothing.
+    assert (stock["status"], fridge["status"]) == ("checks_failed", "patched_untested")
     outcome = folder.outcome("rag_baseline", rows[0]["instance_id"], 0)
     (problem,) = outcome["problems"]
     assert problem.startswith("with the patch the test command") and "\n" not in problem and len(problem) < 700
