@@ -92,22 +92,26 @@ class Axes(Frozen):
 
 
 class Guard(Frozen):
-    """When a steered answer is refused: empty, repeating itself, or running away."""
+    """When a steered answer is refused: empty, repeating itself, or nothing that the model itself would say."""
 
     max_repetition: float
     min_characters: int
-    refuse_runaway: bool
-    min_runaway_tokens: int
+    max_regret: float | None = None
+    """Nats a token by which the unsteered model would rather have said something else (`Scores.regret`); None: not
+    asked."""
 
-    def refusal(self, text: str, finish_reason: str, n_tokens: int) -> str | None:
+    def refusal(self, text: str, regret: float | None = None) -> str | None:
         """Why a steered answer should be spoken again with steering off, or None where it stands."""
         if len(text.strip()) < self.min_characters:
             return "empty text"
         share = repetition(text)
         if share > self.max_repetition:
             return f"repetition ({share:.0%} of its 4-grams occurred before)"
-        if self.refuse_runaway and finish_reason == "length" and n_tokens >= self.min_runaway_tokens:
-            return f"ran to its limit of {n_tokens} tokens"
+        if regret is not None and self.max_regret is not None and regret > self.max_regret:
+            return (
+                f"the unsteered model would rather have said something else, by {regret:.2f} nats a token "
+                f"(at most {self.max_regret:g})"
+            )
         return None
 
 

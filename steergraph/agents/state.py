@@ -83,9 +83,17 @@ class Step(Frozen):
     seconds: float
     text: str
     finish_reason: str
+    left_off: str = ""
+    """What stood behind the last whole sentence of a note that ran to its limit."""
     guard: str | None = None
     """Why this answer was thrown away and spoken again unsteered; None where it stands."""
+    unsure: str | None = None
+    """Why the guard could not ask the unsteered model."""
+    echo: bool = False
+    """It only says its prompt again, so it is no note for those who speak later."""
     cut: tuple[Cut, ...] = ()
+    held_to: str = ""
+    """The edit format whose grammar the answer was held to."""
     prompt: tuple[dict[str, str], ...] = ()
     """The messages as they were sent."""
 

@@ -74,6 +74,10 @@ class View:
         if (drawn := self._drawn) > 1:
             without = f"; without {event['left_out']}, which this server does not know" if event.get("left_out") else ""
             self.line(f"  {drawn} answers at once, of which the first is shown{without}", "dim")
+        if held_to := event.get("held_to"):
+            self.line(f"  held to the grammar of {held_to}", "dim")
+        if free := event.get("free"):
+            self.line(f"  not held to a grammar: {free}", "yellow")
         for cut in event["cut"]:
             self.line(f"  cut {cut['section']} to {cut['kept_characters']} of {cut['of_characters']} characters", "dim")
 
@@ -94,6 +98,12 @@ class View:
             positions = step["receipt"]["prompt_positions"] + step["receipt"]["generated_positions"]
             dose = f"; {positions} positions steered at {doses} of the residual norm"
         self.line(f"  {step['tokens']['prompt']} + {tokens} tokens{speed}{dose}", "dim")
+        if step["left_off"]:
+            self.line("  it ran to its limit; what stands behind its last whole sentence is left off", "dim")
+        if step["echo"]:
+            self.line("  it only says its prompt again, so it is not passed on as a note", "yellow")
+        if step["unsure"]:
+            self.line(f"  the guard could not ask the unsteered model: {step['unsure']}", "yellow")
         if step["guard"]:
             again = "; once more, unsteered" if self._drawn == 1 else ""  # of several, only where all are refused
             self.line(f"  the guard refused this answer: {step['guard']}{again}", "red")

@@ -128,6 +128,17 @@ class Scores(Frozen):
     """Natural logarithm of each continuation token's probability."""
     token_ids: tuple[int, ...]
     receipt: Receipt | None
+    likeliest: tuple[float, ...] = ()
+    """Natural logarithm of the probability of the token that the model would rather have said at each place, or of this
+    one; empty where a server does not tell."""
+
+    @property
+    def regret(self) -> float | None:
+        """Nats a token by which the continuation is less likely than what the model would say at each of its places: 0
+        for its own greedy answer. None where that is not known."""
+        if not self.likeliest:
+            return None
+        return (sum(self.likeliest) - self.total) / len(self.likeliest)
 
     @property
     def total(self) -> float:

@@ -28,7 +28,7 @@ _SENTENCES = tuple(re.compile(sentence, re.IGNORECASE) for sentence in _SENTENCE
 """Comments that say in words, without dots, that code goes on as it was."""
 
 PLACEHOLDERS = (
-    rf"\s*[ .…]*{_DOTTED}[ .…]*\s*",
+    rf"\s*[ .…]*{_DOTTED}[ .…]*(?:{_CLOSING})?\s*",
     rf"\s*{_LEADING}[^\n]*{_DOTTED}[^\n]*",
     rf"\s*[\[<({{][^\n]*{_DOTTED}[^\n]*[\]>)}}]\s*",
     *(rf"\s*{_LEADING}\s*(?i:{sentence})(?:{_CLOSING})?\s*" for sentence in _SENTENCE),

@@ -4,13 +4,18 @@ Knows the two ways of saying an edit and the texts of files. Knows nothing of mo
 names are copied from the files; what is free is what shall stand there instead.
 """
 
+import ast
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from steergraph.agents.edits.blocks import parse_edits
 from steergraph.agents.edits.elision import PLACEHOLDERS
+from steergraph.agents.edits.formats import FormatName
+from steergraph.agents.edits.formats.definitions import Definition, definitions
+from steergraph.agents.edits.formats.shown import Shown
 from steergraph.agents.edits.headers import bare_path
+from steergraph.agents.edits.parsing import program
 from steergraph.agents.edits.patch import split_lines
 from steergraph.agents.edits.paths import UnsafePath, safe_path
 from steergraph.base.errors import InputError
@@ -25,7 +30,6 @@ _TEXT = r"[^\x00-\x08\n\x0b\x0d-\x1f\x7f]*"
 # What the parser of blocks takes for a marker, and a little more.
 _MARKERS = (r"[ \t]*<<<<[^\n]*", r">>>>[^\n]*", r"={4,}\s*")
 _FENCE = r"[ \t]*(?:```|~~~)[^\n]*"
-_DEFINED = re.compile(r"^[ \t]*(?:async[ \t]+)?(def|class)[ \t]+(\w+)[ \t]*(?=[(\[:])", re.MULTILINE)
 _PYTHON = (".py", ".pyi")
 
 
@@ -34,6 +38,26 @@ class EditGrammar(NamedTuple):
 
     grammar: Grammar
     left_out: tuple[str, ...]
+
+
+def edit_grammar(form: FormatName, shown: Shown) -> EditGrammar | None:
+    """The grammar of an edit said in a format, to the files that were shown; None for a format that has none.
+
+    Raises InputError where no edit of them is possible.
+    """
+    if form not in ("whole_function", "search_replace"):
+        return None
+    files, left_out = dict[str, str](), list[str]()
+    for path in shown.files:
+        try:
+            text = shown.read(path)
+        except (OSError, ValueError) as error:
+            left_out.append(f"{path}: {error}")
+            continue
+        if text is not None:
+            files[path] = text
+    found = whole_function(files, shown.files) if form == "whole_function" else search_replace(files)
+    return found._replace(left_out=(*left_out, *found.left_out))
 
 
 def search_replace(files: Mapping[str, str]) -> EditGrammar:
@@ -68,36 +92,86 @@ def search_replace(files: Mapping[str, str]) -> EditGrammar:
     return EditGrammar(Grammar(lark="\n".join(rules)), tuple(left_out))
 
 
-def whole_function(files: Mapping[str, str]) -> EditGrammar:
-    """One definition, whole, in a closed fence: its info string is `python PATH`, with the path of one of `files`, and
-    the definition is a `def` or `class` of a name that the file defines once.
+def whole_function(
+    files: Mapping[str, str], shown: Mapping[str, Sequence[tuple[int, int]]] | None = None
+) -> EditGrammar:
+    """One definition of one of `files`, whole, in a closed fence, with a change in it; behind `python` in the fence may
+    stand the file's path.
 
-    Raises InputError where no file defines one.
+    It is a `def` or `class` that `shown` (path to first and last lines, 1-based) has a part of; without it, any. Its
+    name stands once among these, or in its file alone, and then the path is said. The lines may not begin with all that
+    the definition has now: they leave it at a line of code, or end before it ends. That the new lines are Python is not
+    held to.
+
+    Raises InputError where there is no such definition.
     """
     left_out: list[str] = []
-    heads, rules = (
-        list[str](),
-        [_free_line("LINE", (_FENCE, *PLACEHOLDERS)), _free_line("DECORATOR", (_FENCE,), r"[ \t]*@")],
-    )
+    found: list[Definition] = []
+    lines: dict[str, list[str]] = {}
     for path, text in _editable(files, left_out).items():
-        found = _DEFINED.findall(text) if path.endswith(_PYTHON) else []
-        once = [(kind, name) for kind, name in found if [other for _, other in found].count(name) == 1]
-        if lost := sorted({name for _, name in found} - {name for _, name in once}):
-            left_out.append(f"{path}: {', '.join(lost[:6])}: defined more than once")
-        if not once:
-            left_out.append(f"{path}: it defines nothing that a name tells")
+        text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+        tree = program(text) if path.endswith(_PYTHON) else "it is no Python"
+        if isinstance(tree, str):
+            left_out.append(f"{path}: {tree}")
             continue
-        k = len(heads)
-        heads.append(f"{literal(f'```python {path}' + chr(10))} DECORATOR* HEAD{k} LINE+")
-        names = {word: "|".join(re.escape(name) for kind, name in once if kind == word) for word in ("def", "class")}
-        forms = [rf"(?:async )?def (?:{names['def']})[\[(]"] if names["def"] else []
-        forms += [rf"class (?:{names['class']})[\[(:]"] if names["class"] else []
-        head = _regex(rf"[ \t]*(?:{'|'.join(forms)}){_TEXT}\n")
-        rules.append(f"HEAD{k}: {head}")
-    if not heads:
+        every = list(definitions(tree, path))
+        spans = [(1, len(text))] if shown is None else shown.get(path, ())
+        seen = [one for one in every if any(first <= one.last and one.first <= last for first, last in spans)]
+        names = [one.node.name for one in seen]
+        if lost := sorted({name for name in names if names.count(name) > 1}):
+            left_out.append(f"{path}: {', '.join(lost[:6])}: defined more than once")
+        found += [one for one in seen if names.count(one.node.name) == 1]
+        lines[path] = text.split("\n")
+    if not found:
         raise InputError(f"no function can be written anew: {'; '.join(left_out) or 'there is no file'}")
-    start = f'start: ({" | ".join(heads)}) "```"'
+    known = [one.node.name for one in found]
+    rules = [_free_line("LINE", (_FENCE, *PLACEHOLDERS)), _free_line("DECORATOR", (_FENCE,), r"[ \t]*@")]
+    room = MOST_LINES
+    for k, one in enumerate(found):
+        own = lines[one.path][one.head - 1 : one.last]
+        room -= len(own)
+        if room < 0:
+            left_out.append(f"{one.where}: there is room for {MOST_LINES} lines; `{one.node.name}` may stay as it is")
+        rules += _anew(f"d{k}", one, own if room >= 0 else (), bare=known.count(one.node.name) == 1)
+    start = "start: " + " | ".join(f"d{k}" for k in range(len(found)))
     return EditGrammar(Grammar(lark="\n".join([start, *rules])), tuple(left_out))
+
+
+def _anew(me: str, one: Definition, own: Sequence[str], *, bare: bool) -> list[str]:
+    """The rules of a definition that is written anew, and not as its `own` lines are. `bare`: without its path."""
+    forms = ["```python\n"] if bare else []
+    opened = " | ".join(literal(form) for form in [*forms, f"```python {one.path}\n"])
+    kind, name = ("class", "[(:\\[]") if isinstance(one.node, ast.ClassDef) else ("(?:async )?def", "[(\\[]")
+    head = rf"[ \t]*{kind} {re.escape(one.node.name)}{name}"
+    lead = len(own[0]) - len(own[0].lstrip()) if own else 0
+    ways = [own, [line[lead:] if not line[:lead].strip() else line for line in own]] if lead else [own]
+    ways = [way for way in ways if way and _fits(way[0], ())]
+    rules = [f"{me}: ({opened}) DECORATOR* ({' | '.join([f'{me}_other', *(f'{me}w{k}_0' for k in range(len(ways)))])})"]
+    rules.append(f'{me}_other: {me.upper()}_HEAD LINE+ "```"')
+    as_it_is = [re.escape(way[0]) for way in ways]
+    rules.append(_free_line(f"{me.upper()}_HEAD", (_FENCE, *as_it_is), head))
+    for k, way in enumerate(ways):
+        rules += _changed(f"{me}w{k}", way)
+    return rules
+
+
+def _changed(me: str, lines: Sequence[str]) -> list[str]:
+    """Rules of a text that begins as `lines` do, and leaves them before their end at a line of code."""
+    rules = []
+    for k, line in enumerate(lines):
+        last = k == len(lines) - 1
+        same = f"{literal(line + chr(10))} {me}_{k + 1}"
+        if k == 0:
+            rules.append(f"{me}_0: {same}" if not last else f'{me}_0: {literal(line + chr(10))} LINE+ "```"')
+            continue
+        if not _fits(line, ()):  # it can't be said, so that nothing behind it is as it was
+            rules.append(f'{me}_{k}: LINE+ "```"')
+            break
+        ways = [f'{me.upper()}_{k} LINE* "```"', *(['"```"'] if k > 1 else []), *([] if last else [same])]
+        rules.append(f"{me}_{k}: " + " | ".join(ways))
+        refused = (_FENCE, *PLACEHOLDERS, r"[ \t]*(?:#[^\n]*)?", rf"{re.escape(line.rstrip())}[ \t]*(?:#[^\n]*)?")
+        rules.append(_free_line(f"{me.upper()}_{k}", refused))
+    return rules
 
 
 class _Block:

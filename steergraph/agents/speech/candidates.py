@@ -72,7 +72,7 @@ async def adraw(services: Services, turn: Turn, candidates: int, emit: Emit) -> 
         for handle in handles:
             handle.cancel()
         raise
-    steps = _steps(services, turn, answers, time.monotonic() - started, emit)
+    steps = await asyncio.to_thread(_steps, services, turn, answers, time.monotonic() - started, emit)
     again = _again(turn, steps)
     return [*steps, *(await aspeak(services, again, emit) if again else [])]
 

@@ -28,6 +28,8 @@ class ModelSettings(Frozen):
     """Names it is for, with the wildcards of file names; compared in lower case."""
     kind: Kind | None = None
     edit_format: FormatName
+    constrained: bool = False
+    """Whether an edit is held to the grammar of its format, where that has one and the engine can."""
     numbered: bool = True
     """Whether passages carry line numbers; else they stand in fences, a file's together."""
     narrow: bool = True

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from steergraph.agents.services import Services
+from steergraph.agents.speech.looking import Look, looked_at
 from steergraph.agents.speech.turn import Emit, Turn, unsteered
 from steergraph.agents.state import Step, Tokens
 from steergraph.engine.protocol import Completion, Handle
@@ -38,7 +39,7 @@ async def aspeak(services: Services, turn: Turn, emit: Emit) -> list[Step]:
         # Not in a thread: a cancellation in between would lose the handle. Checking a request takes milliseconds.
         handle = services.engine.submit(current.request)
         completion = await awaited(handle, current, emit)
-        step = step_of(services, current, completion, time.monotonic() - started)
+        step = await asyncio.to_thread(step_of, services, current, completion, time.monotonic() - started)
         emit(end_event(step))
         steps.append(step)
         current = unsteered(current, step) if step.guard else None
@@ -71,11 +72,17 @@ async def awaited(handle: Handle, turn: Turn, emit: Emit) -> Completion:
 
 
 def step_of(services: Services, turn: Turn, completion: Completion, seconds: float) -> Step:
-    """What is written down of a turn, with the guard's word on it."""
-    refused = None
-    if turn.guarded and turn.decision.mode != "off" and completion.finish_reason in ("stop", "length"):
-        refused = services.policy.guard.refusal(
-            completion.text, completion.finish_reason, completion.usage.completion_tokens
+    """What is written down of a turn, with the guard's word on it. With the gate off nothing is looked at, as in the
+    published arms."""
+    look = Look(text=completion.text)
+    if turn.guarded:
+        look = looked_at(
+            services.engine,
+            services.policy.guard,
+            turn.request,
+            completion,
+            note=turn.specialist.output == "text",
+            steered=turn.decision.mode != "off",
         )
     return Step(
         specialist=turn.specialist.name,
@@ -84,10 +91,14 @@ def step_of(services: Services, turn: Turn, completion: Completion, seconds: flo
         receipt=completion.receipt,
         tokens=Tokens(prompt=completion.usage.prompt_tokens, completion=completion.usage.completion_tokens),
         seconds=seconds,
-        text=completion.text,
+        text=look.text,
+        left_off=look.left_off,
         finish_reason=completion.finish_reason,
-        guard=refused,
+        guard=look.refused,
+        unsure=look.unsure,
+        echo=look.echo,
         cut=turn.prompt.cut,
+        held_to=turn.held_to,
         prompt=tuple({"role": m.role, "content": m.content} for m in turn.prompt.messages),
     )
 
@@ -101,6 +112,8 @@ def start_event(turn: Turn) -> dict[str, Any]:
         "decision": turn.decision.model_dump(mode="json"),
         "prompt_tokens": turn.prompt.tokens,
         "cut": [cut.model_dump() for cut in turn.prompt.cut],
+        **({"held_to": turn.held_to} if turn.held_to else {}),
+        **({"free": turn.free} if turn.free else {}),
     }
 
 

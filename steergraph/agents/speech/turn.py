@@ -5,11 +5,13 @@ Knows the policy, budgets and prompts. How the engine is asked and waited for is
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from steergraph.agents.edits.formats.shown import shown_at
+from steergraph.agents.edits.grammar import edit_grammar
 from steergraph.agents.policy import Decision, Situation, scaled
 from steergraph.agents.run_config import Context
-from steergraph.agents.services import Services
+from steergraph.agents.services import Services, require_repo
 from steergraph.agents.specialists import Specialist, resolve_steering
 from steergraph.agents.speech.answers import format_question
 from steergraph.agents.speech.budget import FittedPrompt, fit
@@ -18,6 +20,7 @@ from steergraph.agents.state import State, Step, Task
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
 from steergraph.configs.prompts import in_fences
+from steergraph.engine.constrain.grammar import Grammar
 from steergraph.engine.protocol import Request, Sampling
 
 Emit = Callable[[dict[str, Any]], None]
@@ -36,6 +39,10 @@ class Turn(Frozen):
     """Whether a steered answer is looked at; not with the gate off, where the published arms had no guard."""
     tokens_left: int | None
     """Completion tokens that the run may still spend; None: no limit."""
+    held_to: str = ""
+    """The edit format whose grammar the answer is held to."""
+    free: str = ""
+    """Why it is held to none, where the model's settings ask for it."""
 
 
 def ensure_spoken_with(services: Services, names: Iterable[str], task: Task, context: Context, emit: Emit) -> None:
@@ -98,6 +105,7 @@ def prepare(services: Services, name: str, state: State, context: Context, emit:
             evidence=evidence.summary if evidence else "",
         )
     )
+    held = _held(services, specialist, state) if services.settings.constrained else _Held()
     repairing = attempt > 0
     left = context.max_tokens - state.get("tokens", 0) if context.max_tokens else None
     bound = prompt.max_new_tokens if left is None else min(prompt.max_new_tokens, left)
@@ -105,7 +113,8 @@ def prepare(services: Services, name: str, state: State, context: Context, emit:
         messages=prompt.messages,
         steering=decision.steering,
         suspend=specialist.spans if decision.mode == "outside_spans" else (),
-        stop=specialist.stop,
+        stop=() if held.grammar else specialist.stop,
+        grammar=held.grammar,
         sampling=Sampling(
             temperature=policy.repair.temperature_after(repeats) if repairing else context.temperature,
             top_p=policy.repair.top_p if repairing or context.temperature else 1.0,
@@ -123,7 +132,34 @@ def prepare(services: Services, name: str, state: State, context: Context, emit:
         request=request,
         guarded=axes.gate,
         tokens_left=left,
+        held_to=services.settings.edit_format if held.grammar else "",
+        free=held.why_not,
     )
+
+
+class _Held(NamedTuple):
+    grammar: Grammar | None = None
+    why_not: str = ""
+
+
+def _held(services: Services, specialist: Specialist, state: State) -> _Held:
+    """The grammar of an edit, or why there is none."""
+    task, retrieval = state["task"], state.get("retrieval")
+    if specialist.output != "edits":
+        return _Held()
+    if not retrieval or not retrieval["passages"]:
+        return _Held(why_not="no file was shown")
+    if "lark" not in services.engine.grammars:
+        return _Held(why_not=f"{services.engine.info.name} can't be held to one")
+    repository = services.repository(require_repo(task["repo"]))
+    shown = shown_at(repository, str(task["base_commit"]), retrieval["passages"])
+    try:
+        found = edit_grammar(services.settings.edit_format, shown)
+    except InputError as error:
+        return _Held(why_not=str(error))
+    if found is None:
+        return _Held(why_not=f"{services.settings.edit_format} has none")
+    return _Held(found.grammar)
 
 
 def _repeats(state: State, name: str) -> int:
@@ -186,7 +222,7 @@ def spoken(state: State, turn: Turn | None, steps: list[Step]) -> dict[str, Any]
         "cursor": state["cursor"] if again else state["cursor"] + 1,
         "attempt": state["attempt"] + 1 if again else state["attempt"],
     }
-    if turn.specialist.output == "text":
+    if turn.specialist.output == "text" and not last.echo:
         update["notes"] = [*state["notes"], {"specialist": last.specialist, "text": last.text}]
     return update
 

@@ -11,6 +11,9 @@ import torch
 
 from steergraph.engine.protocol import Sampling
 
+_FEW = 4096
+"""Tokens in which a nucleus is looked for first; a vocabulary that is no larger is sorted whole."""
+
 
 def generator_of(seed: int) -> torch.Generator:
     """A generator on the CPU, whatever the model's device: one seed means one text everywhere."""
@@ -65,6 +68,19 @@ def _warped(probs: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     return probs
 
 
+def _nucleus(probs: torch.Tensor, top_p: float) -> torch.Tensor:
+    """`probs` without what lies beyond the mass of `top_p`. Sorting a whole vocabulary costs more than a layer does, so
+    that the likeliest are looked at first."""
+    for many in (_FEW, len(probs)):
+        ordered, order = probs.topk(min(many, len(probs))) if many < len(probs) else probs.sort(descending=True)
+        before = ordered.cumsum(dim=-1) - ordered
+        if many >= len(probs) or bool(before[-1] >= top_p):
+            # A token stays while the mass before it is below top_p, so the most likely one always does.
+            stays = order[before < top_p]
+            return torch.zeros_like(probs).index_copy(0, stays, probs[stays])
+    raise AssertionError("the last round looks at all")
+
+
 def probabilities(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     """Distribution [vocabulary] after temperature (above 0), top_k, top_p and the other cuts, in this order, in
     float32."""
@@ -73,10 +89,7 @@ def probabilities(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
         scaled = scaled.masked_fill(scaled < scaled.topk(sampling.top_k).values[-1], -torch.inf)
     probs = scaled.softmax(dim=-1)
     if sampling.top_p < 1:
-        ordered, order = probs.sort(descending=True)
-        # A token stays while the mass before it is below top_p, so the most likely one always does.
-        beyond = ordered.cumsum(dim=-1) - ordered >= sampling.top_p
-        probs[order[beyond]] = 0.0
+        probs = _nucleus(probs, sampling.top_p)
     return _warped(probs / probs.sum(), sampling)
 
 

@@ -17,6 +17,7 @@ from steergraph.base.errors import InputError
 from steergraph.engine.loading.gguf.convert import converted
 from steergraph.engine.loading.gguf.reader import read_gguf
 from steergraph.engine.loading.layers import decoder_layers, text_config
+from steergraph.engine.loading.products import use_onednn
 from steergraph.engine.loading.quiet import quiet
 from steergraph.engine.loading.template import probe
 from steergraph.engine.loading.weights import find_model, fingerprint, weight_files
@@ -63,6 +64,7 @@ def load_model(name: str, device: str = "auto", dtype: str = "auto") -> LoadedMo
     weights = weight_files(place, label)
     tokenizer = _load_tokenizer(place, label)
     model = _load_weights(place, label, where, "auto" if origin else _dtype(dtype, where, weights))
+    use_onednn(model)
     return wrap_model(model, tokenizer, name=label, revision=revision or fingerprint(weights), **origin)
 
 

@@ -46,7 +46,8 @@ async def score(client: Client, server: Server, tokens: Tokens, library: Named, 
         "prompt": [*prompt, *continuation],
         "max_tokens": 0 if server.kind == "steergraph" else 1,  # vLLM insists on one
         "temperature": 0.0,
-        "prompt_logprobs": 0,
+        # Beside each token's own, vLLM then gives the likeliest one's.
+        "prompt_logprobs": 0 if server.kind == "steergraph" else 1,
     }
     if request.steering is not None:
         body["steering"] = _within_prompt(steering_field(request.steering, library, server), len(prompt))
@@ -56,6 +57,7 @@ async def score(client: Client, server: Server, tokens: Tokens, library: Named, 
     try:
         entries = reply.choices[0].prompt_logprobs[len(prompt) :]
         logprobs = tuple((entry or {})[token].logprob for entry, token in zip(entries, continuation, strict=True))
+        best = tuple(max(one.logprob for one in (entry or {}).values()) for entry in entries)
     except (KeyError, ValueError) as error:
         raise RemoteError(f"{client.where}: its prompt_logprobs are not those of the prompt that was sent") from error
     receipt = None
@@ -63,7 +65,10 @@ async def score(client: Client, server: Server, tokens: Tokens, library: Named, 
         usage = Usage(prompt_tokens=len(prompt), completion_tokens=len(continuation), seconds=0.0)
         receipt = receipt_of(request.steering, library, server, usage, None)
     return Scores(
-        logprobs=tuple(min(0.0, logprob) for logprob in logprobs), token_ids=tuple(continuation), receipt=receipt
+        logprobs=tuple(min(0.0, logprob) for logprob in logprobs),
+        token_ids=tuple(continuation),
+        receipt=receipt,
+        likeliest=tuple(min(0.0, logprob) for logprob in best) if body["prompt_logprobs"] else (),
     )
 
 

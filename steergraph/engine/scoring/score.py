@@ -99,7 +99,8 @@ def can_repeat(cache: Any) -> bool:
 
 def _scores(row: ForcedSample, logits: torch.Tensor) -> Scores:
     targets = torch.tensor(list(row.continuation), device=logits.device)
-    logprobs = logits.log_softmax(dim=-1).gather(1, targets[:, None])[:, 0]
+    known = logits.log_softmax(dim=-1)
+    logprobs = known.gather(1, targets[:, None])[:, 0]
     trail = Trail(row.plan, len(row.prompt))
     trail.passed(0, len(row.prompt))
     trail.produced()
@@ -110,4 +111,5 @@ def _scores(row: ForcedSample, logits: torch.Tensor) -> Scores:
         logprobs=tuple(logprobs.tolist()),
         token_ids=tuple(row.continuation),
         receipt=trail.receipt() if row.plan.applied else None,
+        likeliest=tuple(known.amax(dim=-1).tolist()),
     )

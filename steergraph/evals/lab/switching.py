@@ -155,7 +155,7 @@ class Switching:
                 other = unsteered(turn, step) if step.guard else None
                 if other is not None:
                     again.append((run, other))
-                elif turn.specialist.output == "text":
+                elif turn.specialist.output == "text" and not step.echo:
                     run.state["notes"] = [*run.state["notes"], {"specialist": step.specialist, "text": step.text}]
             speaking = again
 

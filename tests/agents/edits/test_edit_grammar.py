@@ -183,16 +183,21 @@ CODE = {
     "a.py": "class A:\n    def f(self): ...\n    async def g(self): ...\n\n"
     "class B:\n    def f(self): ...\n\ndef naïve(x): ...\n",
     "b.txt": "def h(): ...\n",
+    "c.py": "def k(x):\n    # a comment\n    y = x  # / '\"\\\\\n\n    return y + 1\n",
+    "d.py": "def k(x): ...\n",
 }
 
 
 def test_a_whole_function() -> None:
     grammar, left_out = whole_function(CODE)
-    assert left_out == ("a.py: f: defined more than once", "b.txt: it defines nothing that a name tells")
+    assert left_out == ("a.py: f: defined more than once", "b.txt: it is no Python")
     for text, fits in (
         ("```python a.py\ndef naïve(x):\n    return 1\n```", True),
+        ("```python\ndef naïve(x):\n    return 1\n```", True),
+        ("```python c.py\ndef naïve(x):\n    return 1\n```", False),
         ("```python a.py\n@cache\n@b(1)\nclass A(B):\n    x = '<|im_end|>'\n```", True),
         ("```python a.py\n    async def g(self):\n        pass\n```", True),
+        ("```python a.py\nasync def g(self):\n    pass\n```", True),
         ("```python a.py\ndef f(self):\n    pass\n```", False),
         ("```python a.py\ndef A():\n    pass\n```", False),
         ("```python a.py\nclass B:\n    # ... rest of the code\n```", False),
@@ -200,10 +205,51 @@ def test_a_whole_function() -> None:
         ("```python a.py\ndef naïve(x):\n```", False),
         ("```python a.py\ndef naïve(x):\n```\n```", False),
         ("```python a.py\ndef naïve(x):\n    pass\n", False),
+        ("```python\ndef k(x):\n    pass\n```", False),  # which?
+        ("```python d.py\ndef k(x):\n    pass\n```", True),
     ):
         assert said(grammar, text) == fits, text
     with pytest.raises(InputError, match="no function"):
         whole_function({"b.txt": "x\n"})
+
+
+def test_a_function_as_it_is_is_not_said() -> None:
+    lines = CODE["c.py"].rstrip("\n").split("\n")
+    grammar = whole_function(CODE).grammar
+
+    def fits(*new: str) -> bool:
+        return said(grammar, "\n".join(["```python c.py", *new, "```"]))
+
+    assert not fits(*lines)
+    assert not fits(*lines, "    # and more")
+    assert not fits(*lines[:-1], lines[-1] + "  # corrected")
+    assert not fits(*lines[:2], "    # another comment", *lines[2:])
+    assert fits(*lines[:-1], "    return y")
+    assert fits(*lines[:-1], "    return y", "    # and why")
+    assert fits(*lines[:2], "    z = 1", *lines[2:])
+    assert fits(*lines[:3])
+    assert fits("def k(x, z=1):", *lines[1:])
+
+
+def test_only_what_was_shown_is_written_anew() -> None:
+    grammar, left_out = whole_function(CODE, {"a.py": [(6, 6)], "c.py": [(1, 2)]})
+    assert left_out == ("b.txt: it is no Python",)
+    assert said(grammar, "```python\nclass B:\n    pass\n```")
+    assert said(grammar, "```python\n    def f(self):\n        pass\n```")  # of the two the one that was shown
+    assert said(grammar, "```python\ndef k(x):\n    pass\n```")
+    assert not said(grammar, "```python\nclass A:\n    pass\n```")
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(LINES, max_size=5), st.sampled_from(["", "    ", "\t"]))
+def test_no_function_is_copied_whatever_it_holds(source: list[str], indent: str) -> None:
+    own = [indent + "def odd():", *(f"{indent}    {line!r}" for line in source), indent + "    return 1"]
+    around = ["class A:", *own] if indent else own
+    grammar = whole_function({"e.py": "\n".join(around) + "\n"}).grammar
+    bare = [line.removeprefix(indent) for line in own]
+    for lines in (own, bare):
+        assert not said(grammar, "\n".join(["```python", *lines, "```"]))
+        assert said(grammar, "\n".join(["```python", *lines[:-1], lines[-1] + "0", "```"]))
 
 
 @settings(max_examples=20, deadline=None)
@@ -212,7 +258,7 @@ def test_a_walk_writes_one_closed_fence(seed: int) -> None:
     text, complete = spoken(whole_function(CODE).grammar, seed, tempting="\n```")
     assume(complete)
     found = re.fullmatch(
-        r"```python (\S+)\n((?:[ \t]*@.*\n)*)[ \t]*(?:async )?(?:def|class) (\w+)[\[(:](?s:.*)\n```", text
+        r"```python(?: (\S+))?\n((?:[ \t]*@.*\n)*)[ \t]*(?:async )?(?:def|class) (\w+)[\[(:](?s:.*)\n```", text
     )
-    assert found and found[1] == "a.py" and found[3] in ("A", "B", "g", "naïve")
+    assert found and found[3] in ("A", "B", "g", "naïve", "k")
     assert sum(bool(re.match(r"\s*(```|~~~)", line)) for line in text.split("\n")) == 2

@@ -488,17 +488,25 @@ def test_scoring_needs_a_server_that_can() -> None:
 def test_scoring_as_vllm_does() -> None:
     scored = {
         "choices": [
-            {"text": "", "prompt_logprobs": [None, {"2": {"logprob": -1.5, "rank": 3}}, {"7": {"logprob": -0.25}}]}
+            {
+                "text": "",
+                "prompt_logprobs": [
+                    None,
+                    {"2": {"logprob": -1.5, "rank": 3}},
+                    {"7": {"logprob": -0.25}, "9": {"logprob": -0.05}},
+                ],
+            }
         ]
     }
     server = vllm(lambda handler: handler.send(200, json.dumps(scored).encode()))
     with server as address, engine(address) as remote:
         (found,) = remote.score([ScoreRequest(token_ids=(1, 2), continuation=(7,))])
         assert (found.logprobs, found.token_ids, found.receipt) == ((-0.25,), (7,), None)
+        assert found.likeliest == (-0.05,) and found.regret == pytest.approx(0.2)
         with pytest.raises(RemoteError, match="not those of the prompt"):
             remote.score([ScoreRequest(token_ids=(1, 2), continuation=(8,))])
     body = server.seen[0][2]
-    assert (body["prompt"], body["prompt_logprobs"], body["max_tokens"]) == ([1, 2, 7], 0, 1)
+    assert (body["prompt"], body["prompt_logprobs"], body["max_tokens"]) == ([1, 2, 7], 1, 1)
 
 
 def test_an_address_opens_a_remote_engine() -> None:
