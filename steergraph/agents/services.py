@@ -107,9 +107,10 @@ class Services:
         """Make the vectors of `domains` that the engine lacks, where it is one that can be listened to.
 
         Raises InputError where a domain has neither a vector nor a contrast set. A server's engine has the vectors that
-        it was given: what it lacks the policy says.
+        it was given: what it lacks the policy says. `progress` is told (name, 0, 0) where a dose is measured.
         """
         from steergraph.engine.local import LocalEngine
+        from steergraph.vectors.dose.first import with_doses
         from steergraph.vectors.extract.contrast import has_contrast, packaged_sets
         from steergraph.vectors.extract.first_use import ensure_vectors
 
@@ -125,7 +126,13 @@ class Services:
                     f"{', '.join(packaged_sets())}"
                 )
             if missing:
-                engine.add_vectors(ensure_vectors(engine.loaded, missing, cache_dir=self.cache_dir, progress=progress))
+                made = ensure_vectors(engine.loaded, missing, cache_dir=self.cache_dir, progress=progress)
+
+                def measuring(name: str) -> None:
+                    if progress:
+                        progress(name, 0, 0)
+
+                engine.add_vectors(with_doses(engine, made, cache_dir=self.cache_dir, progress=measuring))
 
     def repository(self, source: str) -> Repository:
         """The repository at `source`, opened once. Raises InputError where there is none."""

@@ -18,7 +18,7 @@ from steergraph.configs.overlay import overlaid
 from steergraph.configs.prompts import fill_system, format_sections
 from steergraph.engine.protocol import Message, ModelInfo, Named, Span
 from steergraph.engine.steering.records import Component, Steering
-from steergraph.vectors.dose.cells import Evidence, best_cell
+from steergraph.vectors.dose.cells import Evidence, cell_of
 
 Section = Literal["issue", "context", "notes", "feedback", "question", "examples"]
 RETRIEVE = "retrieve"
@@ -160,7 +160,7 @@ def resolve_steering(
     names = [f"{cluster}/{domain}", cluster, domain] if cluster else [domain]
     for name in names:
         if name in library:
-            cell = best_cell(info, domain if name == f"{cluster}/{domain}" else name)
+            cell = cell_of(info, domain if name == f"{cluster}/{domain}" else name, library[name])
             component = Component(
                 vector=name, layer=cell.layer, alpha=cell.alpha, unit=cell.unit, positions=cell.positions
             )

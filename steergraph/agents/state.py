@@ -93,7 +93,7 @@ class Step(Frozen):
     """It only says its prompt again, so it is no note for those who speak later."""
     cut: tuple[Cut, ...] = ()
     held_to: str = ""
-    """The edit format whose grammar the answer was held to."""
+    """The edit format, or "answer", whose grammar the answer was held to."""
     prompt: tuple[dict[str, str], ...] = ()
     """The messages as they were sent."""
 

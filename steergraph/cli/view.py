@@ -53,7 +53,9 @@ class View:
 
     def _on_vectors(self, event: Mapping[str, Any]) -> None:
         done, of = event["done"], event["of"]
-        if done == of:
+        if not of:
+            self.line(f"vector  {event['domain']}: measuring its dose, once for this model", "dim")
+        elif done == of:
             self.line(f"vector  {event['domain']}: ready, from {of} prompts", "dim")
         elif self.console.is_terminal:
             self.console.print(Text(f"vector  {event['domain']}: {done} of {of} prompts", style="dim"), end="\r")

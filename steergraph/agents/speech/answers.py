@@ -7,10 +7,25 @@ them. Knows nothing of models.
 import re
 from collections.abc import Sequence
 
+from steergraph.engine.constrain.grammar import Grammar
+
 LETTERS = "ABCDEFGHIJ"
 _MARKED = re.compile(r"^#{4}[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 _SAID = re.compile(r"\b[Aa]nswer is:?\s*\(?([A-J])\)?(?![A-Za-z])")
 _NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?")
+
+
+_MARK = "\n#### "
+_RESERVE = 16
+"""Tokens that are left for the mark and the answer where the steps run to the limit."""
+
+
+def answer_grammar(choices: Sequence[str], *, numeric: bool) -> Grammar | None:
+    """Steps in free words, then the marked line: a letter of the choices, or a number. None where the answer may be
+    anything."""
+    if choices:
+        return Grammar(choice=tuple(LETTERS[: len(choices)]), after=_MARK, reserve=_RESERVE)
+    return Grammar(regex=r"-?[0-9]+(\.[0-9]+)?", after=_MARK, reserve=_RESERVE) if numeric else None
 
 
 def format_question(problem: str, choices: Sequence[str]) -> str:

@@ -29,7 +29,8 @@ class ModelSettings(Frozen):
     kind: Kind | None = None
     edit_format: FormatName
     constrained: bool = False
-    """Whether an edit is held to the grammar of its format, where that has one and the engine can."""
+    """Whether an edit is held to the grammar of its format, where that has one, and an answer to its marked line; as
+    far as the engine can."""
     numbered: bool = True
     """Whether passages carry line numbers; else they stand in fences, a file's together."""
     narrow: bool = True

@@ -13,7 +13,7 @@ from steergraph.agents.policy import Decision, Situation, scaled
 from steergraph.agents.run_config import Context
 from steergraph.agents.services import Services, require_repo
 from steergraph.agents.specialists import Specialist, resolve_steering
-from steergraph.agents.speech.answers import format_question
+from steergraph.agents.speech.answers import answer_grammar, format_question
 from steergraph.agents.speech.budget import FittedPrompt, fit
 from steergraph.agents.speech.model_settings import ModelSettings
 from steergraph.agents.state import State, Step, Task
@@ -40,7 +40,7 @@ class Turn(Frozen):
     tokens_left: int | None
     """Completion tokens that the run may still spend; None: no limit."""
     held_to: str = ""
-    """The edit format whose grammar the answer is held to."""
+    """The edit format, or "answer", whose grammar the answer is held to."""
     free: str = ""
     """Why it is held to none, where the model's settings ask for it."""
 
@@ -132,34 +132,43 @@ def prepare(services: Services, name: str, state: State, context: Context, emit:
         request=request,
         guarded=axes.gate,
         tokens_left=left,
-        held_to=services.settings.edit_format if held.grammar else "",
+        held_to=held.to,
         free=held.why_not,
     )
 
 
 class _Held(NamedTuple):
     grammar: Grammar | None = None
+    to: str = ""
     why_not: str = ""
 
 
 def _held(services: Services, specialist: Specialist, state: State) -> _Held:
-    """The grammar of an edit, or why there is none."""
-    task, retrieval = state["task"], state.get("retrieval")
-    if specialist.output != "edits":
+    """The grammar of an edit or an answer, or why there is none."""
+    task = Task.model_validate(state["task"])
+    grammar: Grammar | None
+    if specialist.output == "answer":
+        form, grammar = "answer", answer_grammar(task.choices, numeric=specialist.domain == "math")
+        if grammar is None:
+            return _Held()
+    elif specialist.output == "edits":
+        form = services.settings.edit_format
+        passages = (state.get("retrieval") or {}).get("passages")
+        if not passages:
+            return _Held(why_not="no file was shown")
+        repository = services.repository(require_repo(task.repo))
+        try:
+            found = edit_grammar(form, shown_at(repository, str(task.base_commit), passages))
+        except InputError as error:
+            return _Held(why_not=str(error))
+        if found is None:
+            return _Held(why_not=f"{form} has none")
+        grammar = found.grammar
+    else:
         return _Held()
-    if not retrieval or not retrieval["passages"]:
-        return _Held(why_not="no file was shown")
-    if "lark" not in services.engine.grammars:
+    if not grammar.kinds <= services.engine.grammars:
         return _Held(why_not=f"{services.engine.info.name} can't be held to one")
-    repository = services.repository(require_repo(task["repo"]))
-    shown = shown_at(repository, str(task["base_commit"]), retrieval["passages"])
-    try:
-        found = edit_grammar(services.settings.edit_format, shown)
-    except InputError as error:
-        return _Held(why_not=str(error))
-    if found is None:
-        return _Held(why_not=f"{services.settings.edit_format} has none")
-    return _Held(found.grammar)
+    return _Held(grammar, form)
 
 
 def _repeats(state: State, name: str) -> int:

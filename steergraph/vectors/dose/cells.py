@@ -4,6 +4,7 @@ Knows configs/cells: published cells with their evidence, and default.yaml, what
 Knows nothing of vectors or of whether steering is wanted at all.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -64,6 +65,27 @@ def best_cell(info: ModelInfo, domain: str) -> Cell:
     return _default_cell(info, domain)
 
 
+def known_dose(vector: Any, cell: Cell) -> Mapping[str, Any] | None:
+    """What a vector knows of its dose at a cell's place; None where it knows nothing."""
+    dose = getattr(vector, "metadata", {}).get("dose")
+    place = {"layer": cell.layer, "unit": cell.unit, "positions": cell.positions}
+    return dose if isinstance(dose, Mapping) and all(dose.get(key) == value for key, value in place.items()) else None
+
+
+def cell_of(info: ModelInfo, domain: str, vector: Any) -> Cell:
+    """`best_cell`, at the vector's own dose where the cell is the default one and the vector knows one."""
+    cell = best_cell(info, domain)
+    if cell.evidence.n or has_own_default(info) or (dose := known_dose(vector, cell)) is None:
+        return cell
+    if "failed" in dose:
+        note = {"note": f"its dose could not be measured: {dose['failed']}"}
+        return cell.model_copy(update={"evidence": cell.evidence.model_copy(update=note)})
+    evidence = {key: dose[key] for key in ("metric", "n", "source", "note") if key in dose}
+    return cell.model_copy(
+        update={"alpha": float(dose["alpha"]), "evidence": cell.evidence.model_copy(update=evidence)}
+    )
+
+
 def published() -> tuple[dict[str, Any], ...]:
     """Every table of configs/cells: the fields of its file (model, study, unit, ...) with its own (source, metric, n,
     note, cells). Raises ConfigError where one is not in this shape."""
@@ -118,6 +140,11 @@ def _published_cell(info: ModelInfo, domain: str, table: dict[str, Any]) -> Cell
         )
     except (KeyError, TypeError, ValidationError) as error:
         raise ConfigError(f"configs/cells: the cell of {domain!r} in {table.get('source')}: {error}") from error
+
+
+def has_own_default(info: ModelInfo) -> bool:
+    """Whether default.yaml says something of this model by its name."""
+    return info.name in (load_config("cells/default").get("models") or {})
 
 
 def _default_cell(info: ModelInfo, domain: str) -> Cell:

@@ -85,17 +85,21 @@ def ensure_vectors(
     neutrals: dict[tuple[object, ...], Activations] = {}
     vectors: dict[str, SteeringVector] = {}
     for name, contrast in sets.items():
-        suffix = "" if method == METHOD else f"-{method}"
-        path = model_folder(loaded.info, cache_dir) / file_name(f"{name}-{contrast.hash}{suffix}")
+        path = _path(loaded.info, name, contrast.hash, method, cache_dir)
         vector = _cached(path, name, contrast, method, loaded.info)
         if vector is None:
             vector = _make(loaded, name, contrast, method, neutrals, batch_size, progress)
-            _keep(vector, path, loaded.info)
+            keep(vector, loaded.info, cache_dir)
         elif progress is not None:
             total = len(contrast.positives) + len(contrast.neutrals)
             progress(name, total, total)
         vectors[name] = vector
     return Library(vectors)
+
+
+def _path(info: ModelInfo, name: str, contrast_hash: str, method: str, cache_dir: Path | None) -> Path:
+    suffix = "" if method == METHOD else f"-{method}"
+    return model_folder(info, cache_dir) / file_name(f"{name}-{contrast_hash}{suffix}")
 
 
 def _sets(
@@ -157,7 +161,10 @@ def _make(
     )
 
 
-def _keep(vector: SteeringVector, path: Path, info: ModelInfo) -> None:
+def keep(vector: SteeringVector, info: ModelInfo, cache_dir: Path | None = None) -> None:
+    """Put a vector that was made for a model into the cache, in the place of the one that is there. A cache that can't
+    be written costs a warning."""
+    path = _path(info, vector.name, vector.contrast_hash, vector.method, cache_dir)
     if not info.revision:  # nothing says which weights these are: another model could have the same name
         return
     try:

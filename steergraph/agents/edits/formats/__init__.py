@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 from steergraph.agents.edits.blocks import ParsedEdits, has_blocks, parse_edits
+from steergraph.agents.edits.formats.line import parse_lines
 from steergraph.agents.edits.formats.shown import Shown
 from steergraph.agents.edits.formats.unified import parse_unified
 from steergraph.agents.edits.formats.whole_file import parse_files
@@ -15,7 +16,7 @@ from steergraph.agents.edits.patch import standing_in
 from steergraph.configs import load_config
 from steergraph.engine.protocol import Span
 
-FormatName = Literal["search_replace", "whole_function", "whole_file", "unified_diff"]
+FormatName = Literal["search_replace", "whole_function", "whole_file", "unified_diff", "line"]
 
 
 class EditFormat(NamedTuple):
@@ -47,6 +48,8 @@ def edit_format(name: FormatName) -> EditFormat:
         "whole_function": parse_functions,
         "whole_file": parse_files,
         "unified_diff": parse_unified,
+        "line": parse_lines,
     }
     fenced = (Span(open="```", close="\n```"),)
-    return EditFormat(name, readers[name], _block_spans() if name == "search_replace" else fenced)
+    spans = {"search_replace": _block_spans(), "line": (Span(open="LINE ", close="\n"),)}
+    return EditFormat(name, readers[name], spans.get(name, fenced))

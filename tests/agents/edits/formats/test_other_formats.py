@@ -69,3 +69,41 @@ def test_a_diff_of_a_new_file() -> None:
     shown = Shown(["pkg/a.py"], {}, lambda path: None)
     parsed = edit_format("unified_diff").parse("--- /dev/null\n+++ b/pkg/new.py\n@@ -0,0 +1 @@\n+x = 1\n", shown)
     assert [(edit.path, edit.kind, edit.replace) for edit in parsed.edits] == [("pkg/new.py", "create", "x = 1\n")]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "pkg/a.py\nLINE 5:     return x + 1",
+        "LINE 5:     return x + 1\n",
+        "In `pkg/a.py`:\n```\n- **LINE 5**: 5|    return x + 1\n```\nThat is it.",
+        "pkg/a.py\nline 5: return x + 1\r\nline 9:     return x",
+    ],
+)
+def test_a_line_by_its_number(answer: str) -> None:
+    text, problems = said("line", answer)
+    assert not problems
+    assert text == NEW
+
+
+def test_several_lines_and_one_that_goes() -> None:
+    text, problems = said("line", "LINE 1:\nLINE 4: def f(y):\nLINE 5:     return y\n")
+    assert not problems
+    assert text == SOURCE.replace("import os\n", "").replace("def f(x):\n    return x", "def f(y):\n    return y")
+
+
+@pytest.mark.parametrize(
+    ("answer", "seen", "word"),
+    [
+        ("LINE 9:     return 1", 4, "was not shown"),
+        ("LINE 0: x", 9, "was not shown"),
+        ("LINE 90: x", 90, "was not shown"),
+        ("LINE 5:     return 1\nLINE 5:     return 2", 9, "twice"),
+        ("LINE 5:     return x", 9, "nothing changes"),
+        ("line five is wrong", 9, "no line"),
+        ("pkg/b.py\nLINE 1: x", 9, "no such file"),
+    ],
+)
+def test_a_line_that_is_none_is_refused(answer: str, seen: int, word: str) -> None:
+    text, problems = said("line", answer, seen)
+    assert text is None and word in problems[0]
