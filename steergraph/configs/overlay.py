@@ -52,6 +52,19 @@ def sources(
             yield name, value, "packaged" if value == before else own
 
 
+def layered(
+    packaged: Mapping[str, Any], *over: tuple[str, Any], first: Collection[str] = ()
+) -> list[tuple[str, Any, str]]:
+    """Every value of `packaged` with the files of `over` (what each is called, what it says) laid over it in turn, as
+    (dotted key, value, the last that changed it). Raises ConfigError as `overlaid`."""
+    merged, last = dict(packaged), dict[str, str]()
+    for name, table in over:
+        after = overlaid(merged, table, name, first=first)
+        last |= {key: name for key, _, where in sources(merged, after, name) if where == name}
+        merged = after
+    return [(key, value, last.get(key, "packaged")) for key, value, _ in sources(merged, merged, "")]
+
+
 def _merged(packaged: Any, own: Any, where: str, first: bool) -> Any:
     if own is None:
         return None

@@ -74,3 +74,26 @@ def test_how_a_model_is_talked_to_is_shown_with_its_sources(tmp_path: Path, caps
     assert "settings instruct" in lines
     assert "numbered false packaged" in lines
     assert any(line.startswith('edit_format "whole_file"') and "packaged" not in line for line in lines)
+
+
+def test_the_whole_roster_and_policy_with_the_source_of_each_value(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "p.yaml"
+    own.write_text("guard: {max_regret: 0.25}\nrules: [{name: retrieved_context, then: 'on'}]\n")
+
+    def lines(*words: str) -> list[str]:
+        assert main(["models", "show", *words]) == 0
+        return [" ".join(line.replace("│", " ").split()) for line in capsys.readouterr().out.splitlines()]
+
+    shown = lines("pocket", "--policy", str(own))
+    assert any(line.startswith("guard.max_regret 0.25") and "packaged" not in line for line in shown)
+    assert "guard.min_characters 2 packaged" in shown
+    assert 'presets.auto.steering "dynamic" packaged' in shown
+    whole = lines("other", "--whole")
+    assert any("512 settings of" in line for line in whole)
+    assert "guard.max_regret 0.5 packaged" in whole
+    own.write_text("guard: 3\n")
+    assert main(["models", "show", "pocket", "--policy", str(own)]) == 2
+    out, err = capsys.readouterr()
+    assert not out and err.count("\n") == 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from steergraph.agents.policy import Policy, Situation
 from steergraph.agents.specialists import Roster
 from steergraph.configs import ConfigError, load_config
-from steergraph.configs.overlay import overlaid, sources
+from steergraph.configs.overlay import layered, overlaid, sources
 from steergraph.engine.steering.records import Component, Steering
 
 STEERING = Steering(components=(Component(vector="law", layer=1, alpha=2.0),))
@@ -100,3 +100,20 @@ def test_nothing_that_the_user_did_not_name_changes(packaged: dict, own: dict) -
             assert after == change
 
     check(packaged, own, merged)
+
+
+def test_values_name_the_last_file_that_changed_them():
+    packaged = {"guard": {"a": 1, "b": 2, "c": 3}, "rules": [{"name": "x", "then": "on"}], "gone": 1}
+    page = {"guard": {"b": 20, "c": 30}, "gone": None}
+    own = {"guard": {"c": 300}, "rules": [{"name": "mine", "then": "off"}, {"name": "x", "then": "on"}]}
+    found = layered(packaged, ("page", page), ("own.yaml", own), first=("rules",))
+    assert found == [
+        ("guard.a", 1, "packaged"),
+        ("guard.b", 20, "page"),
+        ("guard.c", 300, "own.yaml"),
+        ("rules.mine.then", "off", "own.yaml"),
+        ("rules.x.then", "on", "packaged"),
+    ]
+    assert layered(packaged) == layered(packaged, ("own.yaml", {}))
+    with pytest.raises(ConfigError, match="own.yaml: not a mapping"):
+        layered(packaged, ("own.yaml", []))

@@ -53,17 +53,17 @@ class ModelSettings(Frozen):
     @classmethod
     def of(cls, info: ModelInfo, own: str | Path | None = None) -> "ModelSettings":
         """The settings for a model. Raises ConfigError where the user's file at `own` is none."""
-        _, merged = _tables(info.name, info.kind, own)
+        _, merged = settings_tables(info.name, info.kind, own)
         return validated(cls, merged, str(own or "configs/models/settings"))
 
 
 def settings_sources(name: str, kind: Kind, own: str | Path | None = None) -> Iterator[tuple[str, Any, str]]:
     """Every value of a model's settings: its dotted key, the value, and "packaged" or the user's file."""
-    page, merged = _tables(name, kind, own)
+    page, merged = settings_tables(name, kind, own)
     return sources(page, merged, str(own))
 
 
-def _tables(name: str, kind: Kind, own: str | Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
+def settings_tables(name: str, kind: Kind, own: str | Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """A model's page, and that with the user's file laid over it."""
     page: dict[str, Any] = load_config(f"models/settings/{page_of(name, kind)}")
     return page, overlaid(page, load_yaml(own), str(own)) if own is not None else page

@@ -4,8 +4,9 @@ Knows the command line and printing. Torch is not imported.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -39,17 +40,28 @@ def fetch(name: Name) -> int:
 
 
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME|FILE.gguf", help="a name of the list, or a file")],
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE.gguf", help="a name of the list, pocket, or a file")],
     settings: Annotated[
         str | None, typer.Option(metavar="FILE", help="model settings of your own, laid over the model's page")
     ] = None,
+    roster: Annotated[str | None, typer.Option(metavar="FILE", help="a roster of your own; prints the whole")] = None,
+    policy: Annotated[str | None, typer.Option(metavar="FILE", help="a policy of your own; prints the whole")] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="print roster and policy too, as they hold for it")] = False,
 ) -> int:
-    """Print what the catalog and the file say of one model, and how it is talked to."""
+    """Print what the catalog and the file say of one model, and how it is talked to, each value with its source."""
+    if roster or policy:  # a broken file is told before anything is printed
+        from steergraph.agents.policy import Policy
+        from steergraph.agents.specialists import Roster
+
+        Roster.load(roster)
+        Policy.load(policy)
     facts: dict[str, str] = {}
     if name.lower().endswith(GGUF):
         path: Path | None = Path(name)
         if not Path(name).is_file():
             raise InputError(f"{name}: no such file")
+    elif name == "pocket":
+        path, facts = None, {"model": "steergraph's own, in this package"}
     else:
         entry = named(name)
         place = place_of(name)
@@ -70,22 +82,49 @@ def show(
     for key, value in facts.items():
         if value:
             print_line(f"{key:<13}{value}")
-    _show_settings(name, path, settings)
+    kind = _kind(path)
+    _show_settings(name, kind, settings)
+    if whole or roster or policy:
+        _show_layers(name, kind, settings, roster, policy)
     return 0
 
 
-def _show_settings(name: str, path: Path | None, own: str | None) -> None:
-    """Every value of the model's settings, and where it is from."""
-    from steergraph.agents.speech.model_settings import page_of, settings_sources
+def _kind(path: Path | None) -> Literal["instruct", "base"]:
     from steergraph.engine.loading.gguf.reader import read_gguf
 
     template = path is None or path.suffix != GGUF or bool(read_gguf(path, path.name).values.get(_TEMPLATE))
-    kind: Literal["instruct", "base"] = "instruct" if template else "base"
+    return "instruct" if template else "base"
+
+
+def _show_settings(name: str, kind: Literal["instruct", "base"], own: str | None) -> None:
+    """Every value of the model's settings, and where it is from."""
+    from steergraph.agents.speech.model_settings import page_of, settings_sources
+
     print_line(f"{'settings':<13}{page_of(name, kind)}")
-    rows = [
-        (key, json.dumps(value, ensure_ascii=False), where) for key, value, where in settings_sources(name, kind, own)
-    ]
-    print_table(("setting", "value", "from"), rows)
+    _print_values("setting", list(settings_sources(name, kind, own)))
+
+
+def _show_layers(
+    name: str, kind: Literal["instruct", "base"], settings: str | None, roster: str | None, policy: str | None
+) -> None:
+    """Roster and policy as they hold for the model: the packaged ones, what its settings say of them, the user's."""
+    from steergraph.agents.speech.model_settings import page_of, settings_tables
+    from steergraph.configs import load_config, load_yaml
+    from steergraph.configs.overlay import layered
+
+    _, said = settings_tables(name, kind, settings)
+    packaged = {key: value for key, value in load_config("specialists").items() if key != "sections"}
+    parts = (("roster", packaged, roster, ()), ("policy", load_config("policy"), policy, ("rules",)))
+    for part, table, own, first in parts:
+        over = [(settings or f"settings of {page_of(name, kind)}", said[part])] if said.get(part) else []
+        over += [(own, load_yaml(own))] if own else []
+        print_line("")
+        _print_values(part, layered(table, *over, first=first))
+
+
+def _print_values(what: str, values: Sequence[tuple[str, Any, str]]) -> None:
+    rows = [(key, json.dumps(value, ensure_ascii=False), where) for key, value, where in values]
+    print_table((what, "value", "from"), rows)
 
 
 def _of_file(path: Path) -> dict[str, str]:
