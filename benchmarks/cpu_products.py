@@ -2,7 +2,7 @@
 
     python benchmarks/cpu_products.py [--quick] [--model FOLDER ...] [--cpu-time]
 
-Every arm generates greedily through the engine without an end token, one row and eight; prefill is a prompt that is new
+Every arm generates greedily through the engine without an end token, one row and eight; prefill is a new prompt
 each time, and one token. A round runs both kinds of product, in an order that turns; the first is not measured. The ratio
 is the speed with oneDNN over that without, the median over the rounds.
 """
@@ -70,7 +70,7 @@ def _switch(loaded: LoadedModel, quick: bool) -> None:
         return
     for layer in loaded.model.modules():
         if type(layer) is OneDnnLinear:
-            layer.__class__ = nn.Linear
+            layer.__class__ = nn.Linear  # type: ignore[assignment]
 
 
 if __name__ == "__main__":
