@@ -30,6 +30,8 @@ _TEXT = r"[^\x00-\x08\n\x0b\x0d-\x1f\x7f]*"
 # What the parser of blocks takes for a marker, and a little more.
 _MARKERS = (r"[ \t]*<<<<[^\n]*", r">>>>[^\n]*", r"={4,}\s*")
 _FENCE = r"[ \t]*(?:```|~~~)[^\n]*"
+_ELLIPSIS = r"[ \t]*(?:\.{3}|…)[^\n]*"
+_LONGEST = 400
 _PYTHON = (".py", ".pyi")
 
 
@@ -126,13 +128,14 @@ def whole_function(
         raise InputError(f"no function can be written anew: {'; '.join(left_out) or 'there is no file'}")
     known = [one.node.name for one in found]
     rules = [_free_line("LINE", (_FENCE, *PLACEHOLDERS)), _free_line("DECORATOR", (_FENCE,), r"[ \t]*@")]
-    room = MOST_LINES
+    room, copied = MOST_LINES, 0
     for k, one in enumerate(found):
         own = lines[one.path][one.head - 1 : one.last]
         room -= len(own)
-        if room < 0:
-            left_out.append(f"{one.where}: there is room for {MOST_LINES} lines; `{one.node.name}` may stay as it is")
+        copied += room < 0
         rules += _anew(f"d{k}", one, own if room >= 0 else (), bare=known.count(one.node.name) == 1)
+    if copied:
+        left_out.append(f"there is room for {MOST_LINES} lines: {copied} of {len(found)} definitions may be copied")
     start = "start: " + " | ".join(f"d{k}" for k in range(len(found)))
     return EditGrammar(Grammar(lark="\n".join([start, *rules])), tuple(left_out))
 
@@ -145,7 +148,7 @@ def _anew(me: str, one: Definition, own: Sequence[str], *, bare: bool) -> list[s
     head = rf"[ \t]*{kind} {re.escape(one.node.name)}{name}"
     lead = len(own[0]) - len(own[0].lstrip()) if own else 0
     ways = [own, [line[lead:] if not line[:lead].strip() else line for line in own]] if lead else [own]
-    ways = [way for way in ways if way and _fits(way[0], ())]
+    ways = [way for way in ways if way and _sayable(way[0])]
     rules = [f"{me}: ({opened}) DECORATOR* ({' | '.join([f'{me}_other', *(f'{me}w{k}_0' for k in range(len(ways)))])})"]
     rules.append(f'{me}_other: {me.upper()}_HEAD LINE+ "```"')
     as_it_is = [re.escape(way[0]) for way in ways]
@@ -164,12 +167,12 @@ def _changed(me: str, lines: Sequence[str]) -> list[str]:
         if k == 0:
             rules.append(f"{me}_0: {same}" if not last else f'{me}_0: {literal(line + chr(10))} LINE+ "```"')
             continue
-        if not _fits(line, ()):  # it can't be said, so that nothing behind it is as it was
+        if not _sayable(line):  # so that nothing behind it is as it was
             rules.append(f'{me}_{k}: LINE+ "```"')
             break
         ways = [f'{me.upper()}_{k} LINE* "```"', *(['"```"'] if k > 1 else []), *([] if last else [same])]
         rules.append(f"{me}_{k}: " + " | ".join(ways))
-        refused = (_FENCE, *PLACEHOLDERS, r"[ \t]*(?:#[^\n]*)?", rf"{re.escape(line.rstrip())}[ \t]*(?:#[^\n]*)?")
+        refused = (_FENCE, _ELLIPSIS, r"[ \t]*(?:#[^\n]*)?", rf"{re.escape(line.rstrip())}[ \t]*(?:#[^\n]*)?")
         rules.append(_free_line(f"{me.upper()}_{k}", refused))
     return rules
 
@@ -254,6 +257,11 @@ def _line_number() -> str:
     """How a shown line's number stands before it."""
     before, _, rest = load_config("edit_format")["passage_line"].partition("{number}")
     return rf"{re.escape(before)}\d+{re.escape(rest.partition('{text}')[0])}"
+
+
+def _sayable(line: str) -> bool:
+    """Whether a line can be asked for as it is: a very long one costs more than it tells."""
+    return len(line) <= _LONGEST and _fits(line, ())
 
 
 def _fits(line: str, refused: Sequence[str]) -> bool:

@@ -154,7 +154,7 @@ def _held(services: Services, specialist: Specialist, state: State) -> _Held:
     elif specialist.output == "edits":
         form = services.settings.edit_format
         passages = (state.get("retrieval") or {}).get("passages")
-        if not passages:
+        if not passages or task.repo is None:
             return _Held(why_not="no file was shown")
         repository = services.repository(require_repo(task.repo))
         try:
