@@ -3,8 +3,8 @@
     python benchmarks/cpu_products.py [--quick] [--model FOLDER ...] [--cpu-time]
 
 Every arm generates greedily through the engine without an end token, one row and eight; prefill is a new prompt
-each time, and one token. A round runs both kinds of product, in an order that turns; the first is not measured. The ratio
-is the speed with oneDNN over that without, the median over the rounds.
+each time, and one token. A round runs both kinds of product, in an order that turns; the first is not measured. The
+ratio is the speed with oneDNN over that without, the median over the rounds.
 """
 
 import statistics

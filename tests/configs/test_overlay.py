@@ -115,5 +115,5 @@ def test_values_name_the_last_file_that_changed_them():
         ("rules.x.then", "on", "packaged"),
     ]
     assert layered(packaged) == layered(packaged, ("own.yaml", {}))
-    with pytest.raises(ConfigError, match="own.yaml: not a mapping"):
+    with pytest.raises(ConfigError, match="not a mapping"):
         layered(packaged, ("own.yaml", []))
