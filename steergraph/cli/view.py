@@ -78,6 +78,8 @@ class View:
             self.line(f"  {drawn} answers at once, of which the first is shown{without}", "dim")
         if held_to := event.get("held_to"):
             self.line(f"  held to the grammar of {held_to}", "dim")
+        for what in event.get("not_sayable", ()):
+            self.line(f"  which leaves out {what}", "yellow")
         if free := event.get("free"):
             self.line(f"  not held to a grammar: {free}", "yellow")
         for cut in event["cut"]:

@@ -31,7 +31,7 @@ def test_a_dose_is_measured_once_and_kept(stranger: LocalEngine, tmp_path: Path)
     dosed = with_doses(stranger, made, cache_dir=tmp_path, progress=told.append)
     dose = dosed["math"].metadata["dose"]
     assert told == ["math"] and dosed["math"].hash == made["math"].hash
-    assert "spends" in dose["metric"] and 0 < dose["alpha"] < 16 and dose["unit"] == "residual"
+    assert "spends" in dose["evidence"]["metric"] and 0 < dose["alpha"] < 16 and dose["unit"] == "residual"
     ((_, kept),) = cached_vectors(cache_dir=tmp_path)
     assert kept == dosed["math"]
     again = ensure_vectors(stranger.loaded, ["math"], cache_dir=tmp_path)
@@ -71,3 +71,15 @@ def test_another_place_has_another_dose(stranger: LocalEngine) -> None:
     dose = {"layer": 0, "unit": "residual", "positions": "all", "alpha": 3.0, "metric": "x", "n": 1, "source": "y"}
     other = Library({"math": made["math"].model_copy(update={"metadata": {"dose": dose}})})
     assert cell_of(stranger.info, "math", other["math"]).alpha == 0.15
+
+
+@pytest.mark.parametrize("dose", [3, [], {}, {"alpha": "x"}, {"alpha": float("inf")}, {"evidence": 3}])
+def test_what_a_strangers_file_says_of_its_dose_is_looked_at(stranger: LocalEngine, dose: object) -> None:
+    made = ensure_vectors(stranger.loaded, ["math"])["math"]
+    said = (
+        {"layer": 6, "unit": "residual", "positions": "all", "alpha": 1.0, **dose} if isinstance(dose, dict) else dose
+    )
+    if dose == {}:
+        said = {"alpha": 1.0}
+    vector = made.model_copy(update={"metadata": {"dose": said}})
+    assert cell_of(stranger.info, "math", vector).alpha == 0.15

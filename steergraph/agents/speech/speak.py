@@ -113,6 +113,7 @@ def start_event(turn: Turn) -> dict[str, Any]:
         "prompt_tokens": turn.prompt.tokens,
         "cut": [cut.model_dump() for cut in turn.prompt.cut],
         **({"held_to": turn.held_to} if turn.held_to else {}),
+        **({"not_sayable": list(turn.left_out)} if turn.left_out else {}),
         **({"free": turn.free} if turn.free else {}),
     }
 

@@ -41,6 +41,8 @@ class Turn(Frozen):
     """Completion tokens that the run may still spend; None: no limit."""
     held_to: str = ""
     """The edit format, or "answer", whose grammar the answer is held to."""
+    left_out: tuple[str, ...] = ()
+    """What of the files that were shown the grammar can't say."""
     free: str = ""
     """Why it is held to none, where the model's settings ask for it."""
 
@@ -133,6 +135,7 @@ def prepare(services: Services, name: str, state: State, context: Context, emit:
         guarded=axes.gate,
         tokens_left=left,
         held_to=held.to,
+        left_out=held.left_out,
         free=held.why_not,
     )
 
@@ -141,12 +144,14 @@ class _Held(NamedTuple):
     grammar: Grammar | None = None
     to: str = ""
     why_not: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 def _held(services: Services, specialist: Specialist, state: State) -> _Held:
     """The grammar of an edit or an answer, or why there is none."""
     task = Task.model_validate(state["task"])
     grammar: Grammar | None
+    left_out: tuple[str, ...] = ()
     if specialist.output == "answer":
         form, grammar = "answer", answer_grammar(task.choices, numeric=specialist.domain == "math")
         if grammar is None:
@@ -163,12 +168,12 @@ def _held(services: Services, specialist: Specialist, state: State) -> _Held:
             return _Held(why_not=str(error))
         if found is None:
             return _Held(why_not=f"{form} has none")
-        grammar = found.grammar
+        grammar, left_out = found
     else:
         return _Held()
     if not grammar.kinds <= services.engine.grammars:
         return _Held(why_not=f"{services.engine.info.name} can't be held to one")
-    return _Held(grammar, form)
+    return _Held(grammar, form, left_out=left_out)
 
 
 def _repeats(state: State, name: str) -> int:

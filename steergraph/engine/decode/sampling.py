@@ -71,14 +71,12 @@ def _warped(probs: torch.Tensor, sampling: Sampling) -> torch.Tensor:
 def _nucleus(probs: torch.Tensor, top_p: float) -> torch.Tensor:
     """`probs` without what lies beyond the mass of `top_p`. Sorting a whole vocabulary costs more than a layer does, so
     that the likeliest are looked at first."""
-    for many in (_FEW, len(probs)):
-        ordered, order = probs.topk(min(many, len(probs))) if many < len(probs) else probs.sort(descending=True)
-        before = ordered.cumsum(dim=-1) - ordered
-        if many >= len(probs) or bool(before[-1] >= top_p):
-            # A token stays while the mass before it is below top_p, so the most likely one always does.
-            stays = order[before < top_p]
-            return torch.zeros_like(probs).index_copy(0, stays, probs[stays])
-    raise AssertionError("the last round looks at all")
+    ordered, order = probs.topk(_FEW) if len(probs) > _FEW else probs.sort(descending=True)
+    if len(ordered) < len(probs) and float(ordered.sum()) < top_p:
+        ordered, order = probs.sort(descending=True)
+    # A token stays while the mass before it is below top_p, so the most likely one always does.
+    stays = order[ordered.cumsum(dim=-1) - ordered < top_p]
+    return torch.zeros_like(probs).index_copy(0, stays, probs[stays])
 
 
 def probabilities(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:

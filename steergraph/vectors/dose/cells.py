@@ -4,7 +4,6 @@ Knows configs/cells: published cells with their evidence, and default.yaml, what
 Knows nothing of vectors or of whether steering is wanted at all.
 """
 
-from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -65,25 +64,44 @@ def best_cell(info: ModelInfo, domain: str) -> Cell:
     return _default_cell(info, domain)
 
 
-def known_dose(vector: Any, cell: Cell) -> Mapping[str, Any] | None:
-    """What a vector knows of its dose at a cell's place; None where it knows nothing."""
-    dose = getattr(vector, "metadata", {}).get("dose")
-    place = {"layer": cell.layer, "unit": cell.unit, "positions": cell.positions}
-    return dose if isinstance(dose, Mapping) and all(dose.get(key) == value for key, value in place.items()) else None
+class FirstDose(Frozen):
+    """What a vector's file says of its dose in the model it was made for (`metadata["dose"]`)."""
+
+    layer: int
+    unit: Unit
+    positions: Positions
+    alpha: FiniteFloat | None = None
+    """None: none was found."""
+    evidence: Evidence | None = None
+    failed: str = ""
+    """Why none was found."""
+
+
+def known_dose(vector: Any, cell: Cell) -> FirstDose | None:
+    """What a vector knows of its dose at a cell's place; None where its file says nothing of it, or nothing sound."""
+    try:
+        dose = FirstDose.model_validate(getattr(vector, "metadata", {}).get("dose"))
+    except ValidationError:
+        return None
+    return dose if (dose.layer, dose.unit, dose.positions) == (cell.layer, cell.unit, cell.positions) else None
+
+
+def is_guess(info: ModelInfo, cell: Cell) -> bool:
+    """Whether a cell of `best_cell` is the default one, and default.yaml says nothing of this model by its name."""
+    return not cell.evidence.n and info.name not in (load_config("cells/default").get("models") or {})
 
 
 def cell_of(info: ModelInfo, domain: str, vector: Any) -> Cell:
-    """`best_cell`, at the vector's own dose where the cell is the default one and the vector knows one."""
+    """`best_cell`, at the vector's own dose where the cell's is a guess and the vector knows one."""
     cell = best_cell(info, domain)
-    if cell.evidence.n or has_own_default(info) or (dose := known_dose(vector, cell)) is None:
+    dose = known_dose(vector, cell) if is_guess(info, cell) else None
+    if dose is None:
         return cell
-    if "failed" in dose:
-        note = {"note": f"its dose could not be measured: {dose['failed']}"}
+    if dose.alpha is None or dose.evidence is None:
+        note = {"note": f"its dose could not be measured: {dose.failed}"}
         return cell.model_copy(update={"evidence": cell.evidence.model_copy(update=note)})
-    evidence = {key: dose[key] for key in ("metric", "n", "source", "note") if key in dose}
-    return cell.model_copy(
-        update={"alpha": float(dose["alpha"]), "evidence": cell.evidence.model_copy(update=evidence)}
-    )
+    # A file proves nothing of itself.
+    return cell.model_copy(update={"alpha": dose.alpha, "evidence": dose.evidence.model_copy(update={"proven": False})})
 
 
 def published() -> tuple[dict[str, Any], ...]:
@@ -140,11 +158,6 @@ def _published_cell(info: ModelInfo, domain: str, table: dict[str, Any]) -> Cell
         )
     except (KeyError, TypeError, ValidationError) as error:
         raise ConfigError(f"configs/cells: the cell of {domain!r} in {table.get('source')}: {error}") from error
-
-
-def has_own_default(info: ModelInfo) -> bool:
-    """Whether default.yaml says something of this model by its name."""
-    return info.name in (load_config("cells/default").get("models") or {})
 
 
 def _default_cell(info: ModelInfo, domain: str) -> Cell:

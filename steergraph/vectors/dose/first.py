@@ -13,7 +13,7 @@ from steergraph.configs import load_config
 from steergraph.engine.local import LocalEngine
 from steergraph.engine.protocol import ModelInfo
 from steergraph.vectors.dose.calibrate import calibrate
-from steergraph.vectors.dose.cells import best_cell, has_own_default, known_dose
+from steergraph.vectors.dose.cells import FirstDose, best_cell, is_guess, known_dose
 from steergraph.vectors.dose.measure import Doses, Switch
 from steergraph.vectors.extract.first_use import keep
 from steergraph.vectors.library import Library
@@ -50,8 +50,7 @@ def with_doses(
 
 def _needed(info: ModelInfo, vector: SteeringVector, domain: str) -> bool:
     cell = best_cell(info, domain)
-    measured = cell.evidence.n or has_own_default(info) or known_dose(vector, cell) is not None
-    return not measured and cell.layer in vector.directions
+    return is_guess(info, cell) and known_dose(vector, cell) is None and cell.layer in vector.directions
 
 
 class _Doses:
@@ -69,11 +68,11 @@ class _Doses:
         try:
             result = calibrate(self._measured(), switch, target=self._settings["nats"], rounds=_ROUNDS)
             assert result.chosen is not None
-            found = {"alpha": result.chosen.alpha, **result.evidence.model_dump(mode="json")}
+            found = {"alpha": result.chosen.alpha, "evidence": result.evidence}
         except InputError as error:
             found = {"failed": str(error)}
-        dose = {"layer": cell.layer, "unit": cell.unit, "positions": cell.positions, **found}
-        return vector.model_copy(update={"metadata": {**vector.metadata, "dose": dose}})
+        dose = FirstDose(layer=cell.layer, unit=cell.unit, positions=cell.positions, **found)
+        return vector.model_copy(update={"metadata": {**vector.metadata, "dose": dose.model_dump(mode="json")}})
 
     def _measured(self) -> Doses:
         if self._doses is None:
