@@ -6,6 +6,7 @@ Knows files. Knows nothing of what is in them.
 import hashlib
 import json
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ from steergraph.base.errors import InputError, one_line
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """With this begins the small text that stands for a file whose content Git LFS has not fetched."""
+_DRAFT = re.compile(r"\.[0-9a-f]{32}\.tmp")
 _PATIENCE_S = 1.0
 """A killed process's lock lives on for a moment in a child that it had forked and that has not started its program."""
 
@@ -41,7 +43,7 @@ def write_whole(target: Path, content: str | bytes, *, parents: bool = False, du
 
     With `parents` the folder is made where there is none. Not `durable`: a power cut may lose it, which is quicker.
     """
-    draft = target.with_name(f".{uuid.uuid4().hex}.tmp")
+    draft = draft_of(target)
     try:
         if parents:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -57,6 +59,18 @@ def write_whole(target: Path, content: str | bytes, *, parents: bool = False, du
     except OSError as error:
         raise CannotWrite(f"cannot write {target}: {error.strerror or error}") from error
     return target
+
+
+def draft_of(target: Path) -> Path:
+    """A name beside `target`, never used before, under which `write_whole` writes it first."""
+    return target.with_name(f".{uuid.uuid4().hex}.tmp")
+
+
+def sweep_drafts(folder: Path) -> None:
+    """Remove what a kill in the middle of `write_whole` left anywhere under `folder`. Only for who holds the folder."""
+    for left in folder.rglob(".*.tmp"):
+        if _DRAFT.fullmatch(left.name) and left.is_file():
+            left.unlink(missing_ok=True)
 
 
 def make_folder(path: str | Path) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from steergraph.base.errors import InputError
-from steergraph.base.files import CannotWrite, append_line, held, read_record, write_whole
+from steergraph.base.files import CannotWrite, append_line, held, read_record, sweep_drafts, write_whole
 from steergraph.evals.swebench.config import BatchConfig
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
@@ -149,9 +149,7 @@ class BatchFolder:
 
     def sweep(self) -> None:
         """Remove the temporary files that a kill left behind."""
-        for left in self.path.rglob(".*.json*"):
-            if left.is_file():
-                left.unlink(missing_ok=True)
+        sweep_drafts(self.path)
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def dying_at(n: int, torn: bool) -> None:
             file.write(line[: len(line) // 2])
 
     def half_file(path, text):
-        (path.parent / f".{path.name}.torn").write_text(text[: len(text) // 2])
+        writing.draft_of(path).write_text(text[: len(text) // 2])
 
     append, whole = dies(writing.append_line, half_line), dies(writing.write_whole, half_file)
     batch_folder.append_line = worker.append_line = append
@@ -106,7 +106,7 @@ def whole(folder, rows) -> list:
             outcome = folder.outcome("rag_baseline", row["instance_id"], sample)
             steps.append([(s["specialist"], s["attempt"], s["text"], s["prompt"]) for s in outcome["steps"]])
             assert {p.name for p in at.iterdir()} == {"outcome.json", "trace.jsonl"}
-    assert not list(folder.path.rglob(".*torn"))
+    assert not list(folder.path.rglob(".*.tmp"))
     return [found, steps]
 
 
