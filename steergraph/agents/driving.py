@@ -20,6 +20,7 @@ from steergraph.agents.run_config import Context, RunConfig
 from steergraph.agents.services import Services
 from steergraph.agents.specialists import Roster
 from steergraph.agents.state import Outcome
+from steergraph.base.errors import InputError
 from steergraph.base.versions import versions as versions_of
 from steergraph.engine.protocol import Engine, ModelInfo
 from steergraph.repo.git import redact
@@ -48,9 +49,13 @@ def make_engine(config: RunConfig, max_batch: int = 16) -> Engine:
     roster = Roster.load(config.roster)
     engine: LocalEngine | RemoteEngine
     if is_address(config.model):
+        if config.weights != "auto":
+            raise InputError(f"--weights {config.weights}: a server holds them as it was started; leave it out")
         engine = open_engine(config.model, library)  # a server batches as it likes
     else:
-        engine = LocalEngine(config.model, library, max_batch=max_batch, deterministic=config.deterministic)
+        engine = LocalEngine(
+            config.model, library, max_batch=max_batch, deterministic=config.deterministic, weights=config.weights
+        )
     try:
         roster.check(engine.info)
         for vector in engine.library.values():

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from steergraph.agents.policy import Axes, Axis, Policy, RouterName
 from steergraph.base.errors import InputError, first_problem
 from steergraph.base.records import Frozen
+from steergraph.engine.protocol import WeightType
 from steergraph.retrieval import Ranker
 
 Command = Literal["run", "ask", "bench"]
@@ -119,6 +120,9 @@ class RunConfig(Context):
     model: Annotated[
         str, Flag(ALL, "pocket, a Hugging Face id, a folder, a .gguf file, or http://HOST:PORT/v1#NAME")
     ] = "pocket"
+    weights: Annotated[
+        WeightType, Flag(ALL, "how they are held; auto on a processor: float16 where it is quicker, else float32")
+    ] = "auto"
     roster: Annotated[str | None, Flag(ALL, "specialists of your own, laid over the packaged ones", "FILE")] = None
     vectors: Annotated[str | None, Flag(ALL, "a folder of vectors to speak with", "DIR")] = None
     policy: Annotated[str | None, Flag(ALL, "a policy of your own, laid over the packaged one", "FILE")] = None

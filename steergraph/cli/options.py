@@ -4,10 +4,13 @@ from typing import Annotated, Literal
 
 import typer
 
+from steergraph.engine.protocol import WeightType
+
 STATE_VARIABLE = "STEERGRAPH_STATE"
 """Names the Postgres server that keeps graph state; `run`, `ask`, `bench swebench` and `doctor` read it."""
 
 Model = Annotated[str, typer.Option(help="pocket, a Hugging Face id, or a folder")]
+Weights = Annotated[WeightType, typer.Option(help="how they are held; auto: float16 where that is quicker")]
 OfModel = Annotated[str | None, typer.Option("--model", help="of this model, where several have a vector of that name")]
 Vector = Annotated[str, typer.Argument(metavar="NAME|FILE", help="a vector of the cache, or a .safetensors file")]
 Layers = Annotated[list[int] | None, typer.Option("--layer", metavar="K", help="only these: 0-based blocks")]

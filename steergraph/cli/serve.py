@@ -10,13 +10,14 @@ from typing import Annotated
 import typer
 
 from steergraph.base.errors import InputError
-from steergraph.cli.options import Model
+from steergraph.cli.options import Model, Weights
 from steergraph.engine.remote.address import KEY_VARIABLE
 
 
 def serve(
     *,
     model: Model = "pocket",
+    weights: Weights = "auto",
     vectors: Annotated[
         str | None, typer.Option(metavar="DIR", help="the vectors requests may name: *.gguf and *.safetensors")
     ] = None,
@@ -56,7 +57,7 @@ def serve(
         )
     listening = _listen(host, port)
     try:
-        with LocalEngine(model, max_batch=max_batch) as engine:
+        with LocalEngine(model, max_batch=max_batch, weights=weights) as engine:
             sources = Sources.load(vectors, engine.info)
             hosts = ("localhost", "127.0.0.1", "[") if is_loopback(host) else ("*",)
             app = build_app(engine, sources, name=name, key=key, max_requests=max_requests, hosts=hosts)

@@ -22,7 +22,17 @@ from steergraph.engine.decode.text import AnswerText, Detokenizer, SpanWatch, hi
 from steergraph.engine.handle import LocalHandle, close_at_exit
 from steergraph.engine.loading.chat import Chat
 from steergraph.engine.loading.models import LoadedModel, load_model
-from steergraph.engine.protocol import Completion, Directions, Message, ModelInfo, Named, Request, ScoreRequest, Scores
+from steergraph.engine.protocol import (
+    Completion,
+    Directions,
+    Message,
+    ModelInfo,
+    Named,
+    Request,
+    ScoreRequest,
+    Scores,
+    WeightType,
+)
 from steergraph.engine.scoring.jobs import Scoring
 from steergraph.engine.steering.hooks import SteeringHooks
 from steergraph.engine.steering.kl import spent_kl
@@ -57,6 +67,7 @@ class LocalEngine:
         deterministic: bool = False,
         prefix_bytes: int = 2**29,
         prefill_chunk: int | None = None,
+        weights: WeightType = "auto",
     ) -> None:
         """Load the model, if it is not.
 
@@ -67,6 +78,7 @@ class LocalEngine:
             deterministic: run every sample alone: the same tokens in whatever company, without the speed of batching.
             prefix_bytes: for the states of prompts, kept for later ones that begin in the same way; 0 keeps none.
             prefill_chunk: prompt tokens of a sample that go through the model at once; less needs less memory.
+            weights: how a model that is loaded here holds its weights.
 
         Raises:
             InputError: there is no such model, it can't be loaded, or a number is out of range.
@@ -75,7 +87,7 @@ class LocalEngine:
         for name, value, least in limits:
             if value is not None and value < least:
                 raise InputError(f"{name} {value}: at least {least}")
-        self._loaded = load_model(model) if isinstance(model, str) else model
+        self._loaded = load_model(model, weights=weights) if isinstance(model, str) else model
         self._library = {} if library is None else library
         self._max_batch = 1 if deterministic else max_batch
         self._chat = Chat(self._loaded.tokenizer)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import torch
 
 Role = Literal["system", "user", "assistant"]
+WeightType = Literal["auto", "float32", "float16", "bfloat16"]
+"""How a model's weights are held (loading/weight_types.py). On a CPU float16 is of the matrices alone: activations and
+sums are float32. float32 and bfloat16 are of everything, as float16 is on a GPU."""
 FinishReason = Literal["stop", "length", "deadline", "cancelled"]
 
 
@@ -161,7 +164,8 @@ class ModelInfo(Frozen):
     kind: Literal["instruct", "base"]
     """`base` where the tokenizer has no chat template."""
     quantization: str = ""
-    """How the file has its weights, and as what they run: "Q4_1 as float32"; "" where they are what they were."""
+    """How a GGUF file has its weights, and as what they run: "Q4_1 as float32"; of others "as float16" where the engine
+    made them that, else ""."""
     file_sha256: str = ""
     """Of a GGUF file."""
 

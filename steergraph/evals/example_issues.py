@@ -11,14 +11,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from steergraph.agents.graph import build_graph
 from steergraph.agents.run_config import Context
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
 from steergraph.configs import load_yaml
-from steergraph.engine.protocol import Engine
+from steergraph.engine.protocol import Engine, WeightType
 from steergraph.repo.repository import Repository
 from steergraph.sandbox.run import Sandbox
 
@@ -144,6 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("issues", nargs="*", metavar="ISSUE", help="names of issues; all where left out")
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--examples", type=Path, default=Path("examples"), help="the folder (default: examples)")
+    parser.add_argument("--weights", default="auto", choices=get_args(WeightType), help="how the model's are held")
     parser.add_argument("--preset", default="auto")
     parser.add_argument("--max-repairs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0, help="of the repairs, which sample")
@@ -155,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = parser.parse_args(arguments)
         if given.max_repairs < 0:
             raise InputError(f"--max-repairs {given.max_repairs}: 0 or more")
-        with LocalEngine(given.model) as engine:
+        with LocalEngine(given.model, weights=given.weights) as engine:
             found = run_examples(
                 engine,
                 given.examples,

@@ -49,7 +49,7 @@ def test_the_network_of_a_gguf_file_is_the_one_that_was_written(tmp_path: Path, 
 
 def test_a_quantized_file_says_how_and_is_close(tmp_path: Path) -> None:
     path = tiny_gguf(tmp_path / "q.gguf", quantized=Types.Q8_0, fields={"general.file_type": 7})
-    loaded, network = load_model(str(path), dtype="bfloat16"), tiny_network("llama")
+    loaded, network = load_model(str(path), weights="bfloat16"), tiny_network("llama")
     assert loaded.info.quantization == "Q8_0 as bfloat16" and loaded.model.dtype == torch.bfloat16
     weights = network.model.layers[0].mlp.up_proj.weight
     assert torch.allclose(loaded.model.model.layers[0].mlp.up_proj.weight.float(), weights, atol=0.02)

@@ -26,7 +26,7 @@ def test_what_is_known_of_a_model() -> None:
     assert loaded.eos_ids == {2} and loaded.pad_id == 0
     assert loaded.model.dtype == torch.float32 and not loaded.model.training
     assert load_model(str(tiny_model("qwen3", chat=False))).info.kind == "base"
-    assert load_model(str(folder), dtype="bfloat16").model.dtype == torch.bfloat16
+    assert load_model(str(folder), weights="bfloat16").model.dtype == torch.bfloat16
 
 
 def test_a_tokenizer_without_padding_changes_nothing_that_is_generated(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_weights_file_instead_of_its_folder_gets_one_clear_line(tmp_path: Path
         load_model(str(file))
 
 
-@pytest.mark.parametrize(("options", "words"), [({"device": "abacus"}, "device"), ({"dtype": "int8"}, "dtype")])
+@pytest.mark.parametrize(("options", "words"), [({"device": "abacus"}, "device"), ({"weights": "int8"}, "weights")])
 def test_unknown_devices_and_types_get_one_clear_line(options: dict[str, str], words: str) -> None:
     with pytest.raises(InputError, match=words):
         load_model(str(tiny_model("qwen3")), **options)

@@ -394,7 +394,7 @@ def test_17_the_edit_takes_the_hidden_states_type_and_device() -> None:
 
 def test_17_a_model_in_bfloat16_generates_and_scores_steered() -> None:
 
-    loaded = load_model(str(tiny_model("qwen3")), dtype="bfloat16")
+    loaded = load_model(str(tiny_model("qwen3")), weights="bfloat16")
     with LocalEngine(loaded, tiny_library(loaded.info)) as engine:
         off, on = engine.generate([ask(), ask(steering=steer())])
         assert on.token_ids != off.token_ids

@@ -7,6 +7,7 @@ import pytest
 import torch
 from engine_help import logits_of, steer, tiny_library
 
+from steergraph.engine.loading.half import has_half_products
 from steergraph.engine.loading.models import LoadedModel, load_model
 from steergraph.engine.local import LocalEngine
 from steergraph.engine.protocol import Completion, Message, Request, Sampling
@@ -55,7 +56,8 @@ def prompts(loaded: LoadedModel) -> list[list[int]]:
 
 def test_what_is_known_of_it(smollm2: LoadedModel) -> None:
     info = smollm2.info
-    assert (info.name, info.revision, info.quantization) == ("smollm2", "b179c9523d0e6a0f", "Q4_1 as float32")
+    held = "float16" if has_half_products() else "float32"
+    assert (info.name, info.revision, info.quantization) == ("smollm2", "b179c9523d0e6a0f", f"Q4_1 as {held}")
     assert (info.n_layers, info.hidden_size, info.window, info.kind) == (30, 576, 8192, "instruct")
     end = smollm2.tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert end in smollm2.eos_ids

@@ -5,7 +5,6 @@ code that comes with a model is run.
 """
 
 import json
-import os
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +14,12 @@ import torch
 
 from steergraph.base.errors import InputError
 from steergraph.engine.loading.gguf.convert import converted
-from steergraph.engine.loading.gguf.reader import read_gguf
+from steergraph.engine.loading.half import pack_half
 from steergraph.engine.loading.layers import decoder_layers, text_config
 from steergraph.engine.loading.products import use_onednn
 from steergraph.engine.loading.quiet import quiet
 from steergraph.engine.loading.template import probe
+from steergraph.engine.loading.weight_types import held_as
 from steergraph.engine.loading.weights import find_model, fingerprint, weight_files
 from steergraph.engine.protocol import ModelInfo, Sampling
 
@@ -46,26 +46,28 @@ class LoadedModel:
     """Held for as long as somebody steers the model or reads its activations on the model."""
 
 
-def load_model(name: str, device: str = "auto", dtype: str = "auto") -> LoadedModel:
+def load_model(name: str, device: str = "auto", weights: str = "auto") -> LoadedModel:
     """Load "pocket", a folder, a GGUF file or a hub id.
 
-    `device`: "auto" (a GPU where there is one) or a torch device. `dtype`: a torch dtype's name, or "auto": the
-    checkpoint's own on a GPU (bfloat16 for GGUF); on a CPU float32 where that takes at most half of the memory, else
-    the checkpoint's.
+    `device`: "auto" (a GPU where there is one) or a torch device. `weights`: how they are held (weight_types.py).
 
     Raises InputError (one line) where there is no such model, no safetensors or GGUF weights, or no tokenizer.
     """
     label, place, revision = find_model(name)
     where, origin = _device(device), {}
+    kind = held_as(weights, where, place, label)
     if place.is_file():
-        made = converted(place, label, _dtype_of_gguf(dtype, where, place, label))
-        place, revision, dtype = made.folder, made.sha256[:16], "auto"
+        made = converted(place, label, kind or torch.bfloat16)
+        place, revision = made.folder, made.sha256[:16]
         origin = {"quantization": made.quantization, "file_sha256": made.sha256}
-    weights = weight_files(place, label)
+    files = weight_files(place, label)
     tokenizer = _load_tokenizer(place, label)
-    model = _load_weights(place, label, where, "auto" if origin else _dtype(dtype, where, weights))
+    model = _load_weights(place, label, where, kind or "auto")
+    if kind is torch.float16 and where.type == "cpu":
+        pack_half(model)
+        origin = origin or {"quantization": "as float16"}
     use_onednn(model)
-    return wrap_model(model, tokenizer, name=label, revision=revision or fingerprint(weights), **origin)
+    return wrap_model(model, tokenizer, name=label, revision=revision or fingerprint(files), **origin)
 
 
 def wrap_model(
@@ -161,32 +163,6 @@ def _device(device: str) -> torch.device:
         return torch.device(device)
     except RuntimeError as error:
         raise InputError(f"device {device!r}: not a torch device; use auto, cpu or cuda") from error
-
-
-def _dtype(dtype: str, device: torch.device, weights: list[Path]) -> torch.dtype | str:
-    if dtype != "auto":
-        return _named_dtype(dtype)
-    fits = device.type == "cpu" and 2 * sum(file.stat().st_size for file in weights) <= _memory() // 2
-    return torch.float32 if fits else "auto"
-
-
-def _dtype_of_gguf(dtype: str, device: torch.device, file: Path, label: str) -> torch.dtype:
-    """A quantized file has no dtype of its own: bfloat16 stands for it where float32 is not used."""
-    if dtype != "auto":
-        return _named_dtype(dtype)
-    fits = device.type == "cpu" and 4 * read_gguf(file, label).parameters <= _memory() // 2
-    return torch.float32 if fits else torch.bfloat16
-
-
-def _named_dtype(name: str) -> torch.dtype:
-    found = getattr(torch, name, None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise InputError(f"dtype {name!r}: not a torch float type; use auto, float32, bfloat16 or float16")
-    return found
-
-
-def _memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**33
 
 
 def _window(config: Any, tokenizer: Any) -> int:

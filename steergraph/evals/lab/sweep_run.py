@@ -10,6 +10,7 @@ from typing import Any
 
 from steergraph.base.files import write_whole
 from steergraph.engine.loading.models import load_model
+from steergraph.engine.loading.weight_types import for_evidence
 from steergraph.engine.local import LocalEngine
 from steergraph.evals.lab import published
 from steergraph.evals.lab.experiment import Answer, manifest, run
@@ -36,7 +37,7 @@ def run_sweep(
 
     Raises InputError as `experiment.run` does, and where the model can't be loaded.
     """
-    loaded = load_model(model)
+    loaded = load_model(model, weights=for_evidence())
     if loaded.info.kind == "base":
         doses = {source: units for source, units in settings.doses.items() if source != "prompts"}
         settings = settings.model_copy(update={"doses": doses})

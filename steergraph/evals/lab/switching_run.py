@@ -18,6 +18,7 @@ from steergraph.agents.specialists import RETRIEVE
 from steergraph.base.files import write_whole
 from steergraph.base.records import Frozen
 from steergraph.configs import load_validated
+from steergraph.engine.loading.weight_types import for_evidence
 from steergraph.engine.local import LocalEngine
 from steergraph.evals.example_issues import Resolved, load_examples, run_examples
 from steergraph.evals.lab.experiment import Answer, manifest, run
@@ -77,7 +78,10 @@ def run_switching(
     def progress(what: str) -> Callable[[int, int], None]:
         return lambda done, of: say(f"{what}: {done} of {of}")
 
-    with LocalEngine(model, max_batch=_BATCH) as engine, tempfile.TemporaryDirectory(prefix="steergraph-") as folder:
+    with (
+        LocalEngine(model, max_batch=_BATCH, weights=for_evidence()) as engine,
+        tempfile.TemporaryDirectory(prefix="steergraph-") as folder,
+    ):
         services = _services(engine)
         names = {name for plan in services.roster.plans.values() for name in plan if name not in (RETRIEVE, "DOMAIN")}
         services.ensure_vectors(sorted({services.roster[name].domain for name in names}))

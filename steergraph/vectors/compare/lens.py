@@ -119,7 +119,8 @@ def _unembed(loaded: LoadedModel, states: torch.Tensor, *, direction: bool) -> t
         normed = norm(given)
         if direction:
             normed = normed - norm(torch.zeros_like(given))
-        logits: torch.Tensor = head(normed.to(head.weight.device, head.weight.dtype)).float().cpu()
+        matrix = next(head.parameters(), None)  # a packed head has none, and takes what the norm gives
+        logits: torch.Tensor = head(normed if matrix is None else normed.to(matrix)).float().cpu()
         if direction and getattr(head, "bias", None) is not None:
             logits = logits - head.bias.detach().float().cpu()
     cap = getattr(text_config(loaded.model), "final_logit_softcapping", None)
