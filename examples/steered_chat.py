@@ -1,33 +1,37 @@
 """A LangChain chat model that is steered call by call: the same question plain, steered and at half the dose.
 
+steergraph models fetch smollm2                     # 98 MB, once
 python examples/steered_chat.py
-python examples/steered_chat.py http://127.0.0.1:8000/v1#pocket vectors/   # behind `steergraph serve`
+python examples/steered_chat.py pocket              # at once, and in pocket's own small language
+python examples/steered_chat.py http://127.0.0.1:8000/v1#smollm2 vectors/   # behind `steergraph serve`
 """
 
 import sys
 
 from langchain_core.runnables import ConfigurableField
 
-from steergraph import LocalEngine, SteeredChat
+from steergraph import InputError, LocalEngine, SteeredChat
 from steergraph.vectors.extract.first_use import ensure_vectors
 
 QUESTION = "The total is wrong when the list is empty. Where would you look first?"
-STEERING = {"components": [{"vector": "bug_analysis", "layer": 6, "alpha": 0.4, "unit": "residual"}]}
 
 
 def make_chat(arguments: list[str]) -> SteeredChat:
-    """Over a server if an address and a folder of vectors are given, else over pocket in this process."""
-    if arguments:
-        return SteeredChat(model=arguments[0], vectors=arguments[1] if len(arguments) > 1 else None, max_tokens=48)
-    engine = LocalEngine("pocket")
+    """Over a server if an address and a folder of vectors are given, else over a model in this process."""
+    model, *vectors = arguments or ["smollm2"]
+    if model.startswith("http"):
+        return SteeredChat(model=model, vectors=vectors[0] if vectors else None, max_tokens=48)
+    engine = LocalEngine(model)
     engine.add_vectors(ensure_vectors(engine.loaded, {"bug_analysis": None}))
     return SteeredChat(engine=engine, max_tokens=48)
 
 
 def main(arguments: list[str]) -> None:
     chat = make_chat(arguments)
-    steered = chat.bind(steering=STEERING)
-    dosed = chat.configurable_fields(dose=ConfigurableField(id="dose")).bind(steering=STEERING)
+    middle = chat.opened.info.n_layers // 2
+    steering = {"components": [{"vector": "bug_analysis", "layer": middle, "alpha": 0.4, "unit": "residual"}]}
+    steered = chat.bind(steering=steering)
+    dosed = chat.configurable_fields(dose=ConfigurableField(id="dose")).bind(steering=steering)
     runs = {
         "plain": chat,
         "steered": steered,
@@ -46,4 +50,7 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except InputError as error:
+        raise SystemExit(str(error)) from None

@@ -80,8 +80,8 @@ class ParsedAnswer:
 
 
 def parse_answer(text: str, tools: Tools, *, cut: bool = False) -> ParsedAnswer:
-    """The calls in an answer, in whichever way they are written. Of one that was `cut` off none is guessed at: only
-    calls that stand there whole count.
+    """The calls in an answer, in whichever way they are written. Of one that was `cut` off, or that the model did not
+    close, none is guessed at: only calls that stand there whole count.
 
     Marked calls count whatever tool they name; unmarked ones (bare JSON, a fenced block, Python's notation) only where
     they name one that there is, or where just one may be called and what was said are its arguments.
@@ -91,15 +91,16 @@ def parse_answer(text: str, tools: Tools, *, cut: bool = False) -> ParsedAnswer:
         start, bodies = marked
         calls: list[tuple[str, dict[str, Any]]] = []
         broken = []
-        for body in bodies:
-            read = _read(body, tools, strict=False, cut=cut)
+        for body, closed in bodies:
+            read = _read(body, tools, strict=False, closed=closed, cut=cut)
             if read is None:
-                why = "the answer was cut off in it" if cut else "not a call: it needs a name and arguments"
+                why = "not a call: it needs a name and arguments"
+                why = "the answer was cut off in it" if cut else why if closed else "it is not closed"
                 broken.append((body.strip(), why))
             calls += read or ()
         return ParsedAnswer(text[:start].rstrip(), tuple(calls), tuple(broken))
-    for start, body in _candidates(text):
-        if read := _read(body, tools, strict=True, cut=cut):
+    for start, body, closed in _candidates(text):
+        if read := _read(body, tools, strict=True, closed=closed, cut=cut):
             return ParsedAnswer(text[:start].rstrip(), tuple(read))
     return ParsedAnswer(text)
 
@@ -125,28 +126,30 @@ def visible(text: str) -> int:
     return len(text[:end].rstrip())
 
 
-def _marked(text: str) -> tuple[int, list[str]] | None:
-    """Where the first mark stands, and what stands between the marks."""
-    bodies: list[tuple[int, str]] = []
+def _marked(text: str) -> tuple[int, list[tuple[str, bool]]] | None:
+    """Where the first mark stands, and what stands between the marks, and whether it is closed."""
+    bodies: list[tuple[int, str, bool]] = []
     for opened, closed in TAGS.values():
-        for match in re.finditer(re.escape(opened) + r"(.*?)(?:" + re.escape(closed) + r"|\Z)", text, re.DOTALL):
-            bodies.append((match.start(), match[1]))
+        for match in re.finditer(re.escape(opened) + r"(.*?)(" + re.escape(closed) + r"|\Z)", text, re.DOTALL):
+            bodies.append((match.start(), match[1], bool(match[2])))
     bodies.sort()
-    return (bodies[0][0], [body for _, body in bodies if body.strip()]) if bodies else None
+    return (bodies[0][0], [(body, closed) for _, body, closed in bodies if body.strip()]) if bodies else None
 
 
-def _candidates(text: str) -> list[tuple[int, str]]:
-    """Places where an unmarked call may stand: fenced blocks, then the first brace or bracket."""
-    places = [(match.start(), match[1]) for match in re.finditer(r"```\w*\n?(.*?)(?:```|\Z)", text, re.DOTALL)]
+def _candidates(text: str) -> list[tuple[int, str, bool]]:
+    """Places where an unmarked call may stand: fenced blocks, then the first brace or bracket. Each with whether it is
+    closed."""
+    fences = re.finditer(r"```\w*\n?(.*?)(```|\Z)", text, re.DOTALL)
+    places = [(match.start(), match[1], bool(match[2])) for match in fences]
     first = re.search(r"[{\[]", text)
     if first:
-        places.append((first.start(), text[first.start() :]))
+        places.append((first.start(), text[first.start() :], False))
     return places
 
 
-def _read(body: str, tools: Tools, *, strict: bool, cut: bool) -> list[tuple[str, dict[str, Any]]] | None:
+def _read(body: str, tools: Tools, *, strict: bool, closed: bool, cut: bool) -> list[tuple[str, dict[str, Any]]] | None:
     """The calls in `body`, or None where it holds none."""
-    for value in _values(body.strip(), cut):
+    for value in _values(body.strip(), closed and not cut, cut):
         items = value if isinstance(value, list) else [value]
         calls = [call for item in items if (call := _call(item)) is not None]
         complete = bool(calls) and len(calls) == len(items)
@@ -165,9 +168,9 @@ def _fits(value: Mapping[str, Any], tools: Tools) -> bool:
     return bool(value) and set(value) <= set(schema.get("parameters", {}).get("properties", {}))
 
 
-def _values(body: str, cut: bool) -> list[Any]:
-    """JSON values at the beginning of `body`: as it is, what can be saved of it if it isn't `cut`, or in Python's
-    spelling."""
+def _values(body: str, mendable: bool, cut: bool) -> list[Any]:
+    """JSON values at the beginning of `body`: as it is, mended where nothing but brackets can be missing (`mendable`:
+    several of them, as a mark says that it ends here), or in Python's spelling."""
     start = re.search(r"[{\[]", body)
     if start is None:
         return []
@@ -175,10 +178,32 @@ def _values(body: str, cut: bool) -> list[Any]:
     try:
         return [json.JSONDecoder().raw_decode(text)[0]]
     except (ValueError, RecursionError):
-        for read in (ast.literal_eval,) if cut else (parse_partial_json, ast.literal_eval):
+        # What is closed by its own brackets may be mended wherever it stands, and so may what lacks its last one alone.
+        left = _left_open(text)
+        lacks_one = left == 1 and text.rstrip().endswith(("}", "]"))
+        whole = left == 0 or (left is not None and (mendable or (lacks_one and not cut)))
+        for read in (parse_partial_json, ast.literal_eval) if whole else (ast.literal_eval,):
             with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
                 values.append(read(text))
     return values
+
+
+def _left_open(text: str) -> int | None:
+    """How many brackets are open where the first value of `text`, which begins with one, ends or `text` does; None in
+    the middle of a string."""
+    depth, quoted, escaped = 0, False, False
+    for character in text:
+        if quoted:
+            quoted, escaped = escaped or character != '"', character == "\\" and not escaped
+        elif character == '"':
+            quoted = True
+        elif character in "{[":
+            depth += 1
+        elif character in "}]":
+            depth -= 1
+            if depth <= 0:
+                return 0
+    return None if quoted else depth
 
 
 def _call(item: Any) -> tuple[str, dict[str, Any]] | None:

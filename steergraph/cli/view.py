@@ -17,6 +17,8 @@ from steergraph.base.text import harmless
 __all__ = ["View", "describe", "harmless"]
 
 _SHOWN_FILES = 5
+_LONG_S = 10.0
+"""A step that may take longer says how long."""
 _ENDS = {"patched": "bold green", "answered": "bold green", "patched_untested": "bold yellow"}
 
 
@@ -27,6 +29,7 @@ class View:
         self.console = console
         self._open = False
         self._drawn = 1
+        self._speed = 0.0
         self.ended = False
         """Whether an outcome was shown."""
 
@@ -82,6 +85,9 @@ class View:
             self.line(f"  which leaves out {what}", "yellow")
         if free := event.get("free"):
             self.line(f"  not held to a grammar: {free}", "yellow")
+        room = event["room"] * drawn
+        if self.console.is_terminal and self._speed and room / self._speed > _LONG_S:
+            self.line(f"  up to {room} tokens, {room / self._speed:.0f} s at {self._speed:.0f} tokens/s", "dim")
         for cut in event["cut"]:
             self.line(f"  cut {cut['section']} to {cut['kept_characters']} of {cut['of_characters']} characters", "dim")
 
@@ -95,7 +101,8 @@ class View:
     def _on_step_end(self, event: Mapping[str, Any]) -> None:
         step = event["step"]
         tokens, seconds = step["tokens"]["completion"], step["seconds"]
-        speed = f", {tokens / seconds:.0f} tokens/s" if seconds > 0 and tokens else ""
+        self._speed = tokens / seconds if seconds > 0 and tokens else self._speed
+        speed = f", {self._speed:.0f} tokens/s" if seconds > 0 and tokens else ""
         dose = ""
         if step["receipt"]:
             doses = ", ".join(f"{c['relative_dose']:.2f}" for c in step["receipt"]["components"])

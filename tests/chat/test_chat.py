@@ -343,6 +343,25 @@ def test_a_tool_call_that_was_cut_off_is_no_call() -> None:
     assert whole.bind_tools([add]).invoke("?").tool_calls[0]["args"] == {"a": 1, "b": 2}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 4',
+        '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": "4',
+        '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": "4\n</tool_call>',
+        '```json\n{"name": "add", "arguments": {"a": 1, "b": 4',
+        '{"name": "add", "arguments": {"a": 1, "b": 4',
+    ],
+)
+def test_a_call_that_the_model_left_open_is_no_call(text: str) -> None:
+    """It may have meant to say 41."""
+    answer = scripted(text)[0].bind_tools([add]).invoke("?")
+    assert not answer.tool_calls
+    assert "</tool_call>" in text or all(one["error"] == "it is not closed" for one in answer.invalid_tool_calls)
+    mended = scripted('<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 4\n</tool_call>')[0].bind_tools([add])
+    assert mended.invoke("?").tool_calls[0]["args"] == {"a": 1, "b": 4}
+
+
 @pytest.mark.parametrize("method", ["function_calling", "json_schema", "json_mode"])
 def test_a_dictionary_is_held_to_its_schema(method: Any) -> None:
     assert scripted('{"n": 10}')[0].with_structured_output(FIVES, method=method).invoke("?") == {"n": 10}

@@ -146,7 +146,7 @@ async def test_build_graph_takes_an_address(pocket: tuple[str, Path]) -> None:
 def test_the_example_speaks_here_and_over_the_server(pocket: tuple[str, Path]) -> None:
     address, folder = pocket
     said = []
-    for arguments in ([], [address, str(folder)]):
+    for arguments in (["pocket"], [address, str(folder)]):
         done = subprocess.run(
             [sys.executable, str(ROOT / "examples" / "steered_chat.py"), *arguments], capture_output=True, text=True
         )

@@ -111,6 +111,7 @@ def start_event(turn: Turn) -> dict[str, Any]:
         "attempt": turn.attempt,
         "decision": turn.decision.model_dump(mode="json"),
         "prompt_tokens": turn.prompt.tokens,
+        "room": turn.request.sampling.max_new_tokens,
         "cut": [cut.model_dump() for cut in turn.prompt.cut],
         **({"held_to": turn.held_to} if turn.held_to else {}),
         **({"not_sayable": list(turn.left_out)} if turn.left_out else {}),

@@ -19,8 +19,9 @@ from steergraph.base.files import CannotWrite, append_line, held, read_record, s
 from steergraph.evals.swebench.config import BatchConfig
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
-_FREE = ("command", "presets", "instances", "dataset", "repos", "state")
-"""What a later command may say otherwise: more presets and instances, and where things are. Rows have their hashes."""
+_FREE = ("command", "presets", "instances", "dataset", "repos", "state", "weights")
+"""What a later command may say otherwise: more presets and instances, and where things are. Rows have their hashes; how
+weights are held is in the model's record, which knows what "auto" was."""
 _DEFAULTS = BatchConfig().record("bench")
 """Of what a run.json of an older version does not say."""
 
@@ -92,8 +93,8 @@ class BatchFolder:
         known = before.get("model_info")
         if known is not None and known != dict(model):
             raise InputError(
-                f"{self.path}: begun with {known.get('name')} at revision {known.get('revision')}, and this is "
-                f"{model.get('name')} at {model.get('revision')}: name another run id"
+                f"{self.path}: begun with {_model(known)}, and this is {_model(model)}: name another run id, "
+                "or load it as it was (--model, --weights)"
             )
         write_whole(path, json.dumps(before | {"model_info": dict(model)}, indent=2, ensure_ascii=False) + "\n")
 
@@ -158,6 +159,11 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
         "model_patch": record["patch"],
         "model_name_or_path": record["model_name_or_path"],
     }
+
+
+def _model(info: Mapping[str, Any]) -> str:
+    held = info.get("quantization") or "as in the checkpoint"
+    return f"{info.get('name')} at revision {info.get('revision')}, weights {held}"
 
 
 def _make(folder: Path) -> None:
