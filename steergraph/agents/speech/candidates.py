@@ -26,20 +26,22 @@ def requests_of(turn: Turn, candidates: int, settings: ModelSettings, *, penalis
 
     `penalised`: with the settings' repetition penalty, which plain OpenAI servers do not know.
     """
-    first, temperatures = turn.request, settings.temperatures
+    first = turn.request
     if turn.tokens_left is not None:
         bound = min(first.sampling.max_new_tokens, max(1, turn.tokens_left // candidates))
         first = first.model_copy(update={"sampling": first.sampling.model_copy(update={"max_new_tokens": bound})})
-    requests = [first]
-    for k in range(1, candidates):
-        sampling = {
-            "temperature": temperatures[(k - 1) % len(temperatures)],
-            "top_p": _TOP_P,
-            "repetition_penalty": settings.repetition_penalty if penalised else 1.0,
-        }
-        changes = {"seed": first.seed + _SEEDS * k, "sampling": first.sampling.model_copy(update=sampling)}
-        requests.append(first.model_copy(update=changes))
-    return requests
+    return [first, *(sampled(first, k, settings, penalised=penalised) for k in range(1, candidates))]
+
+
+def sampled(first: Request, k: int, settings: ModelSettings, *, penalised: bool = True) -> Request:
+    """`first` as the `k`-th candidate beside it (from 1) asks it: sampled, by its own seed."""
+    sampling = {
+        "temperature": settings.temperatures[(k - 1) % len(settings.temperatures)],
+        "top_p": _TOP_P,
+        "repetition_penalty": settings.repetition_penalty if penalised else 1.0,
+    }
+    changes = {"seed": first.seed + _SEEDS * k, "sampling": first.sampling.model_copy(update=sampling)}
+    return first.model_copy(update=changes)
 
 
 def draw(services: Services, turn: Turn, candidates: int, emit: Emit) -> list[Step]:
