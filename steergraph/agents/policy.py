@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
 from steergraph.configs import load_config, load_yaml, validated
@@ -116,10 +118,10 @@ class Guard(Frozen):
 
 
 class Repair(Frozen):
-    max: int
-    temperature: float
-    top_p: float
-    repeat_temperature: float = 0.0
+    max: int = Field(ge=0)
+    temperature: float = Field(ge=0)
+    top_p: float = Field(gt=0, le=1)
+    repeat_temperature: float = Field(default=0.0, ge=0)
     """Added for every attempt so far that repeated an earlier one."""
     max_temperature: float = 2.0
 

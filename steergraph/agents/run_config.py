@@ -74,7 +74,7 @@ class Context(Frozen):
     """None: the policy's."""
     seed: Annotated[int, Flag(ALL)] = 0
     thinking: Annotated[bool, Flag(ALL, "let the model think before it answers")] = False
-    temperature: float = 0.0
+    temperature: Amount = 0.0
     """Of every step that is no repair, which has the policy's. With more than 0, top_p is the policy's too."""
     candidates: Annotated[
         Candidates, Flag(ISSUES, "edits drawn at once for each patch; the first that passes wins", "N")
@@ -82,7 +82,7 @@ class Context(Frozen):
     """Edits that a specialist draws at once, the first as it would draw one, the others sampled."""
     dose: Annotated[FiniteFloat, AfterValidator(_not_zero)] = 1.0
     """Factor on every steering's alpha; not 0, which is `steering="none"`."""
-    vector: str | None = None
+    vector: Annotated[str, Field(min_length=1)] | None = None
     """A domain whose vector every specialist speaks with, instead of its own; None: each with its own."""
 
     @classmethod
@@ -139,6 +139,8 @@ class RunConfig(Context):
         """The configuration that a run.json holds, of this version or an older one: what it does not say has its
         default. Raises InputError naming `where`."""
         context = record.get("context")
+        if context is not None and not isinstance(context, Mapping):
+            raise InputError(f"{where}: context: not an object")
         said = {**record, **context} if isinstance(context, Mapping) else record
         try:
             return cls.model_validate({name: said[name] for name in cls.model_fields if name in said})

@@ -98,8 +98,9 @@ class Roster(Frozen):
             table = overlaid(table, of_model, "the model's settings: roster")
         if path is not None:
             own = load_yaml(path)
-            for entry in own.get("specialists") or () if isinstance(own, Mapping) else ():
-                if isinstance(entry, dict) and entry.get("contrast"):
+            entries = own.get("specialists") if isinstance(own, Mapping) else None
+            for entry in entries if isinstance(entries, list) else ():
+                if isinstance(entry, dict) and isinstance(entry.get("contrast"), str):
                     entry["contrast"] = str((Path(path).parent / entry["contrast"]).resolve())
             table = overlaid(table, own, where)
         roster = validated(cls, table, where)

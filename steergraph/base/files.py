@@ -123,7 +123,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """The JSON object in `path`, or None where there is none, or none that is whole."""
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -140,7 +140,7 @@ def read_lines(path: Path, errors: str = "strict") -> Iterator[tuple[int, dict[s
             try:
                 found = json.loads(line)
                 yield number, found if isinstance(found, dict) else "no object"
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 yield number, one_line(str(error), 150)
 
 

@@ -11,6 +11,15 @@ def harmless(text: str) -> str:
     return "".join(c if c in "\n\t" or unicodedata.category(c) not in _REFUSED else f"\\u{{{ord(c):x}}}" for c in text)
 
 
+def is_text(text: str) -> bool:
+    """Whether UTF-8 can hold `text`: half of a surrogate pair, which JSON lets through, is no character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int | None = None) -> str:
     """A table in Markdown, without a last newline; the columns from `left` on stand to the right. Escapes nothing."""
     rule = ["---" if left is None or at < left else "--:" for at in range(len(heads))]

@@ -80,11 +80,15 @@ def _json_of(text: str) -> Any:
     if start is None:
         raise OutputParserException("the answer has no JSON", llm_output=text)
     try:
-        return json.JSONDecoder().raw_decode(body[start.start() :])[0]
+        return json.JSONDecoder(parse_constant=_no_constant).raw_decode(body[start.start() :])[0]
     except ValueError as error:
         raise OutputParserException(f"the answer is not valid JSON: {error}", llm_output=text) from error
     except RecursionError:
         raise OutputParserException("the answer's JSON is nested too deep", llm_output=text) from None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _reader_of(schema: Any) -> Callable[[Any], Any]:

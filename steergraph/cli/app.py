@@ -139,7 +139,8 @@ def invoke(argv: Sequence[str] | None = None) -> int:
         code = get_command(_app()).main(
             words, "steergraph", standalone_mode=False, obj=shlex.join(["steergraph", *words])
         )
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by the shell
+            sys.stdout.flush()
         return int(code or 0)
     except typer.TyperException as error:  # of the words, not of what they name
         said, context = error.format_message().replace("Value error, ", ""), getattr(error, "ctx", None)

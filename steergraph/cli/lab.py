@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from steergraph.base.errors import InputError
+from steergraph.base.folders import check_outside_package
 from steergraph.cli.console import print_line
 from steergraph.cli.options import Model
 
@@ -49,6 +50,7 @@ def sweep(
     from steergraph.evals.lab.tasks import SweepTasks, load_tasks
 
     asked = load_tasks(tasks, SweepTasks, "sweep")  # type: ignore[type-abstract]
+    check_outside_package(out)
     loaded, folder = SweepSettings.load(settings), Path(out)
     loaded.need(asked.domains)
     _make_folders([folder, *([Path(maps)] if maps else []), *([Path(cells).parent] if cells else [])])
@@ -81,6 +83,7 @@ def switching(
     from steergraph.evals.lab.tasks import SwitchingTasks, load_tasks
 
     asked = load_tasks(tasks, SwitchingTasks, "switching")  # type: ignore[type-abstract]
+    check_outside_package(out)
     loaded, folder = SwitchingSettings.load(settings), Path(out)
     _make_folders([folder])
     command = _command("switching", model, tasks, settings=settings, examples=examples)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from steergraph.base.errors import InputError
+from steergraph.base.folders import check_outside_package
 from steergraph.cli.options import Repos
 
 
@@ -46,4 +47,5 @@ def report(
 
     if trajectories:
         return write_trajectories(runs, trajectories)
+    check_outside_package(out)
     return run_report(runs, out, logs=grades, dataset=dataset, repos=repos, against=against)

@@ -25,6 +25,7 @@ from steergraph.agents.run_config import Context, RunConfig
 from steergraph.agents.state import Outcome
 from steergraph.base.errors import InputError, one_line
 from steergraph.base.files import append_line, held, write_whole
+from steergraph.base.folders import check_outside_package
 from steergraph.engine.protocol import ModelInfo
 
 
@@ -45,6 +46,7 @@ class RunFolder:
         slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "run"
         path = Path(out) if out else Path("runs") / f"{stamp}-{slug}"
         need_free(out)
+        check_outside_package(out)
         try:
             path = _made(path, exist_ok=bool(out))
         except OSError as error:
@@ -62,6 +64,8 @@ class RunFolder:
         record = folder.record
         if lacking := {"model", "roster", "vectors", "policy", "input", "context", "command"} - record.keys():
             raise InputError(f"{path}/run.json: not a run's record: it lacks {sorted(lacking)[0]}")
+        if not isinstance(record["input"], dict):
+            raise InputError(f"{path}/run.json: input: not an object")
         database = record.get("state")
         if database and not state:
             raise InputError(f"{path}: its state is at {database}: give that URL with --state or in STEERGRAPH_STATE")

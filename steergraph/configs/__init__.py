@@ -22,10 +22,26 @@ class ConfigError(InputError):
     """A configuration file is missing, is not YAML or has the wrong shape."""
 
 
+class _Loader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def parse_yaml(text: str, where: str) -> Any:
-    """Parse `text` as YAML (safe loader). Raises ConfigError naming `where` and the line."""
+    """Parse `text` as YAML (safe loader). A key that stands twice is an error: one of the two would be lost.
+
+    Raises ConfigError naming `where` and the line.
+    """
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)  # a safe loader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""

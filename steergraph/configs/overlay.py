@@ -25,7 +25,7 @@ def overlaid(packaged: Mapping[str, Any], own: Any, where: str, *, first: Collec
     if not isinstance(own, Mapping):
         raise ConfigError(f"{where}: not a mapping; its keys are {', '.join(packaged)}")
     whole = own.get(REPLACE, [])
-    if not isinstance(whole, Sequence) or isinstance(whole, str) or not {*whole} <= packaged.keys():
+    if not isinstance(whole, list) or not all(isinstance(key, str) and key in packaged for key in whole):
         raise ConfigError(f"{where}: {REPLACE} is a list of keys: {', '.join(packaged)}")
     merged = dict(packaged)
     for key, value in own.items():
@@ -75,6 +75,11 @@ def _merged(packaged: Any, own: Any, where: str, first: bool) -> Any:
         return own
     if not isinstance(own, Sequence) or not all(isinstance(one, Mapping) and "name" in one for one in own):
         raise ConfigError(f"{where}: every entry needs a name")
+    names = [one["name"] for one in own]
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise ConfigError(f"{where}: {str(wrong[0])[:60]} is no name")
+    if len({*names}) < len(names):
+        raise ConfigError(f"{where}: two entries are called {next(name for name in names if names.count(name) > 1)!r}")
     known, changes = _by_name(packaged), {one["name"]: one for one in own}
     kept = [{**one, **changes.get(one["name"], {})} for one in packaged]
     new = [dict(change) for name, change in changes.items() if name not in known]

@@ -6,10 +6,11 @@ every ranking, and the version below with it.
 
 import hashlib
 import re
+import unicodedata
 from functools import lru_cache
 from itertools import pairwise
 
-VERSION = 2
+VERSION = 3
 """Of the tokenizer: terms kept anywhere are only read back by the version that made them."""
 
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
@@ -66,7 +67,7 @@ def terms(text: str) -> list[str]:
     """The terms of `text`, in order, repeated as often as they occur."""
     known: dict[str, tuple[str, ...]] = {}
     found: list[str] = []
-    for identifier in _IDENTIFIER.findall(text):
+    for identifier in _IDENTIFIER.findall(text if text.isascii() else unicodedata.normalize("NFC", text)):
         split = known.get(identifier)
         if split is None:
             split = known[identifier] = split_identifier(identifier)

@@ -5,7 +5,6 @@ knows, since it may be misspelt; what changes nothing (`user`, `tool_choice: "au
 """
 
 import difflib
-import json
 import secrets
 from typing import Annotated, Any, Literal
 
@@ -18,7 +17,7 @@ from steergraph.engine.steering.records import Steering
 from steergraph.engine.wire.requests import stop_sequences
 from steergraph.engine.wire.steering_field import from_spec, parse_spec
 from steergraph.engine.wire.structured import ResponseFormat, StructuredOutputs, grammar_of
-from steergraph.web.messages import ChatMessage
+from steergraph.web.messages import ChatMessage, need_characters
 from steergraph.web.sources import Sources
 
 MAX_MESSAGES = 4096
@@ -67,8 +66,10 @@ PASSED_OVER = frozenset(
 Prompt = Annotated[str, Field(strict=True)] | tuple[Annotated[int, Field(ge=0, strict=True)], ...]
 
 
-class StreamOptions(Loose):
+class StreamOptions(Frozen):
     include_usage: bool = False
+    include_obfuscation: bool = False
+    """There is none to leave out."""
 
 
 class TemplateArguments(Frozen):
@@ -85,10 +86,7 @@ class Body(Loose):
     def _supported(cls, content: Any) -> Any:
         if not isinstance(content, dict):
             raise InputError("the body is not a JSON object")
-        try:
-            json.dumps(content, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            raise InputError("the body holds half of a surrogate pair, which is no character") from error
+        need_characters(content, "the body holds")
         said = {key: value for key, value in content.items() if value is not None}
         for field, value in said.items():
             if field in NEUTRAL and value not in NEUTRAL[field]:

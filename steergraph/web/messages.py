@@ -12,6 +12,7 @@ from pydantic import Field
 
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen, Loose
+from steergraph.base.text import is_text
 from steergraph.engine.protocol import Message
 from steergraph.engine.wire.tool_calls import Format, tool_response, write_call
 
@@ -34,7 +35,7 @@ class ToolCall(Loose):
 class ChatMessage(Loose):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | tuple[TextPart, ...] | None = None
-    """None beside tool calls alone."""
+    """None beside tool calls, and of an empty answer."""
     tool_calls: tuple[ToolCall, ...] | None = None
     function_call: None = None
     audio: None = None
@@ -61,12 +62,18 @@ def engine_messages(messages: Sequence[ChatMessage], format: Format) -> tuple[Me
     return tuple(made)
 
 
+def need_characters(value: Any, where: str) -> None:
+    """Raise InputError, which begins with `where`, where a text of `value`, made from JSON, is none."""
+    if not is_text(json.dumps(value, ensure_ascii=False)):
+        raise InputError(f"{where} half of a surrogate pair, which is no character")
+
+
 def _text(message: ChatMessage, where: str) -> str:
     if message.tool_calls and message.role != "assistant":
         raise InputError(f"{where}.tool_calls: only of the assistant's")
     if message.content is None:
-        if not message.tool_calls:
-            raise InputError(f"{where}.content: null beside tool_calls alone")
+        if message.role not in ("assistant", "tool"):
+            raise InputError(f"{where}.content: null of the {message.role}")
         return ""
     return message.content if isinstance(message.content, str) else "".join(part.text for part in message.content)
 
@@ -80,4 +87,5 @@ def _call(call: ToolCall, format: Format, where: str) -> str:
             raise InputError(f"{where}.tool_calls: the arguments are not JSON") from error
     if not isinstance(arguments, dict):
         raise InputError(f"{where}.tool_calls: the arguments are not an object")
+    need_characters(arguments, f"{where}.tool_calls: the arguments hold")
     return write_call(call.function.name, arguments, format)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 _MOST_FRAMES = 3
 _LONGEST = 200
 _UNITTEST = re.compile(r"(FAIL|ERROR): .+")
-_TRACEBACK = re.compile(r"(\s*)Traceback \(most recent call last\):")
+_TRACEBACK = re.compile(r"(\s*)(?:Exception Group )?Traceback \(most recent call last\):")
 _FRAME = re.compile(r'\s+File "(?P<path>[^"]+)", line (?P<line>\d+)(?:, in (?P<name>.+))?')
 _CHAINED = re.compile(r"(During handling of|The above exception was)\b.*")
 _PYTEST_HEADING = re.compile(r"_{3,} .+ _{3,}$")
@@ -21,7 +21,7 @@ _PYTEST_FRAME = re.compile(r"(?P<path>[^\s:]+\.pyi?):(?P<line>\d+): (?:in (?P<na
 _DOCTEST_OF_PYTEST = re.compile(r"\S+:\d+: DocTestFailure")
 _DOCTEST_EXAMPLE = re.compile(r"\d{3,} *>>> ")
 _DOCTEST_PLACE = re.compile(r'File "(?P<path>[^"]+)", line (?P<line>\d+), in (?P<name>\S+)')
-_ERROR = re.compile(r"\s*([\w.]+(Error|Exception|Failure|Exit|Warning)\b:?.*)")
+_ERROR = re.compile(r"\s*([\w.]*(Error|Exception|Failure|Exit|Warning)\b:?.*)")
 _SUMMARY = re.compile(r"(FAILED|ERROR)\b.*")
 
 
@@ -39,6 +39,8 @@ def telling_line(output: str, place: str) -> str:
     test_it". Of frames those in the repository, which the test saw at `place`; the innermost first. "" where the output
     is empty."""
     lines = output.rstrip().split("\n")
+    if "Exception Group Traceback" in output:  # it draws a margin along its lines
+        lines = [re.sub(r"^(\s*)[|+] ", r"\1", line) for line in lines]
     for reader in (_doctest, _pytest, _traceback):
         if found := reader(lines):
             said, frames = found

@@ -23,7 +23,17 @@ _TAIL_CHARACTERS = 2000
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[^\t\n\x20-\x7e\xa0-\U0010ffff]")
 _NOT_FOUND, _NOT_RUNNABLE = 127, 126
 _SHELL_FAILED = 2
-_NO_TESTS = re.compile(r"(=+ )?no tests (ran|collected)\b.*|NO TESTS RAN.*|ERROR: (file or directory )?not found: .*")
+_NO_TESTS = re.compile(
+    r"(=+ )?no tests (ran|collected)\b.*|NO TESTS RAN.*|ERROR: (file or directory )?not found: .*"
+    r"|(=+ )?\d+ deselected\b.*"
+)
+_NOT_BEGUN = re.compile(
+    r"(?:python[\d.]* -m )?\S*: error: (?:unrecognized arguments|argument \S+:|ambiguous option).*|ERROR: usage: .*"
+    r"|\S*make(?:\[\d+\])?: \*\*\* (?:No rule to make target|No targets).*"
+    r"|(?:\S*sh: )?(?:\d+: |line \d+: )?cd: .*|\S*sh: (?:\d+: )?(?:cannot open|can't open) .*"
+    r"|\S*sh: .*: No such file or directory"
+)
+"""What a runner or a shell says of a command that it can't begin."""
 _MISSING = re.compile(
     r"No module named '?([\w.]+)'?|can't open file '(?:/workspace/)?([^']+)'|"
     r"AttributeError: (?:module|type object) '[^']+' has no attribute '(\w+)'"
@@ -70,7 +80,7 @@ def run_before(tests: TestCommand, sandbox: Sandbox, root: Path) -> TestRun:
         foreign = elsewhere(tests.command, copy, sandbox)
         first = _run(tests, sandbox, copy)
         why = f"what it imports is not the copy under test: {foreign}" if foreign else None
-        if not (first.passed or first.killed_reason):
+        if not first.passed:
             copy_tree(root, again)
             why = _not_started(tests, sandbox, again, first) or why
             second = _run(tests, sandbox, again)
@@ -78,7 +88,7 @@ def run_before(tests: TestCommand, sandbox: Sandbox, root: Path) -> TestRun:
                 said = "(of two runs on the same code the first failed and the second passed: this test says little)\n"
                 first = second.model_copy(update={"tail": said + second.tail})
                 why = "on the same code it failed at one time and passed at another"
-        elif first.passed:
+        else:
             why = why or "it passes without a patch"
         return first.model_copy(update={"useless": why})
 
@@ -146,6 +156,8 @@ def _not_started(tests: TestCommand, sandbox: Sandbox, root: Path, run: TestRun)
         return f"the shell can't read it: {last}"
     if said := next((line for line in lines if _NO_TESTS.fullmatch(line)), None):
         return f"it finds no test: {one_line(said, 120)}"
+    if said := next((line for line in lines if _NOT_BEGUN.fullmatch(line.strip())), None):
+        return f"no test is begun: {one_line(said, 120)}"
     asked = _asked(tests.command)
     for found in _MISSING.finditer(run.tail):
         if next(filter(None, found.groups())) in asked:

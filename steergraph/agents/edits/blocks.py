@@ -11,14 +11,14 @@ from typing import Literal, NamedTuple
 
 from pydantic import field_validator, model_validator
 
-from steergraph.agents.edits.headers import FENCE, bare_path, path_near
+from steergraph.agents.edits.headers import FENCE, bare_path, path_near, paths_near
 from steergraph.base.records import Frozen
 from steergraph.configs import load_config
 
 EditKind = Literal["change", "create", "delete"]
 
-Standing = Callable[[str, str], bool]
-"""Whether a file (by its path) has these lines, for a SEARCH; with none, whether it could be created."""
+Standing = Callable[[str, str], Literal["", "nearly", "exactly"]]
+"""How a file (by its path) has these lines, for a SEARCH; with none, whether it could be created."""
 
 
 class Edit(Frozen):
@@ -58,7 +58,7 @@ class ParsedEdits(Frozen):
 
 
 # Markers by their shape: models write other lengths, other letter cases and more behind the word than they were shown.
-_SEARCH = re.compile(r"<{4,}\s*(?:search|original|head|old)\b:?\s*(.*)", re.IGNORECASE)
+_SEARCH = re.compile(r"<{3,}\s*[\[`*]*(?:search|original|head|old|find)\b[\]`*]*:?\s*(.*)", re.IGNORECASE)
 _DELETE = re.compile(r"<{4,}\s*delete\b:?\s*(.*)", re.IGNORECASE)
 _DIVIDER = re.compile(r"={4,}\s*")
 _REPLACE = re.compile(r">{4,}\s*(?:(?:replace|updated?|new|head)\b.*)?|>{7}\s.*", re.IGNORECASE)
@@ -131,6 +131,7 @@ class _Parser:
         self.indent = ""
         self.fenced = False
         self.blocks = 0
+        self.near: list[str] = []
 
     def parse(self) -> ParsedEdits:
         for number, line in enumerate(self.lines, 1):
@@ -151,6 +152,7 @@ class _Parser:
             self.indent = raw[: len(raw) - len(opener)]
             self.fenced = sum(bool(FENCE.fullmatch(line.strip())) for line in self.outside) % 2 == 1
             own_path = path_near(opening[1], self.outside, self.paths, alone=self.path is None)
+            self.near = paths_near(opening[1], self.outside, self.paths)
             if _DELETE.fullmatch(opener):
                 self._delete(own_path)
             else:
@@ -190,10 +192,20 @@ class _Parser:
     def _delete(self, path: str | None) -> None:
         if path is None:
             self.problems.append(f"{self._where()} deletes a file but no path stands on the line above it")
+        elif len(self.near) > 1:
+            self.problems.append(f"{self._where()} deletes a file, and it can't be told which: {self._named()}")
         else:
-            self.path = path
-            self.edits.append(Edit(path=path, kind="delete"))
+            self.path = self.near[0] if self.near else path
+            self.edits.append(Edit(path=self.path, kind="delete"))
         self.outside = []
+
+    def _named(self) -> str:
+        return f"{', '.join(self.near[:4])} stand near it"
+
+    def _made(self) -> str | None:
+        """Of several paths that stand near a block that makes a file, the only one that is not there."""
+        new = [path for path in self.near if path not in self.paths]
+        return new[0] if len(new) == 1 else None
 
     def _close(self, section: list[str]) -> None:
         self.section, self.outside = None, []
@@ -212,8 +224,12 @@ class _Parser:
             self.problems.append(f"{self._where()} searches for blank lines only: copy a line with text too")
         elif searched and not replaced and any(_markers().number.match(line) for line in replace):
             self.problems.append(f"{self._where()} has line numbers in a part of REPLACE: write the lines without them")
+        elif creates and len(self.near) > 1 and self._made() is None:
+            self.problems.append(f"{self._where()} makes a file, and it can't be told which: {self._named()}")
         else:
             kind: EditKind = "create" if creates else "change"
+            if creates and len(self.near) > 1:
+                self.path = self._made() or self.path
             self.edits.append(Edit(path=self.path, kind=kind, search=join_lines(old), replace=join_lines(new)))
 
     def _divider(self, section: Sequence[str]) -> int | str:
@@ -224,7 +240,10 @@ class _Parser:
         word = _markers().words["divider"]
         places = [k for k, line in enumerate(section) if _DIVIDER.fullmatch(line)]
         if len(places) > 1 and self.stands is not None and self.path is not None:
-            standing = [k for k in places if self.stands(self.path, join_lines(without_numbers(section[:k])[0]))]
+            how = {k: self.stands(self.path, join_lines(without_numbers(section[:k])[0])) for k in places}
+            standing = [k for k in places if how[k] == "exactly"]
+            if standing and any(how[k] for k in places if k > standing[-1]):
+                return f"has more than one line {word}, and SEARCH up to the later one is not quite in the file"
             places = standing[-1:] or places  # of a SEARCH that stands every beginning stands too
         if len(places) > 1:
             places = [k for k in places if section[k].rstrip() == word] or places

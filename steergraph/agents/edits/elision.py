@@ -6,10 +6,10 @@ Written into a file, such a line deletes what it stands for.
 import re
 from collections.abc import Iterable, Sequence
 
-_LEADING = r"(?:#+|//+|--+|;+|%+|/\*+|<!--|\{#|\(\*|\"{3}|'{3}|\*)\s*"
-_CLOSING = r"\s*(?:\*/|-->|#\}|\*\)|\"{3}|'{3})"
+_LEADING = r"(?:#+|//+|--+|;+|%+|\{?/\*+|<!--|\{#|\(\*|\"{3}|'{3}|\*|!|REM |rem )\s*"
+_CLOSING = r"\s*(?:\*/\}?|-->|#\}|\*\)|\"{3}|'{3})"
 _LEADER, _CLOSER = re.compile(_LEADING), re.compile(_CLOSING + "$")
-_DOTTED = r"(?:\.{3}|…)"
+_DOTTED = r"(?:\.{3}|…|⋮)"
 _DOTS = re.compile(_DOTTED)
 _WORDS = re.compile(
     r"\b(?:exist\w*|rest|remain\w*|unchanged|same|omitted|previous|original|others?|more|continues?|before|above|below|"
@@ -26,6 +26,17 @@ _SENTENCE = (
 )
 _SENTENCES = tuple(re.compile(sentence, re.IGNORECASE) for sentence in _SENTENCE)
 """Comments that say in words, without dots, that code goes on as it was."""
+_KEPT = r"(?:existing|remaining|previous|original|unchanged|unmodified|other|same|rest)"
+_SHORT = re.compile(
+    rf"(?:(?:the |all )*{_KEPT}(?: (?:of )?(?:the |your |this )?{_CODE[:-1]}|component|content|tests?|imports?))?"
+    r"(?: (?:goes |remains? |stays? |is |are |continues? )?"
+    r"(?:here|the same|unchanged|as (?:is|before|above)|omitted|below|above))?"
+    r"|(?:no |without )changes?(?: (?:here|needed|below|above))?|unchanged|unmodified|as (?:before|above|is)"
+    r"|same as (?:before|above|is|original)|(?:\w+ )?omitted(?: for brevity)?|(?:code )?continues?(?: here| as before)?"
+    rf"|(?:keep|leave|retain)(?: the| all)* {_KEPT}(?: \w+){{0,3}}|rest unchanged|snip(?:ped)?|\[?your code here\]?)",
+    re.IGNORECASE,
+)
+"""Notes that say so in a word or two. They may be meant as notes, so that they count only where lines are gone."""
 
 PLACEHOLDERS = (
     rf"\s*[ .…]*{_DOTTED}[ .…]*(?:{_CLOSING})?\s*",
@@ -43,18 +54,29 @@ class Elided(ValueError):
 
 def is_placeholder(line: str) -> bool:
     """Whether a line only stands for code that is not written out."""
-    text = line.strip()
-    leader = _LEADER.match(text)
-    body = _CLOSER.sub("", text[leader.end() :] if leader else text).strip()
+    leader, body = _comment(line)
     if not body:
         return False
     dots = bool(_DOTS.search(body))
-    if dots and not body.strip(" .…"):
+    if dots and not body.strip(" .…⋮"):
         return True
     if leader:
         return (dots and bool(_WORDS.search(body))) or any(sentence.fullmatch(body) for sentence in _SENTENCES)
-    wrapped = body[0] in "[<({" and body[-1] in "]>)}"
+    wrapped = (body[0] in "[<({" and body[-1] in "]>)}") or bool(re.fullmatch(rf"{_DOTTED}.+{_DOTTED}", body))
     return wrapped and dots and bool(_WORDS.search(body)) and not re.search(r"[=\w]\(", body)
+
+
+def _comment(line: str) -> tuple[bool, str]:
+    """Whether a line is a comment, and what it says. One behind `pass` counts as the line."""
+    text = re.sub(r"^pass\s+(?=#)", "", line.strip())
+    leader = _LEADER.match(text)
+    return bool(leader), _CLOSER.sub("", text[leader.end() :] if leader else text).strip()
+
+
+def _is_short(line: str) -> bool:
+    """Whether a comment says in a word or two that code goes on as it was."""
+    leader, body = _comment(line)
+    return leader and bool(_SHORT.fullmatch(body.strip(" .…⋮()[]{}<>*-–—_!:")))
 
 
 def filled(search: Sequence[str], replace: Sequence[str]) -> list[str]:
@@ -68,7 +90,7 @@ def filled(search: Sequence[str], replace: Sequence[str]) -> list[str]:
     places = [
         k
         for k, line in enumerate(replace)
-        if is_placeholder(line) and wanted[k] not in there and _stands_for_code(k, wanted, there)
+        if wanted[k] not in there and (is_placeholder(line) or _is_short(line)) and _stands_for_code(k, wanted, there)
     ]
     if not places:
         return list(replace)
@@ -87,10 +109,11 @@ def filled(search: Sequence[str], replace: Sequence[str]) -> list[str]:
 
 
 def _stands_for_code(k: int, wanted: Sequence[str], there: Sequence[str]) -> bool:
-    """A bare `...` is code in some languages: it is one only where lines of SEARCH are gone that it could stand for."""
-    if not re.fullmatch(r"(?:\.{3}|…)", wanted[k]):
-        return True
-    return sum(line not in wanted for line in there if line) > 1
+    """A bare `...` is code in some languages, and `# unchanged` may be a note: they are placeholders only where lines
+    of SEARCH are gone that they could stand for."""
+    if re.fullmatch(_DOTTED, wanted[k]):
+        return sum(line not in wanted for line in there if line) > 1
+    return is_placeholder(wanted[k]) or any(line not in wanted for line in there if line)
 
 
 def _anchor(order: Iterable[int], wanted: Sequence[str], there: Sequence[str], edge: int | None) -> int | None:

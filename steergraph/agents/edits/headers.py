@@ -41,10 +41,28 @@ def path_near(tail: str, above: Sequence[str], known: Collection[str], *, alone:
     return new or (tail.strip() if _is_path(tail.strip()) else None) or _in_fence(lines)
 
 
+def paths_near(tail: str, above: Sequence[str], known: Collection[str]) -> list[str]:
+    """Every path that something near a block names, of files that are there or not: for what can't be told from SEARCH.
+
+    Where lines are nothing but a path, just theirs, and before all that of the block's own marker.
+    """
+    lines = [line for line in reversed(above) if line.strip()][:_NEAR]
+    alone, named = list[str](), list[str]()
+    for line in (tail, *lines):
+        here = named_in(line, known) or ([path] if (path := find_path(line)) and _is_path(path) else [])
+        here += [word for word in _IN_PROSE.findall(line) if "/" in word and not named_in(word, known)]
+        if line is tail and len(here) == 1:
+            return here
+        named += here
+        if len(here) == 1 and len(re.sub(r"[\s`*_#:\"']", "", line)) <= len(here[0]) + len("filename"):
+            alone += here
+    return list(dict.fromkeys(alone or named))
+
+
 def named_in(line: str, known: Collection[str]) -> list[str]:
     """Those of the paths `known` that `line` names: whole, below another root, with backslashes, or by an ending that
     only one of them has. What lies inside a longer one does not count."""
-    plain = line.replace("\\", "/")
+    plain = re.sub(r"/(?:\.?/)+", "/", line.replace("\\", "/").replace("://", ":"))
     spans = [(at, at + len(path), path) for path in known if path in plain for at in _places(path, plain)]
     outer = {
         path
@@ -70,7 +88,9 @@ def _places(path: str, text: str) -> list[int]:
         behind = text[end : end + 2]
         whole = not _WITHIN.match(behind) and behind[:1] != "/" and not re.match(r"\.\w", behind)
         root = re.split(r"[\s`\"'<>()=]", text[:at])[-1]
-        if whole and (not root or re.fullmatch(r"(?:[ab]|\.|(?:\w:)?/.*|.*[^\w./-])/?", root)):
+        if whole and (
+            not root or re.fullmatch(r"(?:[ab]|\.|~/.*|(?:\.\./)+|https?:.*|(?:\w:)?/.*|.*[^\w./-])/?", root)
+        ):
             found.append(at)
         at = text.find(path, at + 1)
     return found

@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 
 _TOKEN = re.compile(r"\s+|\w+|[^\w\s]")
+_MEANT = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|\w+|[^\w\s]")
+"""What of a line is not layout: inside quotes white space means something."""
 _BRACKETS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 _LEAST_PART = 3
 """Characters of a SEARCH that is only a part of a line."""
@@ -32,6 +34,8 @@ def merged_lines(search: Sequence[str], region: Sequence[str], replace: Sequence
         raise _conflict(region[0], start)
     texts = []
     for offset, (mine, line, (first, *more)) in enumerate(zip(search, region, groups, strict=True)):
+        if not same(mine, line) and not _is_nearest(mine, first, [group[0] for group in groups]):
+            raise _conflict(line, start + offset)  # another line of REPLACE is this one, so which is which is unknown
         found = merged(mine.strip(), line.strip(), "\n".join([first.strip(), *more]))
         if found is None:
             raise _conflict(line, start + offset)
@@ -47,8 +51,27 @@ def _conflict(line: str, start: int) -> Conflict:
 
 
 def same(mine: str, theirs: str) -> bool:
-    """Whether two lines differ in the white space between their words and signs at most."""
-    return [t for t in _TOKEN.findall(mine) if t.strip()] == [t for t in _TOKEN.findall(theirs) if t.strip()]
+    """Whether two lines differ in the white space between their words, signs and strings at most."""
+    return _MEANT.findall(mine) == _MEANT.findall(theirs)
+
+
+def need_commas(new: Sequence[str], around: Sequence[tuple[str, str]]) -> None:
+    """Raise Conflict for a `new` line that ends without a comma beside lines (of SEARCH, of the file) to which the file
+    gives one that SEARCH left out: two strings side by side are one."""
+    if any(line.rstrip().endswith(",") and not mine.rstrip().endswith(",") for mine, line in around):
+        for text in filter(None, map(str.strip, new)):
+            if text[-1] not in ",([{:":
+                raise Conflict(f"the file's lines end with a comma and `{text[:60]}` does not: copy them as they are")
+
+
+def _is_nearest(mine: str, its: str, others: Sequence[str]) -> bool:
+    """Whether no line of `others` is more like `mine` than `its` is."""
+    base = _MEANT.findall(mine)
+
+    def likeness(text: str) -> float:
+        return difflib.SequenceMatcher(None, base, _MEANT.findall(text), autojunk=False).ratio()
+
+    return likeness(its) >= max(map(likeness, others))
 
 
 def merged(search: str, line: str, replace: str) -> str | None:
@@ -91,19 +114,33 @@ def replaced_part(search: str, line: str, replace: str) -> str | None:
     before, _, behind = line.partition(search)
     if replace == line:
         return line
-    brings = replace.startswith(before.strip()) if before.strip() else False
-    start = "" if brings and before.strip() else before
+    start = "" if before.strip() and _begins(replace, before.lstrip()) else before
+    rest = behind.strip()
+    if not rest:
+        return start + replace + behind
+    first, *more = replace.split("\n")
+    if more:  # the rest of the line has no place among several, unless it stands there
+        return start + replace if _ends(first, rest) or _ends(replace.rstrip(), rest) else None
+    grown = first.removeprefix(search) if first.startswith(search) else ""
     whole = [start + replace + behind]
-    if behind.strip():
-        grown = replace.removeprefix(search) if replace.startswith(search) else ""
-        rest = behind.strip()
-        if grown.strip().startswith(rest) or replace.rstrip().endswith(rest):
-            whole.append(start + replace)
+    if _begins(grown.strip(), rest) or _ends(first.rstrip(), rest):
+        whole.append(start + replace)
     if len(whole) == 1:
         return whole[0]
     fitting = [text for text in whole if _open(text) == _open(line)]
     # Both fit (a colon, a comma, a word): what stands at the end already is not said again.
     return fitting[-1] if fitting else None
+
+
+def _begins(text: str, part: str) -> bool:
+    """Whether `text` begins with `part` and goes on with no word that `part` is in the middle of."""
+    return text.startswith(part) and not re.fullmatch(r"\w\w", part[-1:] + text[len(part) : len(part) + 1])
+
+
+def _ends(text: str, part: str) -> bool:
+    """Whether `text` ends with `part` and has no word before it that `part` is the end of."""
+    at = len(text) - len(part)
+    return text.endswith(part) and not (at > 0 and re.fullmatch(r"\w\w", text[at - 1] + part[:1]))
 
 
 def _changes(base: Sequence[str], other: Sequence[str]) -> list[Change]:

@@ -8,7 +8,7 @@ import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
@@ -16,7 +16,7 @@ from steergraph.agents.edits.blocks import Edit, Standing
 from steergraph.agents.edits.diffs import unified_diff
 from steergraph.agents.edits.elision import filled
 from steergraph.agents.edits.matching import How, Place, at_line, locate, untouched
-from steergraph.agents.edits.merge import merged_lines, same
+from steergraph.agents.edits.merge import merged_lines, need_commas, same
 from steergraph.agents.edits.paths import UnsafePath, safe_path
 from steergraph.base.records import Frozen
 from steergraph.repo.encoding import to_text, why_unwritable
@@ -111,17 +111,19 @@ def apply_edits(edits: Iterable[Edit], read: Read) -> Applied:
 
 
 def standing_in(read: Read) -> Standing:
-    """Whether the lines of a SEARCH stand in a file, for `parse_edits`; with no lines, whether it could be created."""
+    """How the lines of a SEARCH stand in a file, for `parse_edits`; with no lines, whether it could be created."""
 
-    def stands(path: str, search: str) -> bool:
+    def stands(path: str, search: str) -> Literal["", "nearly", "exactly"]:
         try:
             text = read(safe_path(path))
         except (OSError, ValueError):
-            return False
+            return ""
         if not search.strip() or text is None:
-            return not search.strip() and not text
+            return "" if search.strip() or text else "exactly"
         place = locate([line.text for line in split_lines(search)], [line.text for line in split_lines(text)])
-        return isinstance(place, Place) and place.how in ("exact", "whitespace")
+        if not isinstance(place, Place):
+            return ""
+        return "exactly" if place.how in ("exact", "whitespace") else "nearly"
 
     return stands
 
@@ -239,6 +241,7 @@ def _rewrite(region: list[_Line], search: list[str], replace: list[str], place: 
             continue
         here = region[i1].end if i1 < i2 and region[i1].end else (new[-1].end if new and new[-1].end else end)
         theirs = replace[j1:j2]
+        need_commas(theirs, [(search[i], region[i].text) for i in (i1 - 1, i2) if 0 <= i < len(region)])
         if any(not same(search[i], region[i].text) for i in range(i1, i2)):
             # Later lines of REPLACE are indented as the file is; each group's first follows the file's own line.
             lines = [line.text for line in region[i1:i2]]

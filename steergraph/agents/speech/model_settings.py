@@ -7,7 +7,7 @@ model is its page; the user's file is laid over it.
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -37,7 +37,7 @@ class ModelSettings(Frozen):
     """Whether each repair round is shown half the passages."""
     context_tokens: int | None = Field(default=None, ge=1)
     """The most that passages take of the prompt; None: all that the window leaves."""
-    temperatures: tuple[float, ...] = (0.7,)
+    temperatures: tuple[Annotated[float, Field(ge=0)], ...] = (0.7,)
     """Of the candidates after the first, in turn."""
     repetition_penalty: float = Field(default=1.0, gt=0)
     """Of the candidates after the first: above 1 they copy what is in the prompt a little less."""

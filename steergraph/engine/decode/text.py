@@ -162,7 +162,15 @@ def split_thinking(text: str, *, thinking_already: bool | None = False) -> tuple
 
 
 def _unopened_close(body: str) -> int | None:
-    """Where the first `</think>` outside code stands, if no `<think>` stands before it."""
-    prose = CODE.sub(lambda found: " " * len(found[0]), body)
+    """Where the first `</think>` outside code stands, if no `<think>` stands before it. Code that nothing closes is no
+    code here: thoughts break off, and with them what was begun in them."""
+
+    def blank(found: re.Match[str]) -> str:
+        opened = found[0].lstrip()[:1]
+        whole = opened == "`" and "\n" not in found[0]
+        whole = whole or found[0].rpartition("\n")[2].strip().startswith(opened if opened != "<" else ">>>>>")
+        return " " * len(found[0]) if whole else found[0]
+
+    prose = CODE.sub(blank, body)
     opened, closed = prose.find(OPEN_THINKING), prose.find(CLOSE_THINKING)
     return None if closed < 0 or 0 <= opened < closed else closed

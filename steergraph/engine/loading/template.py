@@ -11,6 +11,7 @@ from typing import Any
 from steergraph.base.errors import InputError, one_line
 
 _USER, _ANSWER, _SYSTEM = "canary-of-the-user", "canary-of-the-answer", "canary-of-the-system"
+_SECOND = "second-of-the-system"
 _MARK = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]")
 _ELEMENT = re.compile(
     r"</?(?:a|abbr|b|big|blockquote|br|caption|center|code|col|dd|del|div|dl|dt|em|h[1-6]|head|hr|html|i|img|ins|li|ol|p"
@@ -52,10 +53,18 @@ def probe(tokenizer: Any) -> Template:
     turns = [_message("user", _USER), _message("assistant", _ANSWER), _message("user", _USER)]
     if _rendered(tokenizer, turns) is None and _rendered(tokenizer, turns[:1]) is None:
         return Template()
-    later = [*turns[:2], _message("system", _SYSTEM), turns[2]]
+    system, second = _message("system", _SYSTEM), _message("system", _SECOND)
+
+    def arrive(*messages: dict[str, str]) -> bool:
+        """Whether every system text is in what is rendered, thinking or not."""
+        said = [message["content"] for message in messages if message["role"] == "system"]
+        renderings = [_rendered(tokenizer, messages, enable_thinking=thinks) or "" for thinks in (False, True)]
+        return all(text in rendered for text in said for rendered in renderings)
+
     return Template(
-        first_system=_SYSTEM in (_rendered(tokenizer, [_message("system", _SYSTEM), *turns[:1]]) or ""),
-        later_system=_SYSTEM in (_rendered(tokenizer, later) or ""),
+        first_system=arrive(system, turns[0]),
+        # Beside a first one too: some templates keep the last system text they meet and forget the others.
+        later_system=arrive(*turns[:2], system, turns[2]) and arrive(system, second, *turns),
         end_ids=_end_ids(tokenizer, _rendered(tokenizer, turns) or ""),
     )
 
@@ -106,9 +115,9 @@ def _end_ids(tokenizer: Any, rendered: str) -> frozenset[int]:
     return frozenset({max(ends, key=lambda end: len(end[0]))[1]}) if ends else frozenset()
 
 
-def _rendered(tokenizer: Any, messages: Messages) -> str | None:
+def _rendered(tokenizer: Any, messages: Messages, *, enable_thinking: bool = False) -> str | None:
     try:
-        return render(tokenizer, messages, answer_next=False)
+        return render(tokenizer, messages, answer_next=False, enable_thinking=enable_thinking)
     except InputError:
         return None
 

@@ -123,14 +123,14 @@ def _entries(path: Path, notes: list[str]) -> Iterable[tuple[str, Any]]:
                 continue
             try:
                 yield f"{path.name} line {number}", json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 notes.append(f"{path.name} line {number}: cut off or not JSON, left out: {str(error)[:100]}")
         return
     if path.suffix != ".json":
         raise InputError(f"{path}: predictions are a .json or .jsonl file")
     try:
         loaded = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: cut off or not JSON: {str(error)[:100]}") from error
     listed = list(loaded.values()) if isinstance(loaded, dict) else loaded
     if not isinstance(listed, list):

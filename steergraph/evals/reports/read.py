@@ -168,7 +168,7 @@ def prediction_rows(path: Path, notes: list[str]) -> list[tuple[str, dict[str, A
             loaded = json.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {first_problem(error)}") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path}: cut off or not JSON: {first_problem(error)}") from error
         listed = list(loaded.values()) if isinstance(loaded, dict) else loaded
         if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):

@@ -16,6 +16,7 @@ from typing import Any
 
 from steergraph.base.errors import InputError
 from steergraph.base.files import CannotWrite, append_line, held, read_record, sweep_drafts, write_whole
+from steergraph.base.folders import check_outside_package
 from steergraph.evals.swebench.config import BatchConfig
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
@@ -40,6 +41,7 @@ class BatchFolder:
                 f"--run-id {run_id[:100]!r}: letters, digits, dots, dashes and underscores, no more than 100"
             )
         path = Path(runs) / run_id
+        check_outside_package(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

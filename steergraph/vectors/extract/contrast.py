@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from steergraph.base.records import Frozen
+from steergraph.base.text import is_text
 from steergraph.configs import ConfigError, load_config, load_yaml
 from steergraph.configs.prompts import fill_system
 from steergraph.engine.activations import ReadPosition
@@ -71,6 +72,8 @@ class ContrastSet(Frozen):
                 raise ValueError(f"{side}[{blank}]: the text is empty")
             if (long := next((i for i, text in enumerate(texts) if len(text) > MAX_CHARACTERS), None)) is not None:
                 raise ValueError(f"{side}[{long}]: more than {MAX_CHARACTERS} characters")
+            if (odd := next((i for i, text in enumerate(texts) if not is_text(text)), None)) is not None:
+                raise ValueError(f"{side}[{odd}]: half of a surrogate pair, which is no character")
             if len(set(texts)) < len(texts):
                 raise ValueError(f"{side}: the same text twice: {next(t for t in texts if texts.count(t) > 1)[:60]!r}")
         both = set(self.positives) & set(self.neutrals)

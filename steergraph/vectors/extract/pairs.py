@@ -19,11 +19,11 @@ ANSWERS = ("answer_matching_behavior", "answer_not_matching_behavior")
 def read_json(path: Path) -> Any:
     """What a JSON file of pairs holds as a contrast set's table; a mapping as it is. Raises ConfigError."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        found = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
     except OSError as error:
         raise ConfigError(f"{path}: cannot read it: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid JSON") from error
+        raise ConfigError(f"{path}: not valid JSON{f': {error}' if isinstance(error, _Twice) else ''}") from error
     if not isinstance(found, list):
         return found
     sides = [_pair(entry, f"{path}: [{number}]") for number, entry in enumerate(found)]
@@ -34,6 +34,17 @@ def read_json(path: Path) -> Any:
         "neutrals": [negative for _, negative in sides],
         "source": path.name,
     }
+
+
+class _Twice(ValueError):
+    """A key stands twice, of which one would be lost."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _Twice("a key stands twice in one entry")
+    return found
 
 
 def _pair(entry: Any, where: str) -> tuple[str, str]:

@@ -13,7 +13,18 @@ from steergraph.engine.loading.weights import config_at_hand
 from steergraph.vectors.formats.common import UNKNOWN, known_model_types, note, squashed
 from steergraph.vectors.vector import SteeringVector
 
-SAME_IN_LLAMA_CPP = {"mistral": "llama", "mixtral": "llama", "ministral": "llama"}
+SAME_IN_LLAMA_CPP = {
+    "mistral": "llama",
+    "mixtral": "llama",
+    "ministral": "llama",
+    "phi": "phi2",
+    "cohere": "commandr",
+    "deepseekv2": "deepseek2",
+    "deepseekv3": "deepseek2",
+    "gptbigcode": "starcoder",
+    "gptrefact": "refact",
+    "hunyuanv1dense": "hunyuandense",
+}
 """What llama.cpp, and so its cvector-generator, calls otherwise than `config.model_type` does."""
 
 

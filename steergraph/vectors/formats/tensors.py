@@ -37,6 +37,8 @@ def read(found: Any, path: Path, *, layer: int | None, rows: Rows | None, model:
         raise InputError(f"{path}: rows is for a tensor of several directions; this is none")
     if isinstance(found, torch.Tensor):
         row = row_in(found, f"{path}: its tensor")
+        if not bool(row.any()):
+            raise InputError(f"{path}: its tensor is all zero, which is no direction")
         at, said = (layer, None) if layer is not None else _in_name(path)
         return vector_of(path, {layer_of(at, f"{path}: layer"): row}, metadata=origin("tensors", notes=said))
     if layer is not None:
@@ -68,6 +70,8 @@ def _by_layer(found: Any, path: Path) -> dict[int, torch.Tensor]:
         if at in directions:
             raise InputError(f"{where}: layer {at} is there twice")
         directions[at] = row_in(value, where)
+        if not bool(directions[at].any()):
+            raise InputError(f"{where}: all zero, which is no direction")
     return directions
 
 
