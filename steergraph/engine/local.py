@@ -22,17 +22,7 @@ from steergraph.engine.decode.text import AnswerText, Detokenizer, SpanWatch, hi
 from steergraph.engine.handle import LocalHandle, close_at_exit
 from steergraph.engine.loading.chat import Chat
 from steergraph.engine.loading.models import LoadedModel, load_model
-from steergraph.engine.protocol import (
-    Completion,
-    Directions,
-    Message,
-    ModelInfo,
-    Named,
-    Request,
-    ScoreRequest,
-    Scores,
-    WeightType,
-)
+from steergraph.engine.protocol import Completion, Directions, Message, ModelInfo, Named, Request, ScoreRequest, Scores
 from steergraph.engine.scoring.jobs import Scoring
 from steergraph.engine.steering.hooks import SteeringHooks
 from steergraph.engine.steering.kl import spent_kl
@@ -67,7 +57,7 @@ class LocalEngine:
         deterministic: bool = False,
         prefix_bytes: int = 2**29,
         prefill_chunk: int | None = None,
-        weights: WeightType = "auto",
+        weights: str = "auto",
     ) -> None:
         """Load the model, if it is not.
 
@@ -78,7 +68,7 @@ class LocalEngine:
             deterministic: run every sample alone: the same tokens in whatever company, without the speed of batching.
             prefix_bytes: for the states of prompts, kept for later ones that begin in the same way; 0 keeps none.
             prefill_chunk: prompt tokens of a sample that go through the model at once; less needs less memory.
-            weights: how a model that is loaded here holds its weights.
+            weights: how a model that is loaded here holds them: auto, float32, float16 or bfloat16.
 
         Raises:
             InputError: there is no such model, it can't be loaded, or a number is out of range.
@@ -202,9 +192,8 @@ class LocalEngine:
 
     def _sweep(self) -> None:
         """Answer queued requests that were cancelled or whose time is up: a running batch does not delay them."""
-        now = time.monotonic()
         with self._changed:
-            over = [job for job in self._queue if job.end_early(now)]
+            over = [job for job in self._queue if job.end_early(time.monotonic())]
             for job in over:
                 self._queue.remove(job)
 
@@ -304,8 +293,7 @@ class LocalEngine:
         return finish
 
     def _answer(self, job: GenerationJob, sample: Sample, kl: SpentKL | None = None) -> None:
-        opened = self._chat.opens_thinking(job.prompt)
-        job.handle.succeed(job.completion(sample, opened, kl))
+        job.handle.succeed(job.completion(sample, self._chat.opens_thinking(job.prompt), kl))
 
     def _answer_with_kl(self, job: GenerationJob, sample: Sample) -> None:
         kl = spent_kl(self._loaded, self._hooks, job.prompt, sample.token_ids, sample.plan, sample.suspended)

@@ -69,7 +69,8 @@ Prompt = Annotated[str, Field(strict=True)] | tuple[Annotated[int, Field(ge=0, s
 class StreamOptions(Frozen):
     include_usage: bool = False
     include_obfuscation: bool = False
-    """There is none to leave out."""
+    continuous_usage_stats: bool = False
+    """Of others: neither changes what is streamed here."""
 
 
 class TemplateArguments(Frozen):

@@ -98,3 +98,14 @@ def test_only_what_lies_here_is_made_an_absolute_path(tmp_path, monkeypatch):
     names = ("coder", "pocket", "Qwen/Qwen3-4B", "mine.gguf", "./coder")
     found = [RunConfig(model=name).anywhere().model for name in names]
     assert found == [*names[:3], str(tmp_path / "mine.gguf"), str(tmp_path / "coder")]
+
+
+def test_a_record_whose_context_is_no_object_is_refused() -> None:
+    with pytest.raises(InputError, match=r"run\.json: context"):
+        RunConfig.of_record({"model": "pocket", "context": [1]}, "run.json")
+
+
+@pytest.mark.parametrize("wrong", [{"vector": ""}, {"temperature": -1}])
+def test_an_empty_name_and_a_negative_number_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        Context.of({"steergraph": wrong})

@@ -379,6 +379,12 @@ def test_json_that_is_not_whole_or_nested_too_deep_is_an_error_of_the_parser(met
             scripted(text)[0].with_structured_output(FIVES, method=method).invoke("?")
 
 
+@pytest.mark.parametrize("method", ["json_schema", "json_mode"])
+def test_what_is_no_json_is_not_parsed(method: Any) -> None:
+    with pytest.raises(OutputParserException, match="NaN is no JSON"):
+        scripted('{"n": NaN}')[0].with_structured_output(FIVES, method=method).invoke("?")
+
+
 @given(st.integers(1, 100), st.integers(0, 300), st.integers(0, 40))
 def test_what_is_returned_fits_and_was_said_whole(step: int, n: int, cut: int) -> None:
     text = json.dumps({"n": n})

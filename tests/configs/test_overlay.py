@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from steergraph.agents.policy import Policy, Situation
 from steergraph.agents.specialists import Roster
-from steergraph.configs import ConfigError, load_config
+from steergraph.configs import ConfigError, load_config, parse_yaml
 from steergraph.configs.overlay import layered, overlaid, sources
 from steergraph.engine.steering.records import Component, Steering
 
@@ -117,3 +117,23 @@ def test_values_name_the_last_file_that_changed_them():
     assert layered(packaged) == layered(packaged, ("own.yaml", {}))
     with pytest.raises(ConfigError, match="not a mapping"):
         layered(packaged, ("own.yaml", []))
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"rules": [{"name": "mine", "a": 1}, {"name": "mine", "a": 2}]},
+        {"rules": [{"name": ["a"]}]},
+        {"replace": [["a"]]},
+        {"replace": {"rules": 1}},
+    ],
+)
+def test_names_that_stand_twice_or_are_none_are_refused(own: object) -> None:
+    with pytest.raises(ConfigError, match=r"^mine\.yaml: "):
+        overlaid({"rules": [{"name": "theirs", "a": 0}]}, own, "mine.yaml")
+
+
+def test_a_key_that_stands_twice_in_yaml_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"a\.yaml, line 3: .*'presets' stands twice"):
+        parse_yaml("presets: {a: 1}\nother: 2\npresets: {b: 1}\n", "a.yaml")
+    assert parse_yaml("a: &x {b: 1}\nc:\n  <<: *x\n  d: 2\n", "a.yaml") == {"a": {"b": 1}, "c": {"b": 1, "d": 2}}

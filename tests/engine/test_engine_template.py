@@ -152,3 +152,20 @@ def test_tokens_that_are_text_stay_tokens_and_an_answer_keeps_its_thinking() -> 
     assert prompt("assistant").count(think) == 2 and prompt("user").count(think) == 1  # one is the template's own
     assert prompt("assistant").count(2) == 2  # the template's own, none of the answer's
     assert marks(with_template(POCKET, None)) is not None
+
+
+LAST_ONE = (
+    "{% set ns = namespace(s='') %}"
+    "{% for m in messages %}{% if m.role == 'system' %}{% set ns.s = m.content %}{% endif %}{% endfor %}"
+    "{{ ns.s }}{% for m in messages %}{% if m.role != 'system' %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+    "<|im_end|>\n{% endif %}{% endfor %}"
+)
+NOT_WHILE_THINKING = LAST_ONE.replace("{{ ns.s }}", "{% if not enable_thinking %}{{ ns.s }}{% endif %}")
+
+
+@pytest.mark.parametrize("template", [LAST_ONE, NOT_WHILE_THINKING])
+def test_a_template_that_keeps_one_system_text_of_two_loses_none(template: str) -> None:
+    text = said(template, ("system", "be brief"), ("system", "be kind"), ("user", "one"))
+    assert "be brief" in text and "be kind" in text
+    first = probe(with_template(POCKET, template)).first_system
+    assert first is (template == LAST_ONE)

@@ -136,3 +136,11 @@ def test_a_template_without_a_system_role_gets_it_in_the_users_message() -> None
     assert strict.decode(Chat(strict).prompt(messages)) == "user: Be brief.\n\nWhy?\n"
     later = [*messages, Message(role="system", content="Really.")]
     assert strict.decode(Chat(strict).prompt(later)) == "user: Be brief.\n\nWhy?\n\nReally.\n"
+
+
+@pytest.mark.parametrize("fence", ["```python", "~~~", "````"])
+def test_code_that_thoughts_leave_open_hides_neither_their_end_nor_the_answer(fence: str) -> None:
+    text = f"Draft:\n{fence}\na.py\nhmm, no.\n</think>\nThe answer."
+    assert split_thinking(text, thinking_already=None) == ("The answer.", f"Draft:\n{fence}\na.py\nhmm, no.")
+    closed = f"Look:\n{fence}\nx = '</think>'\n{fence[:4].rstrip('p')}\nend"
+    assert split_thinking(closed, thinking_already=None) == (closed, "")

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,8 @@ def test_ascii_is_read_as_it_always_was(text: str) -> None:
 @given(st.text())
 def test_any_text_has_terms(text: str) -> None:
     assert all((term and term == term.lower()) or not term.isascii() for term in terms(text))
+
+
+def test_letters_written_in_two_ways_are_the_same_word() -> None:
+    text = "tính_tổng café"
+    assert terms(unicodedata.normalize("NFD", text)) == terms(unicodedata.normalize("NFC", text))

@@ -39,10 +39,11 @@ _SHORT = re.compile(
 """Notes that say so in a word or two. They may be meant as notes, so that they count only where lines are gone."""
 
 PLACEHOLDERS = (
-    rf"\s*[ .…]*{_DOTTED}[ .…]*(?:{_CLOSING})?\s*",
-    rf"\s*{_LEADING}[^\n]*{_DOTTED}[^\n]*",
+    rf"\s*[ .…⋮]*{_DOTTED}[ .…⋮]*(?:{_CLOSING})?\s*",
+    rf"\s*{_DOTTED}[^\n]*{_DOTTED}\s*",
+    rf"\s*(?:pass\s+)?{_LEADING}[^\n]*{_DOTTED}[^\n]*",
     rf"\s*[\[<({{][^\n]*{_DOTTED}[^\n]*[\]>)}}]\s*",
-    *(rf"\s*{_LEADING}\s*(?i:{sentence})(?:{_CLOSING})?\s*" for sentence in _SENTENCE),
+    *(rf"\s*(?:pass\s+)?{_LEADING}\s*(?i:{sentence})(?:{_CLOSING})?\s*" for sentence in _SENTENCE),
 )
 """Every line that `is_placeholder` takes for one, and a few more, whole. In the syntax that Python's and Rust's regular
 expressions share, for grammars, and without `_WORDS`, which would cost them too much."""

@@ -20,9 +20,10 @@ from steergraph.base.folders import check_outside_package
 from steergraph.evals.swebench.config import BatchConfig
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
-_FREE = ("command", "presets", "instances", "dataset", "repos", "state", "weights")
-"""What a later command may say otherwise: more presets and instances, and where things are. Rows have their hashes; how
-weights are held is in the model's record, which knows what "auto" was."""
+_FREE = ("command", "presets", "instances", "dataset", "repos", "state")
+"""What a later command may say otherwise: more presets and instances, and where things are. Rows have their hashes."""
+_IN_THE_MODEL = "weights"
+"""Compared by the model's record, which knows what "auto" was; run.json keeps what was said first."""
 _DEFAULTS = BatchConfig().record("bench")
 """Of what a run.json of an older version does not say."""
 
@@ -71,7 +72,7 @@ class BatchFolder:
             before |= {key: value for key, value in asked.items() if key not in _FREE}
         for key, value in asked.items():
             begun_with = before.get(key, _DEFAULTS.get(key))
-            if key not in _FREE and begun_with != value:
+            if key not in (*_FREE, _IN_THE_MODEL) and begun_with != value:
                 raise InputError(
                     f"{self.path}: begun with {key} {_short(begun_with)}, not {_short(value)}: "
                     "go on with the same settings, or name another run id"

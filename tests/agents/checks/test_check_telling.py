@@ -94,3 +94,25 @@ _PIECES = (
 @given(st.lists(st.sampled_from(_PIECES) | st.text(max_size=20), max_size=30).map("\n".join))
 def test_any_output_gives_one_line(output: str) -> None:
     assert "\n" not in telling_line(output, "/workspace")
+
+
+def test_an_exception_group_and_another_language() -> None:
+    group = """E
+======================================================================
+ERROR: test_a (test_eg.T.test_a)
+----------------------------------------------------------------------
+  + Exception Group Traceback (most recent call last):
+  |   File "/w/test_eg.py", line 5, in test_a
+  |     raise ExceptionGroup("many", [ValueError("one"), TypeError("two")])
+  | ExceptionGroup: many (2 sub-exceptions)
+  +-+---------------- 1 ----------------
+    | ValueError: one
+    +---------------- 2 ----------------
+    | TypeError: two
+    +------------------------------------
+
+FAILED (errors=1)
+"""
+    assert telling_line(group, "/w") == "ExceptionGroup: many (2 sub-exceptions) at test_eg.py:5 in test_a"
+    node = "[eval]:1\nthrow new Error('x 4 != 3')\n^\n\nError: x 4 != 3\n    at [eval]:1:7\n\nNode.js v20.20.2\n"
+    assert telling_line(node, "/w") == "Error: x 4 != 3"

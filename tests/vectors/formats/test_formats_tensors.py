@@ -12,8 +12,11 @@ from formats_help import build, refused
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from steergraph.base.errors import InputError
 from steergraph.vectors.formats import detect, notes_of, read_vectors, steering_of, write_vector
 from steergraph.vectors.formats.common import model_type_of
+from steergraph.vectors.formats.expected import Expected
+from steergraph.vectors.formats.tensors import read
 from steergraph.vectors.store.files import load_vector
 from steergraph.vectors.vector import make_vector
 
@@ -204,3 +207,10 @@ def test_a_file_says_the_architecture_and_never_the_models_name(
     assert model_type_of(made) == said
     path = write_vector(made, tmp_path / "v.svec", "aisteer360")
     assert json.loads(path.read_text())["model_type"] == said
+
+
+@pytest.mark.parametrize("found", [torch.zeros(8), {0: torch.zeros(8), 1: torch.ones(8)}])
+def test_a_direction_of_zeros_is_none(tmp_path: Path, found: object) -> None:
+    path = tmp_path / "layer_3.pt"
+    with pytest.raises(InputError, match="all zero"):
+        read(found, path, layer=None, rows=None, model=Expected())
