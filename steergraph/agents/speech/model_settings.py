@@ -18,7 +18,9 @@ from steergraph.configs.overlay import overlaid, sources
 from steergraph.engine.protocol import ModelInfo
 
 Kind = Literal["instruct", "base"]
-PAGES = ("pocket", "instruct", "base")
+PAGES = ("pocket", "small", "instruct", "base")
+_OVER = "laid_over"
+"""The page that another is laid over."""
 
 
 class ModelSettings(Frozen):
@@ -65,8 +67,15 @@ def settings_sources(name: str, kind: Kind, own: str | Path | None = None) -> It
 
 def settings_tables(name: str, kind: Kind, own: str | Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """A model's page, and that with the user's file laid over it."""
-    page: dict[str, Any] = load_config(f"models/settings/{page_of(name, kind)}")
+    page = _page(page_of(name, kind))
     return page, overlaid(page, load_yaml(own), str(own)) if own is not None else page
+
+
+def _page(name: str) -> dict[str, Any]:
+    """A packaged page, over the one that it names."""
+    own: dict[str, Any] = dict(load_config(f"models/settings/{name}"))
+    below = own.pop(_OVER, None)
+    return overlaid(_page(below), own, f"models/settings/{name}.yaml") if below else own
 
 
 def page_of(name: str, kind: Kind) -> str:
@@ -81,5 +90,5 @@ def page_of(name: str, kind: Kind) -> str:
 
 def model_plans() -> list[list[str]]:
     """The plans of all packaged pages: a graph is wired before its model is known."""
-    pages = (load_config(f"models/settings/{page}") for page in PAGES)
+    pages = (_page(page) for page in PAGES)
     return [plan for page in pages for plan in page.get("roster", {}).get("plans", {}).values()]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from steergraph.agents.graph import build_graph
-from steergraph.agents.speech.model_settings import Kind, ModelSettings, page_of, settings_sources
+from steergraph.agents.speech.model_settings import Kind, ModelSettings, page_of, settings_sources, settings_tables
 from steergraph.configs import ConfigError
 from steergraph.configs.prompts import format_passage, in_fences
 from steergraph.engine.protocol import ModelInfo
@@ -30,8 +30,9 @@ def info(name: str, kind: str = "instruct") -> ModelInfo:
     [
         ("pocket", "instruct", "pocket"),
         ("pocket-base", "base", "pocket"),
-        ("Qwen/Qwen2.5-Coder-0.5B-Instruct", "instruct", "instruct"),
-        ("smollm2", "instruct", "instruct"),
+        ("Qwen/Qwen2.5-Coder-0.5B-Instruct", "instruct", "small"),
+        ("Qwen/Qwen2.5-Coder-7B-Instruct", "instruct", "instruct"),
+        ("smollm2", "instruct", "small"),
         ("gemma-270m", "base", "base"),
     ],
 )
@@ -75,3 +76,11 @@ def test_passages_in_fences_hold_each_file_once_and_in_order() -> None:
         "a.py\n```python\nimport os\n...\nx = 5\n\ny = 7\n```\n\nb.md\n````\n```\ncode\n```\n````"
     )
     assert in_fences("another retriever's text") == "another retriever's text"
+
+
+def test_a_page_laid_over_another_has_all_of_it() -> None:
+    small, whole = settings_tables("smollm2", "instruct", None)[0], settings_tables("qwen3-4b", "instruct", None)[0]
+    assert small["context_tokens"] < whole["context_tokens"] and small["models"] != whole["models"]
+    assert {k: v for k, v in small.items() if k not in ("context_tokens", "models")} == {
+        k: v for k, v in whole.items() if k not in ("context_tokens", "models")
+    }
