@@ -28,7 +28,7 @@ def make_chat(arguments: list[str]) -> SteeredChat:
 
 def main(arguments: list[str]) -> None:
     chat = make_chat(arguments)
-    middle = chat.opened.info.n_layers // 2
+    middle = chat.opened().info.n_layers // 2
     steering = {"components": [{"vector": "bug_analysis", "layer": middle, "alpha": 0.4, "unit": "residual"}]}
     steered = chat.bind(steering=steering)
     dosed = chat.configurable_fields(dose=ConfigurableField(id="dose")).bind(steering=steering)
