@@ -30,6 +30,8 @@ _TEXT = r"[^\x00-\x08\n\x0b\x0d-\x1f\x7f]*"
 # What the parser of blocks takes for a marker, and a little more.
 _MARKERS = (r"[ \t]*<<<<[^\n]*", r">>>>[^\n]*", r"={4,}\s*")
 _FENCE = r"[ \t]*(?:```|~~~)[^\n]*"
+# Of Python. A model that would not close the fence (its token was said before, and is penalised) begins with fewer.
+_BACKTICK = r"[ \t]*(?:`|~~~)[^\n]*"
 _ELLIPSIS = r"[ \t]*(?:\.{3}|…)[^\n]*"
 _LONGEST = 400
 _PYTHON = (".py", ".pyi")
@@ -127,7 +129,7 @@ def whole_function(
     if not found:
         raise InputError(f"no function can be written anew: {'; '.join(left_out) or 'there is no file'}")
     known = [one.node.name for one in found]
-    rules = [_free_line("LINE", (_FENCE, *PLACEHOLDERS)), _free_line("DECORATOR", (_FENCE,), r"[ \t]*@")]
+    rules = [_free_line("LINE", (_BACKTICK, *PLACEHOLDERS)), _free_line("DECORATOR", (_BACKTICK,), r"[ \t]*@")]
     room, copied = MOST_LINES, 0
     for k, one in enumerate(found):
         own = lines[one.path][one.head - 1 : one.last]
@@ -152,7 +154,7 @@ def _anew(me: str, one: Definition, own: Sequence[str], *, bare: bool) -> list[s
     rules = [f"{me}: ({opened}) DECORATOR* ({' | '.join([f'{me}_other', *(f'{me}w{k}_0' for k in range(len(ways)))])})"]
     rules.append(f'{me}_other: {me.upper()}_HEAD LINE+ "```"')
     as_it_is = [re.escape(way[0]) for way in ways]
-    rules.append(_free_line(f"{me.upper()}_HEAD", (_FENCE, *as_it_is), head))
+    rules.append(_free_line(f"{me.upper()}_HEAD", (_BACKTICK, *as_it_is), head))
     for k, way in enumerate(ways):
         rules += _changed(f"{me}w{k}", way)
     return rules
@@ -172,7 +174,7 @@ def _changed(me: str, lines: Sequence[str]) -> list[str]:
             break
         ways = [f'{me.upper()}_{k} LINE* "```"', *(['"```"'] if k > 1 else []), *([] if last else [same])]
         rules.append(f"{me}_{k}: " + " | ".join(ways))
-        refused = (_FENCE, _ELLIPSIS, r"[ \t]*(?:#[^\n]*)?", rf"{re.escape(line.rstrip())}[ \t]*(?:#[^\n]*)?")
+        refused = (_BACKTICK, _ELLIPSIS, r"[ \t]*(?:#[^\n]*)?", rf"{re.escape(line.rstrip())}[ \t]*(?:#[^\n]*)?")
         rules.append(_free_line(f"{me.upper()}_{k}", refused))
     return rules
 
