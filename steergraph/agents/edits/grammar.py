@@ -32,6 +32,9 @@ _MARKERS = (r"[ \t]*<<<<[^\n]*", r">>>>[^\n]*", r"={4,}\s*")
 _FENCE = r"[ \t]*(?:```|~~~)[^\n]*"
 # Of Python. A model that would not close the fence (its token was said before, and is penalised) begins with fewer.
 _BACKTICK = r"[ \t]*(?:`|~~~)[^\n]*"
+# Many tokenizers have no token for three that end a line: Qwen's writes two, then one with the line's end. To such a
+# model a fence that had to end the answer was none, and it went on in the middle of the code.
+_CLOSE = r"CLOSE: /```\n?\n?/"
 _ELLIPSIS = r"[ \t]*(?:\.{3}|…)[^\n]*"
 _LONGEST = 400
 _PYTHON = (".py", ".pyi")
@@ -129,7 +132,7 @@ def whole_function(
     if not found:
         raise InputError(f"no function can be written anew: {'; '.join(left_out) or 'there is no file'}")
     known = [one.node.name for one in found]
-    rules = [_free_line("LINE", (_BACKTICK, *PLACEHOLDERS)), _free_line("DECORATOR", (_BACKTICK,), r"[ \t]*@")]
+    rules = [_CLOSE, _free_line("LINE", (_BACKTICK, *PLACEHOLDERS)), _free_line("DECORATOR", (_BACKTICK,), r"[ \t]*@")]
     room, copied = MOST_LINES, 0
     for k, one in enumerate(found):
         own = lines[one.path][one.head - 1 : one.last]
@@ -152,7 +155,7 @@ def _anew(me: str, one: Definition, own: Sequence[str], *, bare: bool) -> list[s
     ways = [own, [line[lead:] if not line[:lead].strip() else line for line in own]] if lead else [own]
     ways = [way for way in ways if way and _sayable(way[0])]
     rules = [f"{me}: ({opened}) DECORATOR* ({' | '.join([f'{me}_other', *(f'{me}w{k}_0' for k in range(len(ways)))])})"]
-    rules.append(f'{me}_other: {me.upper()}_HEAD LINE+ "```"')
+    rules.append(f"{me}_other: {me.upper()}_HEAD LINE+ CLOSE")
     as_it_is = [re.escape(way[0]) for way in ways]
     rules.append(_free_line(f"{me.upper()}_HEAD", (_BACKTICK, *as_it_is), head))
     for k, way in enumerate(ways):
@@ -167,12 +170,12 @@ def _changed(me: str, lines: Sequence[str]) -> list[str]:
         last = k == len(lines) - 1
         same = f"{literal(line + chr(10))} {me}_{k + 1}"
         if k == 0:
-            rules.append(f"{me}_0: {same}" if not last else f'{me}_0: {literal(line + chr(10))} LINE+ "```"')
+            rules.append(f"{me}_0: {same}" if not last else f"{me}_0: {literal(line + chr(10))} LINE+ CLOSE")
             continue
         if not _sayable(line):  # so that nothing behind it is as it was
-            rules.append(f'{me}_{k}: LINE+ "```"')
+            rules.append(f"{me}_{k}: LINE+ CLOSE")
             break
-        ways = [f'{me.upper()}_{k} LINE* "```"', *(['"```"'] if k > 1 else []), *([] if last else [same])]
+        ways = [f"{me.upper()}_{k} LINE* CLOSE", *(["CLOSE"] if k > 1 else []), *([] if last else [same])]
         rules.append(f"{me}_{k}: " + " | ".join(ways))
         refused = (_BACKTICK, _ELLIPSIS, r"[ \t]*(?:#[^\n]*)?", rf"{re.escape(line.rstrip())}[ \t]*(?:#[^\n]*)?")
         rules.append(_free_line(f"{me.upper()}_{k}", refused))

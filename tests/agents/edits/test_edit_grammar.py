@@ -258,7 +258,16 @@ def test_a_walk_writes_one_closed_fence(seed: int) -> None:
     text, complete = spoken(whole_function(CODE).grammar, seed, tempting="\n```")
     assume(complete)
     found = re.fullmatch(
-        r"```python(?: (\S+))?\n((?:[ \t]*@.*\n)*)[ \t]*(?:async )?(?:def|class) (\w+)[\[(:](?s:.*)\n```", text
+        r"```python(?: (\S+))?\n((?:[ \t]*@.*\n)*)[ \t]*(?:async )?(?:def|class) (\w+)[\[(:](?s:.*)\n```\n{0,2}", text
     )
     assert found and found[3] in ("A", "B", "g", "naïve", "k")
     assert sum(bool(re.match(r"\s*(```|~~~)", line)) for line in text.split("\n")) == 2
+
+
+def test_a_closing_fence_may_be_followed_by_the_end_of_its_line() -> None:
+    """As tokenizers have it that write the last tick and the line's end as one token."""
+    grammar = whole_function({"a.py": "def f(x):\n    return x\n"}).grammar
+    for end in ("", "\n", "\n\n"):
+        assert said(grammar, f"```python\ndef f(x):\n    return x + 1\n```{end}")
+    assert not said(grammar, "```python\ndef f(x):\n    return x + 1\n```\nThis")
+    assert not said(grammar, "```python\ndef f(x):\n    return x + 1\n``\n```")
