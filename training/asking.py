@@ -4,9 +4,12 @@ Generated repairs that pocket's training never drew, put to any model as the gra
 edit format, the grammar, the temperatures and the penalty of its settings, or of a page laid over them. Of each the
 greedy answer and `--samples` drawn ones, in one batch. Reported are the shares
 
-- of answers that are patches (`applies`), that change nothing (`copies`), that repair (`repaired`);
+- of answers that are patches (`applies`), of the file that is to be repaired (`right_file`), that change nothing (`copies`), that repair (`repaired`);
 - of repairs that the greedy answer repairs (`greedy`), that one of the answers does (`any`), and that are repaired by
   the first answer to pass the visible call, which is what `--candidates` takes (`chosen`).
+
+With `--among TOKENS` the files of other repairs stand behind the right one, up to so many tokens, as retrieval fills the
+room that a page gives it.
 
 What repairs is told by hidden calls, played in the sandbox. This is what settings are chosen on, never the examples.
 Knows pocket's corpus, and the graph's turns.
@@ -15,7 +18,7 @@ Knows pocket's corpus, and the graph's turns.
 import argparse
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from steergraph.agents.driving import services_of
 from steergraph.agents.edits.drafts import Draft, drafted
@@ -26,23 +29,56 @@ from steergraph.agents.run_config import RunConfig
 from steergraph.agents.services import Services
 from steergraph.agents.speech.budget import fit
 from steergraph.agents.speech.candidates import sampled
-from steergraph.configs.prompts import in_fences
-from steergraph.engine.protocol import Engine, Request, Sampling
+from steergraph.agents.speech.turn import sections_of
+from steergraph.agents.state import Task
+from steergraph.engine.protocol import Engine, Message, Request, Sampling
 from steergraph.sandbox.run import Sandbox
 from training.corpus.samples import Sample, draw_repair
 from training.hidden_tests import can_be_judged, play
 from training.measuring import parser_of, report, share_of
 
 _SPLITS = ("seen", "names", "phrasings", "families")
+_POOL = 20
+"""Repairs whose files stand behind others'."""
 _LINES = 60
 """Of the passages together, so that the answers of a whole batch fit."""
 
 
-def shown_of(sample: Sample) -> Shown:
-    """A sample's passages as files that were shown whole."""
-    assert sample.scene is not None
-    files = {passage.path: "\n".join(passage.lines) + "\n" for passage in sample.scene.passages}
+class Asked(NamedTuple):
+    """A repair, and the repairs whose passages stand behind its own."""
+
+    sample: Sample
+    others: tuple[Sample, ...] = ()
+
+    @property
+    def context(self) -> str:
+        return "\n\n".join(one.sections["context"] for one in (self.sample, *self.others))
+
+
+def shown_of(asked: Asked) -> Shown:
+    """The passages as files that were shown whole."""
+    files = {path: text for one in (asked.sample, *asked.others) for path, text in _files(one).items()}
     return Shown(tuple(files), {path: ((1, len(text.split("\n"))),) for path, text in files.items()}, files.get)
+
+
+def _files(sample: Sample) -> dict[str, str]:
+    assert sample.scene is not None
+    return {passage.path: "\n".join(passage.lines) + "\n" for passage in sample.scene.passages}
+
+
+def among(drawn: Sequence[Sample], pool: Sequence[Sample], tokens: int, engine: Engine) -> list[Asked]:
+    """Each repair with those of `pool`, in order, whose files have other names, as long as `tokens` hold them all."""
+    found = []
+    for sample in drawn:
+        asked = Asked(sample)
+        for other in pool if tokens else ():
+            more = Asked(sample, (*asked.others, other))
+            if not _files(other).keys() & set(shown_of(asked).paths):
+                if engine.count_tokens([Message(role="user", content=more.context)]) > tokens:
+                    break
+                asked = more
+        found.append(asked)
+    return found
 
 
 def repairs(n: int, seed: int) -> list[Sample]:
@@ -61,17 +97,13 @@ def repairs(n: int, seed: int) -> list[Sample]:
     return found
 
 
-def requests_for(services: Services, sample: Sample, samples: int, seed: int) -> list[Request]:
-    """The greedy request and `samples` drawn ones, as the graph would make them with the sample's passages found."""
+def requests_for(services: Services, asked: Asked, samples: int, seed: int) -> list[Request]:
+    """The greedy request and `samples` drawn ones, as the graph would make them with these passages found."""
     engine, settings, specialist = services.engine, services.settings, services.roster["patch_writing"]
-    context = sample.sections["context"]
-    sections = dict.fromkeys(("question", "examples", "notes", "feedback"), "")
-    sections |= {
-        "issue": sample.sections["issue"],
-        "context": context if settings.numbered else in_fences(context),
-    }
+    found = {"retrieval": {"passages": [{"text": asked.context}]}}
+    sections = sections_of(Task(kind="issue", problem=asked.sample.sections["issue"]), found, settings)
     prompt = fit(specialist, sections, engine.count_tokens, engine.info.window)
-    held = edit_grammar(settings.edit_format, shown_of(sample)) if settings.constrained else None
+    held = edit_grammar(settings.edit_format, shown_of(asked)) if settings.constrained else None
     first = Request(
         messages=prompt.messages,
         grammar=held.grammar if held else None,
@@ -85,22 +117,22 @@ def requests_for(services: Services, sample: Sample, samples: int, seed: int) ->
 def measure(engine: Engine, sandbox: Sandbox, options: argparse.Namespace) -> dict[str, Any]:
     """Shares with their Wilson intervals, and why what is no patch is none."""
     services = services_of(RunConfig(model=options.model, settings=options.settings), engine)
-    form, drawn, each = (
-        edit_format(services.settings.edit_format),
-        repairs(options.n, options.seed),
-        options.samples + 1,
-    )
-    asked = [requests_for(services, sample, options.samples, options.seed) for sample in drawn]
-    answers = engine.generate([request for requests in asked for request in requests])
-    of_each = [sample for sample in drawn for _ in range(each)]
+    form, each = edit_format(services.settings.edit_format), options.samples + 1
+    drawn = repairs(options.n + _POOL, options.seed)
+    asked = among(drawn[: options.n], drawn[options.n :], options.among, engine)
+    requests = [requests_for(services, one, options.samples, options.seed) for one in asked]
+    answers = engine.generate([request for of_one in requests for request in of_one])
+    of_each = [one for one in asked for _ in range(each)]
     drafts = [drafted(answer.text, form, shown_of(one)) for one, answer in zip(of_each, answers, strict=True)]
-    played = play(of_each, [_passage(one, draft) for one, draft in zip(of_each, drafts, strict=True)], sandbox)
+    passages = [_passage(one.sample, draft) for one, draft in zip(of_each, drafts, strict=True)]
+    played = play([one.sample for one in of_each], passages, sandbox)
     groups = [played[at : at + each] for at in range(0, len(played), each)]
     chosen = [next((one for one in group if one.visible), None) for group in groups]
-    problems = Counter(problem.split(":")[-1].strip() for draft in drafts for problem in draft.problems[:1])
+    problems = Counter(problem.partition(":")[0] for draft in drafts for problem in draft.problems[:1])
     return {
         "settings": services.settings.model_dump(mode="json", exclude={"roster", "policy"}),
         "applies": share_of([draft.diff is not None for draft in drafts]),
+        "right_file": share_of([passage is not None for passage in passages]),
         "copies": share_of([any("nothing changes" in one for one in draft.problems) for draft in drafts]),
         "repaired": share_of([one.repaired for one in played]),
         "greedy": share_of([group[0].repaired for group in groups]),
@@ -123,6 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = parser_of("training.asking", __doc__, 77)
     parser.set_defaults(n=10)
     parser.add_argument("--samples", type=int, default=7, help="answers drawn beside the greedy one")
+    parser.add_argument("--among", type=int, default=0, metavar="TOKENS", help="with other repairs' files behind")
     parser.add_argument("--settings", help="a page laid over the model's own")
     return report(measure, parser, arguments)
 

@@ -80,15 +80,21 @@ def _json_of(text: str) -> Any:
     if start is None:
         raise OutputParserException("the answer has no JSON", llm_output=text)
     try:
-        return json.JSONDecoder(parse_constant=_no_constant).raw_decode(body[start.start() :])[0]
+        return json.JSONDecoder().raw_decode(body[start.start() :])[0]
     except ValueError as error:
         raise OutputParserException(f"the answer is not valid JSON: {error}", llm_output=text) from error
     except RecursionError:
         raise OutputParserException("the answer's JSON is nested too deep", llm_output=text) from None
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+def _need_json(value: Any) -> None:
+    """Raise OutputParserException for what Python's readers let through and JSON does not have."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise OutputParserException(
+            "the answer is not valid JSON: NaN is no JSON, nor are infinities and sets"
+        ) from error
 
 
 def _reader_of(schema: Any) -> Callable[[Any], Any]:
@@ -96,6 +102,7 @@ def _reader_of(schema: Any) -> Callable[[Any], Any]:
     read = getattr(schema, "model_validate", None) or schema.parse_obj
 
     def fits(value: Any) -> Any:
+        _need_json(value)
         try:
             return read(value)
         except ValueError as error:
@@ -114,6 +121,7 @@ def _checker_of(shape: dict[str, Any]) -> Callable[[Any], Any]:
     validator = kind(shape, registry=Registry())  # nothing is fetched for a reference that leads elsewhere
 
     def fits(value: Any) -> Any:
+        _need_json(value)
         try:
             validator.validate(value)
         except ValidationError as error:

@@ -10,13 +10,20 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.utils.json import parse_partial_json
 
 from steergraph.engine.protocol import Span
 from steergraph.engine.wire.tool_calls import NEVER, TAGS, Format, write_call
 
+Ending = Literal["closed", "open", "cut"]
+"""Of a call: by its mark, by the answer's end, or by a limit."""
+_WHY: dict[Ending, str] = {
+    "closed": "not a call: it needs a name and arguments",
+    "open": "it is not closed",
+    "cut": "the answer was cut off in it",
+}
 _HOW: dict[Format, str] = {
     "hermes": "For each call write a JSON object with the name and the arguments between tags, and nothing after it:\n"
     '<tool_call>\n{"name": "NAME", "arguments": {"ARGUMENT": "VALUE"}}\n</tool_call>',
@@ -92,15 +99,14 @@ def parse_answer(text: str, tools: Tools, *, cut: bool = False) -> ParsedAnswer:
         calls: list[tuple[str, dict[str, Any]]] = []
         broken = []
         for body, closed in bodies:
-            read = _read(body, tools, strict=False, closed=closed, cut=cut)
+            ending: Ending = "cut" if cut else "closed" if closed else "open"
+            read = _read(body, tools, strict=False, ending=ending)
             if read is None:
-                why = "not a call: it needs a name and arguments"
-                why = "the answer was cut off in it" if cut else why if closed else "it is not closed"
-                broken.append((body.strip(), why))
+                broken.append((body.strip(), _WHY[ending]))
             calls += read or ()
         return ParsedAnswer(text[:start].rstrip(), tuple(calls), tuple(broken))
     for start, body, closed in _candidates(text):
-        if read := _read(body, tools, strict=True, closed=closed, cut=cut):
+        if read := _read(body, tools, strict=True, ending="cut" if cut else "closed" if closed else "open"):
             return ParsedAnswer(text[:start].rstrip(), tuple(read))
     return ParsedAnswer(text)
 
@@ -147,9 +153,9 @@ def _candidates(text: str) -> list[tuple[int, str, bool]]:
     return places
 
 
-def _read(body: str, tools: Tools, *, strict: bool, closed: bool, cut: bool) -> list[tuple[str, dict[str, Any]]] | None:
+def _read(body: str, tools: Tools, *, strict: bool, ending: Ending) -> list[tuple[str, dict[str, Any]]] | None:
     """The calls in `body`, or None where it holds none."""
-    for value in _values(body.strip(), closed and not cut, cut):
+    for value in _values(body.strip(), ending):
         items = value if isinstance(value, list) else [value]
         calls = [call for item in items if (call := _call(item)) is not None]
         complete = bool(calls) and len(calls) == len(items)
@@ -168,9 +174,9 @@ def _fits(value: Mapping[str, Any], tools: Tools) -> bool:
     return bool(value) and set(value) <= set(schema.get("parameters", {}).get("properties", {}))
 
 
-def _values(body: str, mendable: bool, cut: bool) -> list[Any]:
-    """JSON values at the beginning of `body`: as it is, mended where nothing but brackets can be missing (`mendable`:
-    several of them, as a mark says that it ends here), or in Python's spelling."""
+def _values(body: str, ending: Ending) -> list[Any]:
+    """JSON values at the beginning of `body`: as it is, mended where nothing but brackets can be missing, or in
+    Python's spelling."""
     start = re.search(r"[{\[]", body)
     if start is None:
         return []
@@ -178,14 +184,21 @@ def _values(body: str, mendable: bool, cut: bool) -> list[Any]:
     try:
         return [json.JSONDecoder().raw_decode(text)[0]]
     except (ValueError, RecursionError):
-        # What is closed by its own brackets may be mended wherever it stands, and so may what lacks its last one alone.
-        left = _left_open(text)
-        lacks_one = left == 1 and text.rstrip().endswith(("}", "]"))
-        whole = left == 0 or (left is not None and (mendable or (lacks_one and not cut)))
-        for read in (parse_partial_json, ast.literal_eval) if whole else (ast.literal_eval,):
+        for read in (
+            (parse_partial_json, ast.literal_eval) if _only_brackets_lack(text, ending) else (ast.literal_eval,)
+        ):
             with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
                 values.append(read(text))
     return values
+
+
+def _only_brackets_lack(text: str, ending: Ending) -> bool:
+    """Whether every value in `text` was said to its end: its brackets are closed, or a mark says that it ends here, or
+    the last bracket alone is missing. Nothing of what was cut."""
+    left = _left_open(text)
+    if ending == "cut" or left is None:
+        return False
+    return left == 0 or ending == "closed" or (left == 1 and text.rstrip().endswith(("}", "]")))
 
 
 def _left_open(text: str) -> int | None:

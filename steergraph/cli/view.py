@@ -30,6 +30,7 @@ class View:
         self._open = False
         self._drawn = 1
         self._speed = 0.0
+        """Tokens a second of the last answer that was spoken alone."""
         self.ended = False
         """Whether an outcome was shown."""
 
@@ -85,9 +86,12 @@ class View:
             self.line(f"  which leaves out {what}", "yellow")
         if free := event.get("free"):
             self.line(f"  not held to a grammar: {free}", "yellow")
-        room = event["room"] * drawn
+        room = event["room"]
         if self.console.is_terminal and self._speed and room / self._speed > _LONG_S:
-            self.line(f"  up to {room} tokens, {room / self._speed:.0f} s at {self._speed:.0f} tokens/s", "dim")
+            each = (
+                " each" if drawn > 1 else ""
+            )  # they are spoken side by side, which is slower than one and not by much
+            self.line(f"  up to {room} tokens{each}, {room / self._speed:.0f} s at {self._speed:.0f} tokens/s", "dim")
         for cut in event["cut"]:
             self.line(f"  cut {cut['section']} to {cut['kept_characters']} of {cut['of_characters']} characters", "dim")
 
@@ -101,8 +105,11 @@ class View:
     def _on_step_end(self, event: Mapping[str, Any]) -> None:
         step = event["step"]
         tokens, seconds = step["tokens"]["completion"], step["seconds"]
-        self._speed = tokens / seconds if seconds > 0 and tokens else self._speed
-        speed = f", {self._speed:.0f} tokens/s" if seconds > 0 and tokens else ""
+        speed = ""
+        if seconds > 0 and tokens:
+            speed = f", {tokens / seconds:.0f} tokens/s"
+            if self._drawn == 1:  # the seconds of several are shared out evenly, whatever each has said
+                self._speed = tokens / seconds
         dose = ""
         if step["receipt"]:
             doses = ", ".join(f"{c['relative_dose']:.2f}" for c in step["receipt"]["components"])

@@ -23,6 +23,8 @@ class ConfigError(InputError):
 
 
 class _Loader(yaml.SafeLoader):
+    """YAML's own takes the last of two values under one key, without a word."""
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:

@@ -14,6 +14,7 @@ from steergraph.base.bounded import BoundedCache
 from steergraph.base.errors import InputError
 from steergraph.base.files import LFS_POINTER
 from steergraph.base.records import Frozen
+from steergraph.base.text import is_text
 from steergraph.repo.encoding import to_text
 from steergraph.repo.hardened import HardenedRepo
 from steergraph.repo.objects import ObjectReader
@@ -82,7 +83,7 @@ class Trees:
             raise
         except Exception:  # headers and names that GitPython refuses; git itself lists them
             items = self._by_git(sha)
-        items = [item for item in items if _is_text(item.path)]
+        items = [item for item in items if is_text(item.path)]
         sizes = self._sizes_of([item.blob for item in items if item.mode != _SUBMODULE])
         entries = [FileEntry(path=path, blob=blob, size=sizes.get(blob), mode=mode) for path, blob, mode in items]
         return sorted(entries, key=lambda entry: entry.path)
@@ -168,11 +169,3 @@ def _mode(mode: int) -> str:
     if stat.S_ISREG(mode):
         return "100755" if mode & 0o100 else "100644"
     return f"{mode:06o}"
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steergraph.sandbox.run import Sandbox, SandboxUnavailable
+from steergraph.sandbox.run import Sandbox
 from training.corpus.samples import draw_repair
 from training.corpus.speech import say_edit, told_calls
 from training.hidden_tests import Verdict, can_be_judged, cases_of, judge, parse_block
@@ -13,14 +13,6 @@ from training.repairs import by_function
 line = st.text(st.characters(exclude_characters="\n\r", exclude_categories=("Cs",)), max_size=20).filter(
     lambda text: not text.startswith(("<<<<", "====", ">>>>"))
 )
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Sandbox:
-    try:
-        return Sandbox.detect(unsafe=True)
-    except SandboxUnavailable as error:
-        pytest.skip(str(error))
 
 
 @given(old=st.lists(line, min_size=1, max_size=4), new=st.lists(line, max_size=4))

@@ -34,6 +34,8 @@ _NOT_BEGUN = re.compile(
     r"|\S*sh: .*: No such file or directory"
 )
 """What a runner or a shell says of a command that it can't begin."""
+_RAN = re.compile(r"Ran \d+ tests? in .*|(?:=+ )?(?:\d+ \w+, )*\d+ (?:failed|passed|errors?)\b.*")
+"""What a runner says of tests that it ran: of those one may have said the former itself."""
 _MISSING = re.compile(
     r"No module named '?([\w.]+)'?|can't open file '(?:/workspace/)?([^']+)'|"
     r"AttributeError: (?:module|type object) '[^']+' has no attribute '(\w+)'"
@@ -156,7 +158,8 @@ def _not_started(tests: TestCommand, sandbox: Sandbox, root: Path, run: TestRun)
         return f"the shell can't read it: {last}"
     if said := next((line for line in lines if _NO_TESTS.fullmatch(line)), None):
         return f"it finds no test: {one_line(said, 120)}"
-    if said := next((line for line in lines if _NOT_BEGUN.fullmatch(line.strip())), None):
+    begun = any(_RAN.fullmatch(line) for line in lines)
+    if not begun and (said := next((line for line in lines if _NOT_BEGUN.fullmatch(line.strip())), None)):
         return f"no test is begun: {one_line(said, 120)}"
     asked = _asked(tests.command)
     for found in _MISSING.finditer(run.tail):

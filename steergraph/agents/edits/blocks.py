@@ -131,7 +131,7 @@ class _Parser:
         self.indent = ""
         self.fenced = False
         self.blocks = 0
-        self.near: list[str] = []
+        self.above: tuple[str, list[str]] = ("", [])  # what stands behind the opening marker, and the lines above it
 
     def parse(self) -> ParsedEdits:
         for number, line in enumerate(self.lines, 1):
@@ -152,7 +152,7 @@ class _Parser:
             self.indent = raw[: len(raw) - len(opener)]
             self.fenced = sum(bool(FENCE.fullmatch(line.strip())) for line in self.outside) % 2 == 1
             own_path = path_near(opening[1], self.outside, self.paths, alone=self.path is None)
-            self.near = paths_near(opening[1], self.outside, self.paths)
+            self.above = opening[1], self.outside
             if _DELETE.fullmatch(opener):
                 self._delete(own_path)
             else:
@@ -192,20 +192,25 @@ class _Parser:
     def _delete(self, path: str | None) -> None:
         if path is None:
             self.problems.append(f"{self._where()} deletes a file but no path stands on the line above it")
-        elif len(self.near) > 1:
-            self.problems.append(f"{self._where()} deletes a file, and it can't be told which: {self._named()}")
+        elif len(near := paths_near(*self.above, self.paths)) > 1:
+            self._which("deletes", near)
         else:
-            self.path = self.near[0] if self.near else path
+            self.path = near[0] if near else path
             self.edits.append(Edit(path=self.path, kind="delete"))
         self.outside = []
 
-    def _named(self) -> str:
-        return f"{', '.join(self.near[:4])} stand near it"
+    def _create(self, path: str, text: str) -> None:
+        near = paths_near(*self.above, self.paths)
+        new = [one for one in near if one not in self.paths]
+        if len(near) > 1 and len(new) != 1:
+            self._which("makes", near)
+        else:
+            self.path = new[0] if len(near) > 1 else path
+            self.edits.append(Edit(path=self.path, kind="create", replace=text))
 
-    def _made(self) -> str | None:
-        """Of several paths that stand near a block that makes a file, the only one that is not there."""
-        new = [path for path in self.near if path not in self.paths]
-        return new[0] if len(new) == 1 else None
+    def _which(self, does: str, near: Sequence[str]) -> None:
+        said = f"{does} a file, and it can't be told which: {', '.join(near[:4])} stand near it"
+        self.problems.append(f"{self._where()} {said}")
 
     def _close(self, section: list[str]) -> None:
         self.section, self.outside = None, []
@@ -224,13 +229,10 @@ class _Parser:
             self.problems.append(f"{self._where()} searches for blank lines only: copy a line with text too")
         elif searched and not replaced and any(_markers().number.match(line) for line in replace):
             self.problems.append(f"{self._where()} has line numbers in a part of REPLACE: write the lines without them")
-        elif creates and len(self.near) > 1 and self._made() is None:
-            self.problems.append(f"{self._where()} makes a file, and it can't be told which: {self._named()}")
+        elif creates:
+            self._create(self.path, join_lines(new))
         else:
-            kind: EditKind = "create" if creates else "change"
-            if creates and len(self.near) > 1:
-                self.path = self._made() or self.path
-            self.edits.append(Edit(path=self.path, kind=kind, search=join_lines(old), replace=join_lines(new)))
+            self.edits.append(Edit(path=self.path, kind="change", search=join_lines(old), replace=join_lines(new)))
 
     def _divider(self, section: Sequence[str]) -> int | str:
         """The line of `section` that parts SEARCH from REPLACE, or what is wrong.

@@ -16,7 +16,8 @@ _WORDS = re.compile(
     r"code|implementation|methods?|functions?|lines?|logic|body|snip|keep|etc)\b",
     re.IGNORECASE,
 )
-_CODE = r"(?:code|file|function|class|method|module|body|implementation|lines|methods|functions|logic|everything)"
+_THINGS = "code|file|function|class|method|module|body|implementation|lines|methods|functions|logic|everything"
+_CODE = rf"(?:{_THINGS})"
 _WHICH = r"(?:existing|remaining|previous|original|unchanged|other|all other)"
 _GOES_ON = r" (?:(?:remains?|stays?|is|are|continues?)(?: (?:the )?(?:same|unchanged|here|as is|as before))?|unchanged)"
 _SENTENCE = (
@@ -28,12 +29,12 @@ _SENTENCES = tuple(re.compile(sentence, re.IGNORECASE) for sentence in _SENTENCE
 """Comments that say in words, without dots, that code goes on as it was."""
 _KEPT = r"(?:existing|remaining|previous|original|unchanged|unmodified|other|same|rest)"
 _SHORT = re.compile(
-    rf"(?:(?:the |all )*{_KEPT}(?: (?:of )?(?:the |your |this )?{_CODE[:-1]}|component|content|tests?|imports?))?"
+    rf"(?:(?:the |all )*{_KEPT}(?: (?:of )?(?:the |your |this )?(?:{_THINGS}|component|content|tests?|imports?))?"
     r"(?: (?:goes |remains? |stays? |is |are |continues? )?"
     r"(?:here|the same|unchanged|as (?:is|before|above)|omitted|below|above))?"
-    r"|(?:no |without )changes?(?: (?:here|needed|below|above))?|unchanged|unmodified|as (?:before|above|is)"
-    r"|same as (?:before|above|is|original)|(?:\w+ )?omitted(?: for brevity)?|(?:code )?continues?(?: here| as before)?"
-    rf"|(?:keep|leave|retain)(?: the| all)* {_KEPT}(?: \w+){{0,3}}|rest unchanged|snip(?:ped)?|\[?your code here\]?)",
+    r"|(?:no |without )changes?(?: (?:here|needed|below|above))?|as (?:before|above|is)|same as original"
+    r"|(?:\w+ )?omitted(?: for brevity)?|(?:code )?continues?(?: here| as before)?"
+    rf"|(?:keep|leave|retain)(?: the| all)* {_KEPT}(?: \w+){{0,3}}|snip(?:ped)?|your code here)",
     re.IGNORECASE,
 )
 """Notes that say so in a word or two. They may be meant as notes, so that they count only where lines are gone."""
@@ -88,11 +89,8 @@ def filled(search: Sequence[str], replace: Sequence[str]) -> list[str]:
     """
     there = [line.strip() for line in search]
     wanted = [line.strip() for line in replace]
-    places = [
-        k
-        for k, line in enumerate(replace)
-        if wanted[k] not in there and (is_placeholder(line) or _is_short(line)) and _stands_for_code(k, wanted, there)
-    ]
+    gone = sum(line not in wanted for line in there if line)
+    places = [k for k, line in enumerate(wanted) if line not in there and _leaves_out(line, gone)]
     if not places:
         return list(replace)
     result: list[str] = []
@@ -109,12 +107,12 @@ def filled(search: Sequence[str], replace: Sequence[str]) -> list[str]:
     return [*result, *replace[places[-1] + 1 :]]
 
 
-def _stands_for_code(k: int, wanted: Sequence[str], there: Sequence[str]) -> bool:
-    """A bare `...` is code in some languages, and `# unchanged` may be a note: they are placeholders only where lines
-    of SEARCH are gone that they could stand for."""
-    if re.fullmatch(_DOTTED, wanted[k]):
-        return sum(line not in wanted for line in there if line) > 1
-    return is_placeholder(wanted[k]) or any(line not in wanted for line in there if line)
+def _leaves_out(line: str, gone: int) -> bool:
+    """Whether a line of REPLACE stands for code, where `gone` lines of SEARCH are not in it. A bare `...` is code in
+    some languages, and `# unchanged` may be a note: they count only where lines are gone that they could stand for."""
+    if re.fullmatch(_DOTTED, line):
+        return gone > 1
+    return is_placeholder(line) or (gone > 0 and _is_short(line))
 
 
 def _anchor(order: Iterable[int], wanted: Sequence[str], there: Sequence[str], edge: int | None) -> int | None:

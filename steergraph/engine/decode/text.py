@@ -12,9 +12,12 @@ from steergraph.engine.protocol import Span
 OPEN_THINKING, CLOSE_THINKING = "<think>", "</think>"
 BROKEN = "\ufffd"
 CODE = re.compile(
-    r"^[ \t]*(```+|~~~+).*?(?:^[ \t]*\1|\Z)|^<{5,} ?SEARCH.*?(?:^>{5,}|\Z)|`[^`\n]+`", re.DOTALL | re.MULTILINE
+    r"^[ \t]*(```+|~~~+)[^\n]*\n(?:(?![ \t]*\1)[^\n]*\n)*[ \t]*\1[`~]*[ \t]*$"
+    r"|^<{5,} ?SEARCH[^\n]*\n(?:[^\n]*\n)*?>{5,}|`[^`\n]+`",
+    re.MULTILINE,
 )
-"""What an answer says about code and not about itself: fences, edit blocks, spans between backticks."""
+"""What an answer says about code and not about itself: fences, edit blocks, spans between backticks. What nothing
+closes is none: thoughts break off, and with them what was begun in them; the next fence is then another's."""
 
 
 def hidden_tokens(tokenizer: Any) -> frozenset[int]:
@@ -162,15 +165,7 @@ def split_thinking(text: str, *, thinking_already: bool | None = False) -> tuple
 
 
 def _unopened_close(body: str) -> int | None:
-    """Where the first `</think>` outside code stands, if no `<think>` stands before it. Code that nothing closes is no
-    code here: thoughts break off, and with them what was begun in them."""
-
-    def blank(found: re.Match[str]) -> str:
-        opened = found[0].lstrip()[:1]
-        whole = opened == "`" and "\n" not in found[0]
-        whole = whole or found[0].rpartition("\n")[2].strip().startswith(opened if opened != "<" else ">>>>>")
-        return " " * len(found[0]) if whole else found[0]
-
-    prose = CODE.sub(blank, body)
+    """Where the first `</think>` outside code stands, if no `<think>` stands before it."""
+    prose = CODE.sub(lambda found: " " * len(found[0]), body)
     opened, closed = prose.find(OPEN_THINKING), prose.find(CLOSE_THINKING)
     return None if closed < 0 or 0 <= opened < closed else closed

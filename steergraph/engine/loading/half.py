@@ -1,8 +1,7 @@
 """A model's matrices in float16 under float32 activations: half of the memory that each token has to read.
 
-Knows torch's linear layers and embeddings. The products are FBGEMM's, which torch has on x86 processors with AVX2: on
-two cores three to ten times as fast as float32's for a few rows (benchmarks/cpu_products.py), and no less exact than
-the weights' own rounding, 2**-11 of each.
+Knows torch's linear layers and embeddings. The products are FBGEMM's, which torch has on x86 processors with AVX2; what
+they are worth is measured by benchmarks/cpu_products.py. They are as exact as the weights' rounding, 2**-11 of each.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -73,7 +72,8 @@ def pack_half(model: Any) -> int:
 
 
 def has_half_products() -> bool:
-    """Whether this torch multiplies so on this processor: tried on small numbers."""
+    """Whether this torch multiplies so on this processor. Tried on small numbers: the operations are torch's own,
+    without a promise that they stay, and fail in one way or another where the processor has no such instructions."""
     weight, given = torch.arange(32.0).view(4, 8) / 8, torch.arange(16.0).view(2, 8) / 8
     try:
         return torch.allclose(HalfLinear(weight, None)(given), functional.linear(given, weight), atol=1e-2)

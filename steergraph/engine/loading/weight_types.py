@@ -18,11 +18,11 @@ from steergraph.engine.protocol import WeightType
 
 
 def held_as(weights: str, device: torch.device, place: Path, label: str) -> torch.dtype | None:
-    """The type to load the model at `place` (a folder or a GGUF file) in. None: as the checkpoint has it (GGUF:
-    bfloat16).
+    """The type to load the model at `place` (a folder or a GGUF file) in; None: as the checkpoint has it, GGUF in
+    bfloat16.
 
-    "auto" on a GPU is None. On a CPU it is float16 where the model is wide enough to
-    gain and the processor multiplies so, else float32 where that takes at most half of the memory, else as on a GPU.
+    "auto" on a GPU is None. On a CPU it is float16 where the model is wide enough to gain and the processor multiplies
+    so, else float32 where that takes at most half of the memory, else None.
 
     Raises InputError for a name that is none, or float16 on a processor that can't.
     """
@@ -34,7 +34,7 @@ def held_as(weights: str, device: torch.device, place: Path, label: str) -> torc
     if weights != "auto":
         found: torch.dtype = getattr(torch, weights)
         return found
-    if on_cpu and _width(place, label) >= LEAST_INPUTS and has_half_products():
+    if on_cpu and has_half_products() and _width(place, label) >= LEAST_INPUTS:
         return torch.float16
     if on_cpu and _float32_bytes(place, label) <= _memory() // 2:
         return torch.float32
@@ -47,7 +47,7 @@ def for_evidence() -> WeightType:
 
 
 def _width(place: Path, label: str) -> int:
-    """Of the residual; 0 where nothing says it: loading then says what is wrong."""
+    """Entries of the residual; 0 where nothing says it: loading then says what is wrong."""
     if place.is_file():
         found = read_gguf(place, label).of_model("embedding_length")
     else:
@@ -60,6 +60,7 @@ def _width(place: Path, label: str) -> int:
 
 
 def _float32_bytes(place: Path, label: str) -> int:
+    """Bytes that the weights take in float32; a checkpoint of safetensors is taken to have two for each."""
     if place.is_file():
         return 4 * read_gguf(place, label).parameters
     return 2 * sum(file.stat().st_size for file in weight_files(place, label))

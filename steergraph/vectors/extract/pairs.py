@@ -5,11 +5,12 @@ repeng: `[{"positive": TEXT, "negative": TEXT}, ...]`. CAA: `[{"question": TEXT,
 side belongs to text k of the other. Knows files; whether the texts are usable is `contrast`'s to say.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
+from steergraph.base.errors import one_line
+from steergraph.base.strict_json import strict_json
 from steergraph.configs import ConfigError
 
 PLAIN = ("positive", "negative")
@@ -19,11 +20,11 @@ ANSWERS = ("answer_matching_behavior", "answer_not_matching_behavior")
 def read_json(path: Path) -> Any:
     """What a JSON file of pairs holds as a contrast set's table; a mapping as it is. Raises ConfigError."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
+        found = strict_json(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot read it: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid JSON{f': {error}' if isinstance(error, _Twice) else ''}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: not valid JSON: {one_line(str(error), 150)}") from error
     if not isinstance(found, list):
         return found
     sides = [_pair(entry, f"{path}: [{number}]") for number, entry in enumerate(found)]
@@ -34,17 +35,6 @@ def read_json(path: Path) -> Any:
         "neutrals": [negative for _, negative in sides],
         "source": path.name,
     }
-
-
-class _Twice(ValueError):
-    """A key stands twice, of which one would be lost."""
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise _Twice("a key stands twice in one entry")
-    return found
 
 
 def _pair(entry: Any, where: str) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from pydantic import Field, FiniteFloat
 
 from steergraph.base.errors import InputError
 from steergraph.base.records import Frozen
+from steergraph.base.strict_json import strict_json
 from steergraph.engine.steering.directions import layer_ranges, multiplier
 from steergraph.engine.steering.records import Component, Positions, Steering, Unit
 from steergraph.vectors.store.header import MAX_HIDDEN, MAX_LAYERS, check_file
@@ -65,21 +66,11 @@ def read_bytes(path: Path) -> bytes:
 
 def parse_json(data: bytes, path: Path) -> dict[str, Any]:
     """The mapping that `data` is as JSON. InputError where it is not, or says one thing twice."""
-
-    def refuse(constant: str) -> Any:
-        raise ValueError(constant)
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            raise ValueError("a key is there twice")
-        return found
-
     if len(data) > MAX_JSON_BYTES:
         raise InputError(f"{path}: {len(data) / 2**20:.0f} MiB of JSON; at most {MAX_JSON_BYTES // 2**20}")
     try:
-        parsed = json.loads(data.decode("utf-8-sig"), parse_constant=refuse, object_pairs_hook=once)
-    except (ValueError, RecursionError) as error:
+        parsed = strict_json(data.decode("utf-8-sig"))
+    except ValueError as error:
         raise InputError(f"{path}: truncated, damaged or not valid JSON; make or copy it again") from error
     if not isinstance(parsed, dict):
         raise InputError(f"{path}: its JSON is not a mapping")

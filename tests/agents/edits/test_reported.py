@@ -62,6 +62,12 @@ def test_the_rest_of_a_line_that_search_has_only_a_part_of_stays() -> None:
         ("total = a + b", "total = a", "total = a + b + c", "total = a + b + c"),
         ("total = a + b", "a + b", "total = a - b", "total = a - b"),
         ("if ready and done:", "ready and done", "ready or done", "if ready or done:"),
+        ("return load(v)", "load(v)", "returned(v)", "return returned(v)"),
+        ("return load(v)", "load(v)", "return loaded(v)", "return loaded(v)"),
+        ("await run(v)", "run(v)", "awaitable(v).run()", "await awaitable(v).run()"),
+        ("    - cost", "cost", "-5 + cost", "    - -5 + cost"),
+        ("x = a + b", "x = a", "x = a + bcd", "x = a + bcd + b"),
+        ("x = a + b", "x = a", "x = c + b", "x = c + b"),
     ],
 )
 def test_a_part_of_one_line_is_replaced_inside_it(line: str, search: str, replace: str, after: str) -> None:

@@ -18,21 +18,6 @@ def test_the_rest_of_a_line_never_moves_to_another() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("line", "search", "replace", "after"),
-    [
-        ("return load(v)", "load(v)", "returned(v)", "return returned(v)"),
-        ("return load(v)", "load(v)", "return loaded(v)", "return loaded(v)"),
-        ("await run(v)", "run(v)", "awaitable(v).run()", "await awaitable(v).run()"),
-        ("    - cost", "cost", "-5 + cost", "    - -5 + cost"),
-        ("x = a + b", "x = a", "x = a + bcd", "x = a + bcd + b"),
-        ("x = a + b", "x = a", "x = c + b", "x = c + b"),
-    ],
-)
-def test_what_stands_around_a_part_stays(line: str, search: str, replace: str, after: str) -> None:
-    assert result(f"{line}\n", search, replace) == f"{after}\n"
-
-
 @pytest.mark.parametrize(("there", "written"), [('"\t"', '" "'), ('"a  b"', '"a b"'), ("'x  '", "'x '")])
 def test_white_space_inside_strings_is_the_files(there: str, written: str) -> None:
     text = f"k = row.split({there}, 1)\n"

