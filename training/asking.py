@@ -4,12 +4,13 @@ Generated repairs that pocket's training never drew, put to any model as the gra
 edit format, the grammar, the temperatures and the penalty of its settings, or of a page laid over them. Of each the
 greedy answer and `--samples` drawn ones, in one batch. Reported are the shares
 
-- of answers that are patches (`applies`), of the file that is to be repaired (`right_file`), that change nothing (`copies`), that repair (`repaired`);
+- of answers that are patches (`applies`), of the file that is to be repaired (`right_file`), that change nothing
+  (`copies`), that repair (`repaired`);
 - of repairs that the greedy answer repairs (`greedy`), that one of the answers does (`any`), and that are repaired by
   the first answer to pass the visible call, which is what `--candidates` takes (`chosen`).
 
-With `--among TOKENS` the files of other repairs stand behind the right one, up to so many tokens, as retrieval fills the
-room that a page gives it.
+With `--among TOKENS` the files of other repairs stand behind the right one, up to so many tokens, as retrieval fills
+the room that a page gives it.
 
 What repairs is told by hidden calls, played in the sandbox. This is what settings are chosen on, never the examples.
 Knows pocket's corpus, and the graph's turns.
